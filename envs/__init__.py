@@ -1,0 +1,85 @@
+"""JAX environments for cooperative multi-agent learning.
+
+Example::
+
+    env = envs.make("spread", num_agents=2, variant="paper")
+    state, obs = env.reset(key)
+    step = env.step(key, state, actions)
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from envs.base import Environment, EnvSpec, TimeStep
+from envs.spread import Spread, Spread3Ful, Spread3Mix, Spread3Sep
+from envs.toy import ToyMatching, ToySurvival
+from envs.wrappers import VectorEnv, VectorState, VectorStep
+
+__all__ = [
+    "EnvSpec",
+    "Environment",
+    "TimeStep",
+    "VectorEnv",
+    "VectorState",
+    "VectorStep",
+    "make",
+    "names",
+    "options",
+    "summaries",
+]
+
+# Options and their defaults are read from the constructors, never listed a second time.
+_REGISTRY: Mapping[str, Callable[..., Environment]] = {
+    "spread": Spread,
+    "spread3_sep": Spread3Sep,
+    "spread3_mix": Spread3Mix,
+    "spread3_ful": Spread3Ful,
+    "toy_matching": ToyMatching,
+    "toy_survival": ToySurvival,
+}
+
+
+def names() -> tuple[str, ...]:
+    """Names that `make` accepts."""
+    return tuple(_REGISTRY)
+
+
+def summaries() -> dict[str, str]:
+    """One line about every registered environment."""
+    return {name: make(name).spec.summary for name in _REGISTRY}
+
+
+def options(name: str) -> dict[str, Any]:
+    """Options of environment `name` with their defaults.
+
+    Raises:
+      ValueError: no environment is called `name`.
+    """
+    parameters = inspect.signature(_constructor(name)).parameters
+    return {option: parameter.default for option, parameter in parameters.items()}
+
+
+def make(name: str, **chosen: Any) -> Environment:
+    """Builds environment `name` with the `chosen` options, defaults for the rest.
+
+    Raises:
+      ValueError: unknown name, unknown option, or a value that the environment rejects.
+    """
+    constructor = _constructor(name)
+    accepted = options(name)
+    unknown = [option for option in chosen if option not in accepted]
+    if unknown:
+        raise ValueError(
+            f"{name} has no option {', '.join(map(repr, unknown))}; "
+            f"it accepts {', '.join(accepted)}."
+        )
+    return constructor(**chosen)
+
+
+def _constructor(name: str) -> Callable[..., Environment]:
+    if name not in _REGISTRY:
+        raise ValueError(f"No environment is called {name!r}; there are {', '.join(_REGISTRY)}.")
+    return _REGISTRY[name]

@@ -1,0 +1,83 @@
+"""What every environment looks like from outside.
+
+Shape legend: E parallel environments, n agents, O observation size of the widest agent.
+"""
+
+from __future__ import annotations
+
+import numbers
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """Static description of an environment.
+
+    Attributes:
+      name: registered name.
+      num_agents: number of agents n.
+      obs_sizes: observation size of each agent, length n.
+      action_counts: number of discrete actions of each agent, length n.
+      episode_length: environment steps after which an episode is truncated.
+      summary: one line for people.
+    """
+
+    name: str
+    num_agents: int
+    obs_sizes: tuple[int, ...]
+    action_counts: tuple[int, ...]
+    episode_length: int
+    summary: str = ""
+
+    @property
+    def obs_size(self) -> int:
+        """Observation size O of the widest agent; narrower agents are zero-padded to it."""
+        return max(self.obs_sizes)
+
+    @property
+    def num_actions(self) -> int:
+        """Largest number of actions of any agent."""
+        return max(self.action_counts)
+
+
+class TimeStep(NamedTuple):
+    """Result of one environment step, with nothing reset.
+
+    `terminated` means that no return follows, `truncated` that the episode was cut at
+    `episode_length` and its value may still be bootstrapped from `obs`.
+    """
+
+    state: Any
+    obs: jax.Array  # [n, O] float32
+    reward: jax.Array  # [n] float32
+    terminated: jax.Array  # [] bool
+    truncated: jax.Array  # [] bool
+
+
+class Environment(Protocol):
+    """A hashable, immutable record of pure functions; safe to close over in `jit` and `vmap`."""
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Static description."""
+        ...
+
+    def reset(self, key: jax.Array) -> tuple[Any, jax.Array]:
+        """Starts an episode: (state, obs [n, O])."""
+        ...
+
+    def step(self, key: jax.Array, state: Any, actions: jax.Array) -> TimeStep:
+        """Moves all agents once; `actions` is [n] of integers. Never resets by itself."""
+        ...
+
+
+def check_at_least(env_name: str, option: str, value: object, minimum: int) -> None:
+    """Raises ValueError unless `value` is an integer of at least `minimum`."""
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_integer or int(value) < minimum:  # type: ignore[call-overload]
+        raise ValueError(
+            f"{env_name}: {option} must be an integer of at least {minimum}, got {value!r}."
+        )

@@ -1,0 +1,120 @@
+"""Tiny coordination games with known returns, to test learning code on.
+
+Two agents see the same one-hot context. Agent 0 should answer context c with action c, agent 1
+with action c + 1 (modulo the number of actions); the next context is drawn anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from envs.base import EnvSpec, TimeStep, check_at_least
+
+
+class ToyState(NamedTuple):
+    """State of a toy game."""
+
+    context: jax.Array  # [] int32
+    time: jax.Array  # [] int32, steps since the reset
+
+
+@dataclass(frozen=True)
+class _Toy:
+    num_actions: int = 3
+    episode_length: int = 5
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    ends_on_miss: ClassVar[bool]
+
+    def __post_init__(self) -> None:
+        check_at_least(self.name, "num_actions", self.num_actions, 2)
+        check_at_least(self.name, "episode_length", self.episode_length, 1)
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Static description."""
+        return EnvSpec(
+            name=self.name,
+            num_agents=2,
+            obs_sizes=(self.num_actions,) * 2,
+            action_counts=(self.num_actions,) * 2,
+            episode_length=self.episode_length,
+            summary=self.summary,
+        )
+
+    @property
+    def optimal_return(self) -> float:
+        """Undiscounted return of the best joint policy."""
+        return float(self.episode_length)
+
+    @property
+    def hit_probability(self) -> float:
+        """Probability that two uniformly random actions both match."""
+        return 1.0 / self.num_actions**2
+
+    def best_actions(self, obs: jax.Array) -> jax.Array:
+        """The matching joint action: obs [..., 2, O] -> [..., 2] int32."""
+        context = jnp.argmax(obs, axis=-1)
+        return (context + jnp.arange(2)) % self.num_actions
+
+    def reset(self, key: jax.Array) -> tuple[ToyState, jax.Array]:
+        """Starts an episode: (state, obs [2, O])."""
+        state = ToyState(self._draw_context(key), jnp.int32(0))
+        return state, self._observe(state)
+
+    def step(self, key: jax.Array, state: ToyState, actions: jax.Array) -> TimeStep:
+        """Pays 1 to both agents if both actions match the context, else 0."""
+        target = (state.context + jnp.arange(2)) % self.num_actions
+        hit = jnp.all(actions == target)
+        state = ToyState(self._draw_context(key), state.time + 1)
+        return TimeStep(
+            state=state,
+            obs=self._observe(state),
+            reward=jnp.full(2, hit, jnp.float32),
+            terminated=~hit if self.ends_on_miss else jnp.bool_(False),
+            truncated=state.time >= self.episode_length,
+        )
+
+    def _draw_context(self, key: jax.Array) -> jax.Array:
+        return jax.random.randint(key, (), 0, self.num_actions)
+
+    def _observe(self, state: ToyState) -> jax.Array:
+        one_hot = jax.nn.one_hot(state.context, self.num_actions, dtype=jnp.float32)
+        return jnp.broadcast_to(one_hot, (2, self.num_actions))
+
+
+@dataclass(frozen=True)
+class ToyMatching(_Toy):
+    """Every episode runs its full length; a hit pays 1."""
+
+    name: ClassVar[str] = "toy_matching"
+    summary: ClassVar[str] = "Test game: both agents answer a context; episodes are truncated."
+    ends_on_miss: ClassVar[bool] = False
+
+    @property
+    def random_return(self) -> float:
+        """Expected undiscounted return of uniformly random actions."""
+        return self.episode_length * self.hit_probability
+
+
+@dataclass(frozen=True)
+class ToySurvival(_Toy):
+    """The first miss *terminates* the episode, so nothing may be bootstrapped after it.
+
+    The value of a wrong joint action is exactly 0. Code that confuses termination with
+    truncation learns a positive one.
+    """
+
+    name: ClassVar[str] = "toy_survival"
+    summary: ClassVar[str] = "Test game: both agents answer a context; a miss terminates."
+    ends_on_miss: ClassVar[bool] = True
+
+    @property
+    def random_return(self) -> float:
+        """Expected undiscounted return of uniformly random actions."""
+        return sum(self.hit_probability**k for k in range(1, self.episode_length + 1))

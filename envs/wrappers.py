@@ -1,0 +1,98 @@
+"""Many environments at once, with finished episodes reset and their last observation kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from envs.base import Environment, EnvSpec, TimeStep, check_at_least
+
+
+class VectorState(NamedTuple):
+    """E environments in the middle of their episodes."""
+
+    env_state: Any  # the environment's own state, every leaf [E, ...]
+    obs: jax.Array  # [E, n, O] to act on next
+    episode_return: jax.Array  # [E, n] undiscounted, of the episode so far
+
+
+class VectorStep(NamedTuple):
+    """What one step of E environments produced."""
+
+    next_obs: jax.Array  # [E, n, O] true last observation, before any reset
+    reward: jax.Array  # [E, n]
+    terminated: jax.Array  # [E] bool
+    truncated: jax.Array  # [E] bool
+    finished: jax.Array  # [E] bool, terminated or truncated
+    finished_return: jax.Array  # [E] episode return averaged over agents, 0 if not finished
+
+
+@dataclass(frozen=True)
+class VectorEnv:
+    """`num_envs` copies of `env` that start a new episode as soon as one is finished.
+
+    Reset states are drawn only in steps in which an episode did finish. Under an outer `vmap`
+    (over seeds) that saving is lost, as `lax.cond` on a batched predicate runs both branches; the
+    results stay the same.
+    """
+
+    env: Environment
+    num_envs: int
+
+    def __post_init__(self) -> None:
+        check_at_least("VectorEnv", "num_envs", self.num_envs, 1)
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Description of one of the environments."""
+        return self.env.spec
+
+    def reset(self, key: jax.Array) -> VectorState:
+        """Starts E independent episodes."""
+        env_state, obs = self._reset_all(key)
+        return VectorState(env_state, obs, jnp.zeros((self.num_envs, self.spec.num_agents)))
+
+    def step(
+        self, key: jax.Array, state: VectorState, actions: jax.Array
+    ) -> tuple[VectorState, VectorStep]:
+        """Steps every environment with `actions` [E, n] and resets the finished ones."""
+        step_key, reset_key = jax.random.split(key)
+        # An environment that ignores its key leaves these splits unused, and XLA drops them.
+        step_keys = jax.random.split(step_key, self.num_envs)
+        result: TimeStep = jax.vmap(self.env.step)(step_keys, state.env_state, actions)
+
+        finished = result.terminated | result.truncated
+        episode_return = state.episode_return + result.reward
+        env_state, obs = jax.lax.cond(
+            jnp.any(finished),
+            lambda: self._reset_finished(reset_key, finished, result),
+            lambda: (result.state, result.obs),
+        )
+        next_state = VectorState(env_state, obs, jnp.where(finished[:, None], 0.0, episode_return))
+        return next_state, VectorStep(
+            next_obs=result.obs,
+            reward=result.reward,
+            terminated=result.terminated,
+            truncated=result.truncated,
+            finished=finished,
+            finished_return=jnp.where(finished, episode_return.mean(axis=1), 0.0),
+        )
+
+    def _reset_all(self, key: jax.Array) -> tuple[Any, jax.Array]:
+        return jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs))
+
+    def _reset_finished(
+        self, key: jax.Array, finished: jax.Array, result: TimeStep
+    ) -> tuple[Any, jax.Array]:
+        """Replaces state and observation where `finished` [E]."""
+
+        def choose(new: jax.Array, old: jax.Array) -> jax.Array:
+            return jnp.where(finished.reshape((-1,) + (1,) * (new.ndim - 1)), new, old)
+
+        chosen: tuple[Any, jax.Array] = jax.tree.map(
+            choose, self._reset_all(key), (result.state, result.obs)
+        )
+        return chosen

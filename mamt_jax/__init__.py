@@ -1,0 +1,51 @@
+"""Cooperative multi-agent reinforcement learning with mirror descent and trust regions, in JAX.
+
+>>> import mamt_jax
+>>> run = mamt_jax.train("mamt", "spread", seeds=8, episodes=10_000, out="runs/x")  # doctest: +SKIP
+>>> run.metrics.return_mean.mean("seed")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mamt_jax.errors import DivergedError, InterruptedRun, MamtError, RunError
+
+if TYPE_CHECKING:
+    from mamt_jax.config import AlgorithmConfig, ConfigError, TrainConfig, make_config
+    from mamt_jax.training.run import Run, load, train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AlgorithmConfig",
+    "ConfigError",
+    "DivergedError",
+    "InterruptedRun",
+    "MamtError",
+    "Run",
+    "RunError",
+    "TrainConfig",
+    "load",
+    "make_config",
+    "train",
+]
+
+_HOMES = {
+    "AlgorithmConfig": "mamt_jax.config",
+    "ConfigError": "mamt_jax.config",
+    "TrainConfig": "mamt_jax.config",
+    "make_config": "mamt_jax.config",
+    "Run": "mamt_jax.training.run",
+    "load": "mamt_jax.training.run",
+    "train": "mamt_jax.training.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports on first use, so that ``mamt --help`` does not wait for JAX."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mamt_jax' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

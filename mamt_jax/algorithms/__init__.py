@@ -1,0 +1,1 @@
+"""Learning rules, composed from parts. The registry lists them."""

@@ -1,0 +1,297 @@
+"""The off-policy actor-critic that MAAC, MAMD and MAMT share; a trust region makes the difference."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import distrax
+import jax
+import jax.numpy as jnp
+import optax
+
+from mamt_jax.algorithms.optimisers import (
+    AdamSettings,
+    Optimised,
+    agent_inner,
+    agent_norms,
+    clipped_adam,
+    per_agent,
+    preconditioner,
+    step,
+)
+from mamt_jax.algorithms.trust_region import PolicyGradients, TrustRegion, View
+from mamt_jax.config import AlgorithmConfig
+from mamt_jax.networks import layers
+from mamt_jax.networks.critic import SHARED_OVER_AGENTS, AttentionCritic, CriticTrace
+from mamt_jax.networks.policies import Actor, mask_logits
+from mamt_jax.ops import divergences, losses
+from mamt_jax.types import Algorithm, Batch, Metrics, Params
+
+
+class LearnerState(NamedTuple):
+    """Everything that learns, for one seed."""
+
+    actor: Optimised
+    target_actor: Params
+    old_actor: Params
+    critic: Optimised
+    target_critic: Params
+    norm: layers.NormState
+    region: Any
+
+
+class Networks(NamedTuple):
+    """The modules and optimizers of an actor-critic, with the sizes they were built for."""
+
+    actor: Actor
+    critic: AttentionCritic
+    actor_optimiser: optax.GradientTransformation
+    critic_optimiser: optax.GradientTransformation
+    adam: AdamSettings
+    obs_sizes: tuple[int, ...]
+    action_counts: tuple[int, ...]
+
+
+def build_networks(
+    obs_sizes: tuple[int, ...], action_counts: tuple[int, ...], hyper: AlgorithmConfig
+) -> Networks:
+    """Modules and optimizers for these observation and action sizes."""
+    num_actions, hidden = max(action_counts), hyper.hidden_size
+    adam = AdamSettings(hyper.learning_rate, hyper.adam_b1, hyper.adam_eps)
+    critic_clip = hyper.critic_clip_per_agent * len(obs_sizes)
+    return Networks(
+        Actor(obs_sizes, num_actions, hidden),
+        AttentionCritic(obs_sizes, num_actions, hidden, hyper.attention_heads),
+        per_agent(clipped_adam(adam, hyper.policy_clip)),
+        clipped_adam(adam, critic_clip, hyper.critic_weight_decay),
+        adam,
+        obs_sizes,
+        action_counts,
+    )
+
+
+def actor_critic(
+    name: str, networks: Networks, hyper: AlgorithmConfig, region: TrustRegion
+) -> Algorithm:
+    """An attention actor-critic under a trust region, as pure functions."""
+
+    def policy(state: LearnerState, obs: jax.Array) -> distrax.Categorical:
+        x = layers.apply_norm(state.norm, jnp.swapaxes(obs, 0, 1))
+        return distrax.Categorical(logits=_logits(networks, state.actor.params, x)[0])
+
+    def act(state: LearnerState, key: jax.Array, obs: jax.Array) -> jax.Array:
+        return policy(state, obs).sample(seed=key).T
+
+    def greedy(state: LearnerState, obs: jax.Array) -> jax.Array:
+        return policy(state, obs).mode().T
+
+    def update(
+        state: LearnerState, key: jax.Array, batch: Batch, count: jax.Array
+    ) -> tuple[LearnerState, Metrics]:
+        target_key, action_key = jax.random.split(key)
+        x, stats = layers.batch_norm(jnp.swapaxes(batch.sample.obs, 0, 1))
+        view, critic_gradient, metrics = _evaluate(
+            networks, hyper, state, target_key, x, batch
+        )
+        memo_state, memo, more = region.observe(state.region, view)
+        metrics |= more
+        critic = step(networks.critic_optimiser, state.critic, critic_gradient)
+        actor, gradients, more = _policy_step(
+            networks, hyper, region, state, memo_state, critic.params, action_key, view
+        )
+        metrics |= more
+        adapted, more = region.adapt(memo_state, memo, gradients, count)
+        metrics |= more
+        refresh = (count + 1) % hyper.old_policy_period == 0
+        state = LearnerState(
+            actor=actor,
+            target_actor=_blend(state.target_actor, actor.params, hyper.target_tau),
+            old_actor=jax.lax.cond(
+                refresh, lambda new, old: new, lambda new, old: old, actor.params, state.old_actor
+            ),
+            critic=critic,
+            target_critic=_blend(state.target_critic, critic.params, hyper.target_tau),
+            norm=layers.update_norm(state.norm, stats),
+            region=adapted,
+        )
+        return state, metrics
+
+    return Algorithm(name, lambda key: _init(networks, region, key), act, greedy, update)
+
+
+def _init(networks: Networks, region: TrustRegion, key: jax.Array) -> LearnerState:
+    actor_key, critic_key, region_key = jax.random.split(key, 3)
+    num_agents, obs_size = len(networks.obs_sizes), max(networks.obs_sizes)
+    x = jnp.zeros((num_agents, 1, obs_size))
+    action = jnp.zeros((num_agents, 1, max(networks.action_counts)))
+    actor = networks.actor.init(actor_key, x)
+    critic = networks.critic.init(critic_key, x, action)
+    return LearnerState(
+        actor=Optimised(actor, networks.actor_optimiser.init(actor)),
+        target_actor=actor,
+        old_actor=actor,
+        critic=Optimised(critic, networks.critic_optimiser.init(critic)),
+        target_critic=critic,
+        norm=layers.init_norm(num_agents, obs_size),
+        region=region.init(region_key),
+    )
+
+
+def _blend(target: Params, online: Params, tau: float) -> Params:
+    return jax.tree.map(lambda old, new: old + tau * (new - old), target, online)
+
+
+def _logits(networks: Networks, params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Masked and raw logits ``[n, B, A]``."""
+    raw = networks.actor.apply(params, x)
+    return mask_logits(raw, networks.action_counts), raw
+
+
+def _encode(networks: Networks, action: jax.Array) -> tuple[jax.Array, layers.NormState]:
+    """Batch-normalised one-hot actions ``[n, B, A]`` and their statistics."""
+    return layers.batch_norm(jax.nn.one_hot(action, max(networks.action_counts)))
+
+
+def _evaluate(
+    networks: Networks,
+    hyper: AlgorithmConfig,
+    state: LearnerState,
+    key: jax.Array,
+    x: jax.Array,
+    batch: Batch,
+) -> tuple[View, Params, Metrics]:
+    """The critic's gradient (Eq. 9) and, from the same pass, the view for the trust region."""
+    num_actions = max(networks.action_counts)
+    action = batch.sample.action.T
+    encoded, stats = _encode(networks, action)
+    target = _td_target(networks, hyper, state, key, batch)
+
+    def loss(params: Params) -> tuple[jax.Array, tuple[CriticTrace, jax.Array]]:
+        trace = networks.critic.apply(params, x, encoded)
+        error = jnp.mean((losses.select(trace.q, action) - target) ** 2, axis=-1)
+        penalty = hyper.critic_regularisation * losses.attention_penalty(trace.logits)
+        return jnp.sum(error + penalty), (trace, error)
+
+    grad = jax.value_and_grad(loss, has_aux=True)
+    (_, (trace, error)), gradient = grad(state.critic.params)
+    gradient = scale_shared(gradient, len(networks.obs_sizes))
+    if batch.recent is None:
+        recent_x, recent_action = x, action
+    else:
+        recent_x, _ = layers.batch_norm(jnp.swapaxes(batch.recent.obs, 0, 1))
+        recent_action = batch.recent.action.T
+    view = View(
+        x=x,
+        action=action,
+        encoded_action=encoded,
+        action_encoding=layers.apply_norm(
+            stats, jnp.broadcast_to(jnp.eye(num_actions), (len(x), num_actions, num_actions))
+        ),
+        log_policy=jax.nn.log_softmax(_logits(networks, state.actor.params, x)[0]),
+        log_old_policy=jax.nn.log_softmax(_logits(networks, state.old_actor, x)[0]),
+        critic_params=state.critic.params,
+        trace=trace,
+        recent_x=recent_x,
+        recent_action=recent_action,
+    )
+    return view, gradient, {
+        "critic_loss": error,
+        "critic_grad_norm": optax.global_norm(gradient),
+        "q_mean": jnp.mean(losses.select(trace.q, action), axis=-1),
+        "attention_entropy": _attention_entropy(trace.weights),
+        "reward_mean": batch.reward_mean,
+        "reward_std": batch.reward_std,
+    }
+
+
+def _attention_entropy(weights: jax.Array) -> jax.Array:
+    """Mean entropy of each agent's attention, per head: ``[n, n, B, K] -> [n, K]``, nats."""
+    return jnp.mean(jnp.sum(jax.scipy.special.entr(weights), axis=1), axis=1)
+
+
+def scale_shared(gradient: Params, num_agents: int) -> Params:
+    """Divides by n the gradient of what all agents' losses reach (as the released code does)."""
+    scaled = {
+        module: jax.tree.map(lambda leaf: leaf / num_agents, leaves)
+        if module in SHARED_OVER_AGENTS
+        else leaves
+        for module, leaves in gradient["params"].items()
+    }
+    return {"params": scaled}
+
+
+def _td_target(
+    networks: Networks, hyper: AlgorithmConfig, state: LearnerState, key: jax.Array, batch: Batch
+) -> jax.Array:
+    """Targets ``[n, B]`` from target policies and target critics on standardised rewards."""
+    x, _ = layers.batch_norm(jnp.swapaxes(batch.sample.next_obs, 0, 1))
+    policy = distrax.Categorical(logits=_logits(networks, state.target_actor, x)[0])
+    action, log_prob = policy.sample_and_log_prob(seed=key)
+    q = networks.critic.apply(state.target_critic, x, _encode(networks, action)[0]).q
+    reward = (batch.sample.reward - batch.reward_mean) / batch.reward_std
+    return losses.td_target(
+        reward.T,
+        hyper.discount,
+        batch.sample.terminated,
+        losses.select(q, action),
+        log_prob,
+        1.0 / hyper.soft_reward_scale,
+    )
+
+
+def _policy_step(
+    networks: Networks,
+    hyper: AlgorithmConfig,
+    region: TrustRegion,
+    state: LearnerState,
+    region_state: Any,
+    critic_params: Params,
+    key: jax.Array,
+    view: View,
+) -> tuple[Optimised, PolicyGradients, Metrics]:
+    """Mirror descent on the policies (Eq. 10), with actions drawn afresh from all of them."""
+    policy = distrax.Categorical(logits=view.log_policy)
+    action = policy.sample(seed=key)
+    q = networks.critic.apply(critic_params, view.x, _encode(networks, action)[0]).q
+    advantage = losses.counterfactual_advantage(q, view.log_policy, action)
+    log_prob = losses.select(view.log_policy, action)
+    log_old = losses.select(view.log_old_policy, action)
+    penalty = region.penalty(region_state, log_prob, log_old)
+
+    def objective(params: Params, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Σ_i E[log π_i · weight_i] and the raw logits' mean square ``[n]``."""
+        masked, raw = _logits(networks, params, view.x)
+        chosen = losses.select(jax.nn.log_softmax(masked), action)
+        return losses.score_function_loss(chosen, weight), jnp.mean(raw**2, axis=(1, 2))
+
+    def loss(params: Params) -> tuple[jax.Array, jax.Array]:
+        score, square = objective(params, penalty - advantage)
+        return jnp.sum(score + hyper.logit_regularisation * square), score
+
+    (_, score), gradient = jax.value_and_grad(loss, has_aux=True)(state.actor.params)
+    updates, opt_state = networks.actor_optimiser.update(
+        gradient, state.actor.opt_state, state.actor.params
+    )
+    divergence = divergences.tsallis_divergence(log_prob, log_old, hyper.tsallis_q)
+
+    def value_term() -> jax.Array:
+        grad = jax.grad(lambda params, weight: jnp.sum(objective(params, weight)[0]))
+        scale = preconditioner(opt_state, gradient, networks.adam, hyper.policy_clip)
+        pull = jax.tree.map(jnp.multiply, scale, grad(state.actor.params, divergence))
+        return agent_inner(grad(state.actor.params, advantage), pull)
+
+    gradients = PolicyGradients(value_term, jnp.mean(log_prob * divergence, axis=-1))
+    shift = divergences.categorical_kl(view.log_old_policy, view.log_policy)
+    switching = divergences.opponent_switching_cost(shift)
+    metrics = {
+        "policy_loss": score,
+        "policy_grad_norm": agent_norms(gradient),
+        "entropy": jnp.mean(policy.entropy(), axis=-1),
+        "local_kl": jnp.mean(
+            divergences.categorical_kl(view.log_policy, view.log_old_policy), axis=-1
+        ),
+        "switching_cost": switching,
+        "delta_stationarity": jnp.mean(switching),
+    }
+    actor = Optimised(optax.apply_updates(state.actor.params, updates), opt_state)
+    return actor, gradients, metrics

@@ -1,0 +1,73 @@
+"""Estimates of the joint policy's drift D_i,ns (Eq. 6)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mamt_jax.algorithms.learned_region import Nonstationarity
+from mamt_jax.algorithms.optimisers import (
+    AdamSettings,
+    Optimised,
+    agent_norms,
+    clipped_adam,
+    per_agent,
+    step,
+)
+from mamt_jax.algorithms.trust_region import View
+from mamt_jax.config import AlgorithmConfig
+from mamt_jax.networks.policies import ModellingPolicy, mask_logits
+from mamt_jax.ops import divergences, losses
+from mamt_jax.ops.coordination import opponents, to_square
+from mamt_jax.types import Metrics
+
+
+def modelled_nonstationarity(
+    obs_sizes: tuple[int, ...], action_counts: tuple[int, ...], hyper: AlgorithmConfig
+) -> Nonstationarity:
+    """KL[h_φi(·|o_i, j) ‖ π_ψj(·|o_j)]: what i expects of j against what j does now.
+
+    The modelling policies h learn from the replay by cross-entropy, so they lag behind the
+    policies: they are the past that the present is held against.
+    """
+    num_agents, num_actions = len(obs_sizes), max(action_counts)
+    net = ModellingPolicy(obs_sizes, num_actions, hyper.hidden_size)
+    adam = AdamSettings(hyper.learning_rate, hyper.adam_b1, hyper.adam_eps)
+    optimiser = per_agent(clipped_adam(adam, hyper.policy_clip))
+    others = opponents(num_agents)
+    counts = jnp.asarray(action_counts)[others][..., None, None]
+
+    def masked(logits: jax.Array) -> jax.Array:
+        if len(set(action_counts)) == 1:
+            return logits
+        return jnp.where(jnp.arange(num_actions) < counts, logits, -1e9)
+
+    def init(key: jax.Array) -> Optimised:
+        params = net.init(key, jnp.zeros((num_agents, 1, max(obs_sizes))))
+        return Optimised(params, optimiser.init(params))
+
+    def loss(params: Any, x: jax.Array, action: jax.Array) -> tuple[jax.Array, Any]:
+        logits = net.apply(params, x)
+        entropy = losses.cross_entropy(masked(logits), action[others])
+        each = jnp.mean(entropy, axis=(1, 2))
+        penalty = hyper.logit_regularisation * jnp.mean(logits**2, axis=(1, 2, 3))
+        return jnp.sum(each + penalty), (logits, each)
+
+    def measure(
+        state: Optimised, view: View, coordination: jax.Array
+    ) -> tuple[Optimised, jax.Array, Metrics]:
+        grad = jax.value_and_grad(loss, has_aux=True)
+        (_, (logits, each)), gradient = grad(state.params, view.recent_x, view.recent_action)
+        if hyper.modelling_recent:
+            logits = net.apply(state.params, view.x)
+        expected = jax.nn.log_softmax(masked(logits))
+        divergence = divergences.categorical_kl(expected, view.log_policy[others])
+        drift = divergences.nonstationarity(
+            to_square(divergence), coordination, hyper.nonstationarity_max
+        )
+        metrics = {"modelling_loss": each, "modelling_grad_norm": agent_norms(gradient)}
+        return step(optimiser, state, gradient), drift, metrics
+
+    return Nonstationarity(init, measure)

@@ -1,0 +1,111 @@
+"""Adam as PyTorch runs it, clipped per network or per agent, and its preconditioner."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mamt_jax.types import Params
+
+ADAM_B2 = 0.999
+
+
+class Optimised(NamedTuple):
+    """Parameters and their optimizer's state."""
+
+    params: Params
+    opt_state: optax.OptState
+
+
+class AdamSettings(NamedTuple):
+    """Step size, first-moment decay and denominator constant."""
+
+    learning_rate: float
+    b1: float
+    eps: float
+
+
+def clipped_adam(
+    adam: AdamSettings, clip: float, weight_decay: float = 0.0
+) -> optax.GradientTransformation:
+    """Global-norm clip, then L2 weight decay added to the gradient, then Adam.
+
+    Decay that passes through the moments is PyTorch's Adam, not AdamW.
+    """
+    decay = optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity()
+    scale = optax.scale_by_adam(b1=adam.b1, b2=ADAM_B2, eps=adam.eps)
+    return optax.chain(
+        optax.clip_by_global_norm(clip), decay, scale, optax.scale(-adam.learning_rate)
+    )
+
+
+def per_agent(optimiser: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The same optimizer for every agent of stacked parameters ``[n, ...]``: clips separately."""
+
+    def update(
+        updates: Params, state: optax.OptState, params: Params | None = None
+    ) -> tuple[Params, optax.OptState]:
+        return jax.vmap(optimiser.update)(updates, state, params)
+
+    return optax.GradientTransformation(jax.vmap(optimiser.init), update)
+
+
+def step(
+    optimiser: optax.GradientTransformation, current: Optimised, gradient: Params
+) -> Optimised:
+    """One descent step."""
+    updates, opt_state = optimiser.update(gradient, current.opt_state, current.params)
+    return Optimised(optax.apply_updates(current.params, updates), opt_state)
+
+
+def agent_norms(gradient: Params) -> jax.Array:
+    """Global norm of each agent's gradient, stacked parameters ``[n, ...] -> [n]``."""
+    return jax.vmap(optax.global_norm)(gradient)
+
+
+def preconditioner(
+    opt_state: optax.OptState, gradient: Params, adam: AdamSettings, clip: float
+) -> Params:
+    """Diagonal P with which a per-agent clipped Adam turns a gradient into a step.
+
+    P = c · lr/(√v̂ + eps), c the factor by which the clip shrinks this gradient. A change of the
+    gradient reaches the parameters through the first moment: (1 − b1) of P at once, the rest over
+    the following steps, P in total.
+
+    Args:
+      opt_state: of :func:`per_agent` of :func:`clipped_adam`, after it has seen ``gradient``.
+      gradient: the policy gradient, leaves ``[n, ...]``.
+      adam: its settings.
+      clip: its global-norm clip.
+
+    Returns:
+      A pytree like ``gradient``.
+    """
+    state = _adam_state(opt_state)
+    shrink = jnp.minimum(1.0, clip / jnp.maximum(agent_norms(gradient), 1e-30))
+    correction = 1.0 - ADAM_B2 ** state.count.astype(jnp.float32)
+
+    def leaf(second_moment: jax.Array) -> jax.Array:
+        shape = (-1,) + (1,) * (second_moment.ndim - 1)
+        denominator = jnp.sqrt(second_moment / correction.reshape(shape)) + adam.eps
+        return shrink.reshape(shape) * adam.learning_rate / denominator
+
+    return jax.tree.map(leaf, state.nu)
+
+
+def _adam_state(opt_state: optax.OptState) -> optax.ScaleByAdamState:
+    states = jax.tree.leaves(
+        opt_state, is_leaf=lambda node: isinstance(node, optax.ScaleByAdamState)
+    )
+    return next(state for state in states if isinstance(state, optax.ScaleByAdamState))
+
+
+def agent_inner(left: Params, right: Params) -> jax.Array:
+    """Inner product of stacked pytrees within each agent: ``[n, ...] x2 -> [n]``."""
+    products = jax.tree.map(
+        lambda a, b: jnp.sum((a * b).reshape(a.shape[0], -1), axis=1), left, right
+    )
+    return sum(jax.tree.leaves(products))

@@ -1,0 +1,133 @@
+"""Numbers over seeds: intervals, smoothing, last returns, episodes to a threshold. NumPy only."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+WINDOW = 11
+"""Logging points over which curves are smoothed."""
+
+
+class Summary(NamedTuple):
+    """A quantity over seeds."""
+
+    mean: float
+    std: float
+    """Sample standard deviation (n − 1); 0 for one seed."""
+    low: float
+    high: float
+    """95% bootstrap interval of the mean."""
+
+
+def summarise(values: np.ndarray) -> Summary:
+    """Mean, standard deviation and 95% interval of one value per seed ``[S]``.
+
+    Raises:
+        ValueError: No values.
+    """
+    values = _vector(values)
+    std = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    return Summary(float(values.mean()), std, *bootstrap_interval(values))
+
+
+def bootstrap_interval(
+    values: np.ndarray, coverage: float = 0.95, resamples: int = 10_000
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of ``values [S]``, with a fixed random state."""
+    values = _vector(values)
+    rng = np.random.default_rng(0)
+    means = values[rng.integers(len(values), size=(resamples, len(values)))].mean(axis=1)
+    tail = 50 * (1 - coverage)
+    low, high = np.percentile(means, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def interquartile_mean(values: np.ndarray) -> float:
+    """Mean of the middle half of ``values [S]``; values on the border count in part."""
+    values = np.sort(_vector(values))
+    edges = np.arange(len(values) + 1) / len(values)
+    weight = np.clip(edges[1:], 0.25, 0.75) - np.clip(edges[:-1], 0.25, 0.75)
+    return float((weight * values).sum() / weight.sum())
+
+
+def smooth(curve: np.ndarray, window: int = WINDOW) -> np.ndarray:
+    """Centred moving average over the last axis, narrower at the ends; NaN are left out.
+
+    Args:
+        curve: ``[..., T]``.
+        window: Odd number of points.
+
+    Raises:
+        ValueError: An even or non-positive window.
+    """
+    if window < 1 or window % 2 == 0:
+        raise ValueError(f"window must be odd and positive, got {window}.")
+    curve = np.asarray(curve, np.float64)
+    known = np.isfinite(curve)
+    half, length = window // 2, curve.shape[-1]
+    start = np.maximum(np.arange(length) - half, 0)
+    stop = np.minimum(np.arange(length) + half + 1, length)
+
+    def windowed(values: np.ndarray) -> np.ndarray:
+        padded = np.concatenate([np.zeros((*values.shape[:-1], 1)), values.cumsum(-1)], axis=-1)
+        return padded[..., stop] - padded[..., start]
+
+    count = windowed(known.astype(np.float64))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(count > 0, windowed(np.where(known, curve, 0)) / count, np.nan)
+
+
+def first_episodes_mean(
+    return_sum: np.ndarray, episodes: np.ndarray, count: int = 1000
+) -> np.ndarray:
+    """As :func:`last_episodes_mean`, for the first episodes."""
+    return last_episodes_mean(return_sum[:, ::-1], episodes[:, ::-1], count)
+
+
+def last_episodes_mean(
+    return_sum: np.ndarray, episodes: np.ndarray, count: int = 1000
+) -> np.ndarray:
+    """Mean return of at least the last ``count`` episodes of each seed, in whole events.
+
+    Args:
+        return_sum: ``[S, events]`` summed returns of the episodes that ended in an event.
+        episodes: ``[S, events]`` their number.
+        count: Episodes; all of them where a run has fewer.
+
+    Returns:
+        ``[S]``; NaN for a seed in which no episode ended.
+    """
+    return_sum, episodes = np.asarray(return_sum, np.float64), np.asarray(episodes)
+    later = episodes[:, ::-1].cumsum(axis=1)[:, ::-1] - episodes  # finished after each event
+    inside = later < count
+    total = (episodes * inside).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(total > 0, (return_sum * inside).sum(axis=1) / total, np.nan)
+
+
+def episodes_to_threshold(
+    curve: np.ndarray, episodes: np.ndarray, threshold: float
+) -> float | None:
+    """Episodes from which on the smoothed return stays above ``threshold``.
+
+    Args:
+        curve: ``[T]`` smoothed return.
+        episodes: ``[T]`` episodes finished at each point.
+        threshold: Return to pass.
+
+    Returns:
+        Episodes at the first point after which no point is at or below the threshold; None where
+        the last point is not above it.
+    """
+    below = np.flatnonzero(~(np.asarray(curve) > threshold))
+    first = int(below[-1]) + 1 if len(below) else 0
+    return None if first >= len(curve) else float(episodes[first])
+
+
+def _vector(values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"one value per seed is needed, got shape {values.shape}.")
+    return values

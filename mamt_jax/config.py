@@ -1,0 +1,245 @@
+"""Configuration: frozen dataclasses, validated before anything is traced."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_type_hints
+
+from mamt_jax.errors import MamtError
+
+CoordinationKind = Literal["counterfactual", "released"]
+DeltaObjective = Literal["lookahead", "surrogate", "kl_only"]
+
+
+class ConfigError(MamtError, ValueError):
+    """A setting is out of range; the message says what is wrong and what is accepted."""
+
+
+def _check(condition: bool, name: str, value: Any, accepted: str) -> None:
+    if not condition:
+        raise ConfigError(f"{name} must be {accepted}, got {value!r}.")
+
+
+@dataclass(frozen=True)
+class AlgorithmConfig:
+    """Settings of the learning rule (Li et al., ICLR 2022, Table 3 unless said otherwise)."""
+
+    discount: float = 0.99
+    """Discount factor γ, in [0, 1)."""
+    hidden_size: int = 128
+    """Width of every hidden layer."""
+    attention_heads: int = 4
+    """Attention heads of the critic; they split the hidden width among them."""
+    learning_rate: float = 1e-3
+    """Adam's step size for policies, critics, modelling policies, TRD-Net and log δ."""
+    adam_b1: float = 0.9
+    """Adam's first-moment decay."""
+    adam_eps: float = 1e-7
+    """Adam's denominator constant."""
+    critic_weight_decay: float = 1e-3
+    """L2 coefficient added to the critic's gradient after clipping (PyTorch's Adam, not AdamW)."""
+    critic_clip_per_agent: float = 10.0
+    """Global-norm clip of the critic's and TRD-Net's gradient, times the number of agents."""
+    policy_clip: float = 0.5
+    """Global-norm clip of each agent's policy gradient and modelling-policy gradient."""
+    logit_regularisation: float = 1e-3
+    """Coefficient of mean(logits²) in the policy and the modelling-policy loss."""
+    critic_regularisation: float = 1.0
+    """Factor on the attention-logit penalty 1e-3 · Σ_heads mean(logit²)."""
+    soft_reward_scale: float = 100.0
+    """1/α, the inverse temperature of the entropy bonus."""
+    target_tau: float = 1e-3
+    """Soft-update rate of target critic and target policies."""
+    old_policy_period: int = 100
+    """m: updates between refreshes of the old policies of mirror descent."""
+    tsallis_q: float = 0.2
+    """Entropic index q of the Tsallis logarithm in the mirror-descent divergence."""
+    coordination: CoordinationKind = "counterfactual"
+    """How C_ij is scored: Eq. 5, or the authors' released |Q_i(a) − V_j(o, a)|."""
+    coordination_threshold: float = 0.2
+    """σ of Eq. 5: smaller coordination coefficients are set to zero."""
+    nonstationarity_max: float = 100.0
+    """Upper end of the projection Π_ns (Eq. 6)."""
+    modelling_recent: int = 0
+    """Train modelling policies on the newest this many transitions; 0 means the whole replay."""
+    delta_objective: DeltaObjective = "lookahead"
+    """How V depends on δ in Eq. 8: through the next policy step, a surrogate, or not at all."""
+    delta_init: float = 1.0
+    """Initial local trust region δ_i."""
+    delta_total_per_agent: float = 20.0
+    """Soft limit δ on Σ_i δ_i, divided by the number of agents."""
+    delta_fixed: float = 1.0
+    """MAMD's δ_i = δ/n, the same for every agent (Eq. 4)."""
+    delta_min: float = 0.01
+    """Lower clip of δ_i."""
+    delta_max: float = 100.0
+    """Upper clip of δ_i."""
+    delta_period: int = 2
+    """Updates per slow step on δ (Eq. 8)."""
+    theta_steps: int = 1
+    """Fast steps on TRD-Net per update (Eq. 8)."""
+    trd_monotone: bool = False
+    """Constrain TRD-Net's prediction to be non-decreasing in every δ_i."""
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        positive = (
+            "hidden_size",
+            "attention_heads",
+            "learning_rate",
+            "adam_eps",
+            "critic_clip_per_agent",
+            "policy_clip",
+            "soft_reward_scale",
+            "old_policy_period",
+            "nonstationarity_max",
+            "delta_init",
+            "delta_fixed",
+            "delta_total_per_agent",
+            "delta_min",
+            "delta_max",
+            "delta_period",
+            "theta_steps",
+        )
+        for name in positive:
+            _check(getattr(self, name) > 0, name, getattr(self, name), "greater than 0")
+        for name in (
+            "critic_weight_decay",
+            "logit_regularisation",
+            "critic_regularisation",
+            "modelling_recent",
+        ):
+            _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or greater")
+        _check(0 <= self.discount < 1, "discount", self.discount, "in [0, 1)")
+        _check(0 <= self.adam_b1 < 1, "adam_b1", self.adam_b1, "in [0, 1)")
+        _check(0 < self.target_tau <= 1, "target_tau", self.target_tau, "in (0, 1]")
+        _check(
+            0 <= self.coordination_threshold < 1,
+            "coordination_threshold",
+            self.coordination_threshold,
+            "in [0, 1)",
+        )
+        _check(
+            self.hidden_size % self.attention_heads == 0,
+            "hidden_size",
+            self.hidden_size,
+            f"a multiple of attention_heads ({self.attention_heads})",
+        )
+        _check(
+            self.delta_min <= self.delta_init <= self.delta_max,
+            "delta_init",
+            self.delta_init,
+            f"between delta_min and delta_max ([{self.delta_min}, {self.delta_max}])",
+        )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that defines a run. Written to ``config.json`` of the run directory."""
+
+    algorithm: str = "mamt"
+    """Registered algorithm, see ``mamt list``."""
+    env: str = "spread"
+    """Registered environment, see ``mamt list``."""
+    env_options: dict[str, Any] = field(default_factory=dict)
+    """Keyword options of the environment."""
+    seeds: int = 8
+    """Number of independent seeds trained together."""
+    seed: int = 0
+    """First seed: the run trains seeds seed, seed + 1, …, seed + seeds − 1."""
+    episodes: int = 10_000
+    """Training episodes per seed, rounded up to whole logging points."""
+    num_envs: int = 12
+    """Parallel environments per seed."""
+    steps_per_update: int = 100
+    """Transitions, counted over all parallel environments, between update events."""
+    updates_per_event: int = 4
+    """Updates in every update event."""
+    batch_size: int = 1024
+    """Transitions per update."""
+    buffer_size: int = 1_000_000
+    """Replay capacity in transitions per seed (less is allocated where a run is shorter)."""
+    log_interval: int = 60
+    """Episodes per logging point, rounded up to whole collection periods."""
+    checkpoint_interval: int = 10
+    """Logging points between checkpoints."""
+    seed_batch: int = 0
+    """Seeds computed side by side; 0 means 1 on CPU and all on an accelerator."""
+    hyper: AlgorithmConfig = field(default_factory=AlgorithmConfig)
+    """Settings of the learning rule."""
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        for name in (
+            "seeds",
+            "episodes",
+            "num_envs",
+            "steps_per_update",
+            "updates_per_event",
+            "batch_size",
+            "buffer_size",
+            "log_interval",
+            "checkpoint_interval",
+        ):
+            _check(getattr(self, name) > 0, name, getattr(self, name), "greater than 0")
+        for name in ("seed", "seed_batch"):
+            _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or greater")
+        _check(
+            self.batch_size <= self.buffer_size,
+            "batch_size",
+            self.batch_size,
+            f"at most buffer_size ({self.buffer_size})",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dict, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
+        """Inverse of :meth:`to_dict`; unknown names raise :class:`ConfigError`."""
+        return make_config(**values)
+
+
+def make_config(**options: Any) -> TrainConfig:
+    """Builds a config from flat keywords: run settings, or any field of the learning rule."""
+    run_names = {f.name for f in dataclasses.fields(TrainConfig)}
+    hyper_names = {f.name for f in dataclasses.fields(AlgorithmConfig)}
+    hyper = options.pop("hyper", {})
+    hyper = dataclasses.asdict(hyper) if isinstance(hyper, AlgorithmConfig) else dict(hyper)
+    run = {}
+    for name, value in options.items():
+        if name in run_names:
+            run[name] = value
+        else:
+            hyper[name] = value
+    for name in hyper:
+        if name not in hyper_names:
+            accepted = ", ".join(sorted((run_names | hyper_names) - {"hyper"}))
+            raise ConfigError(f"Unknown option {name!r}; accepted are {accepted}.")
+    return TrainConfig(hyper=AlgorithmConfig(**hyper), **run)
+
+
+def _check_types(config: Any) -> None:
+    """Refuses values of the wrong type, so that '8' or 2.5 seeds fail here and not in XLA."""
+    for name, kind in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if get_args(kind) and all(isinstance(a, str) for a in get_args(kind)):
+            _check(value in get_args(kind), name, value, "one of " + ", ".join(get_args(kind)))
+        elif kind is bool:
+            _check(isinstance(value, bool), name, value, "true or false")
+        elif kind is int:
+            _check(
+                isinstance(value, int) and not isinstance(value, bool), name, value, "an integer"
+            )
+        elif kind is float:
+            numeric = isinstance(value, int | float) and not isinstance(value, bool)
+            _check(
+                numeric and value == value and abs(value) != float("inf"),
+                name,
+                value,
+                "a finite number",
+            )
+        elif kind is str:
+            _check(isinstance(value, str), name, value, "a name")

@@ -1,0 +1,23 @@
+"""What this package raises when a request cannot be met: one clear sentence each."""
+
+from __future__ import annotations
+
+
+class MamtError(Exception):
+    """Base of every error a caller can mend; the command line prints its text and exits."""
+
+    exit_code = 1
+
+
+class RunError(MamtError):
+    """A run directory cannot be used: taken, missing, corrupt, or the disk is full."""
+
+
+class DivergedError(MamtError):
+    """A recorded quantity became NaN or infinite; the text names update, seed and quantity."""
+
+
+class InterruptedRun(MamtError):  # noqa: N818 - an outcome, not a fault
+    """Ctrl-C or SIGTERM stopped the run after a logging point; the text says how to resume."""
+
+    exit_code = 130

@@ -1,0 +1,1 @@
+"""Flax modules. Every array is agent-major, ``[n, B, ...]``."""

@@ -1,0 +1,143 @@
+"""Attention critic (Iqbal & Sha 2019; Fig. 11, top right) and its exact counterfactuals (Eq. 5)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mamt_jax.networks.layers import AgentDense, SharedDense, leaky_relu
+from mamt_jax.ops.coordination import opponents, to_square
+from mamt_jax.ops.losses import select
+
+
+class CriticTrace(NamedTuple):
+    """A critic's values, and what a counterfactual needs of the way to them."""
+
+    q: jax.Array
+    """[n, B, A]: Q_i(o, (u, a_{-i})) for every own action u."""
+    logits: jax.Array
+    """[n, n, B, K]: unscaled attention logits of agent i (first axis) to j; zero on the diagonal."""
+    weights: jax.Array
+    """[n, n, B, K]: attention weights, zero on the diagonal."""
+    state_part: jax.Array
+    """[n, B, H]: the head's first layer on s_i, before the attended values are added."""
+    query: jax.Array
+    """[n, B, H]."""
+    value: jax.Array
+    """[n, B, H]."""
+    attended: jax.Array
+    """[n, B, H]: attention-weighted average of the opponents' values."""
+    obs_part: jax.Array
+    """[n, B, H]: the state-action encoder's first layer on o_i, before the action is added."""
+
+
+SHARED_OVER_AGENTS = ("query", "key", "value", "encode_obs", "encode_action")
+"""Modules whose gradient is divided by n: the shared maps and the state-action encoders."""
+
+
+class AttentionCritic(nn.Module):
+    """Q_ζi(o, a) of all agents at once. Queries read states, keys and values the others' (o, a)."""
+
+    obs_sizes: tuple[int, ...]
+    num_actions: int
+    hidden_size: int
+    heads: int
+
+    def setup(self) -> None:
+        hidden = self.hidden_size
+        pair = tuple(size + self.num_actions for size in self.obs_sizes)
+        self.encode_obs = AgentDense(hidden, pair)
+        self.encode_action = AgentDense(hidden, pair, use_bias=False)
+        self.encode_state = AgentDense(hidden, self.obs_sizes)
+        self.query = SharedDense(hidden, use_bias=False)
+        self.key = SharedDense(hidden, use_bias=False)
+        self.value = SharedDense(hidden)
+        self.head_state = AgentDense(hidden, (2 * hidden,))
+        self.head_attended = AgentDense(hidden, (2 * hidden,), use_bias=False)
+        self.head_out = AgentDense(self.num_actions)
+
+    def __call__(self, x: jax.Array, action: jax.Array) -> CriticTrace:
+        """Normalised observations ``[n, B, O]`` and one-hot actions ``[n, B, A]`` -> trace."""
+        obs_part = self.encode_obs(x)
+        encoded = leaky_relu(obs_part + self.encode_action(action))
+        state = leaky_relu(self.encode_state(x))
+        query, key = self.query(state), self.key(encoded)
+        value = leaky_relu(self.value(encoded))
+        logits, weights = self._attend(query, key)
+        attended = jnp.sum(self._spread(weights) * value[None], axis=1)
+        state_part = self.head_state(state)
+        q = self.head_out(leaky_relu(state_part + self.head_attended(attended)))
+        return CriticTrace(q, logits, weights, state_part, query, value, attended, obs_part)
+
+    def _spread(self, per_head: jax.Array) -> jax.Array:
+        """Repeats ``[..., K]`` over each head's width: ``[..., H]``."""
+        return jnp.repeat(per_head, self.hidden_size // self.heads, axis=-1)
+
+    def _per_head(self, product: jax.Array) -> jax.Array:
+        """Sums query·key products ``[..., H]`` within each head: ``[..., K]``."""
+        return jnp.sum(product.reshape(*product.shape[:-1], self.heads, -1), axis=-1)
+
+    @property
+    def _scale(self) -> float:
+        return float((self.hidden_size // self.heads) ** -0.5)
+
+    def _attend(self, query: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        diagonal = np.eye(query.shape[0], dtype=bool)[:, :, None, None]
+        logits = jnp.where(diagonal, 0.0, self._per_head(query[:, None] * key[None]))
+        weights = jax.nn.softmax(jnp.where(diagonal, -jnp.inf, logits * self._scale), axis=1)
+        return logits, weights
+
+    def counterfactual_effect(
+        self, trace: CriticTrace, action: jax.Array, policy: jax.Array, encoding: jax.Array
+    ) -> jax.Array:
+        """|Q_i(a\\j) − Q_i(a)|, agent j's action marginalised out under its policy (Eq. 5).
+
+        Exact. Replacing one opponent's key and value changes one term in the numerator and the
+        denominator of the attention average, so only n·A encodings and the heads are computed.
+
+        Args:
+          trace: of the actions taken.
+          action: int32 ``[n, B]``, the actions taken.
+          policy: ``[n, B, A]``, π_j(u | o_j).
+          encoding: ``[n, A, A]``, row u is how one-hot(u) was fed to the critic for agent j.
+
+        Returns:
+          ``[n, n, B]`` with a zero diagonal.
+        """
+        table = self.encode_action(encoding)
+        encoded = leaky_relu(trace.obs_part[:, None] + table[:, :, None])
+        keys, values = self.key(encoded), leaky_relu(self.value(encoded))
+        actual = select(trace.q, action)
+
+        def effect(other: jax.Array) -> jax.Array:
+            q = self._with_replaced(trace, other, keys[other], values[other])
+            q = select(q, jnp.broadcast_to(action[:, None], q.shape[:-1]))
+            return jnp.abs(jnp.einsum("nab,nba->nb", q, policy[other]) - actual)
+
+        others = jnp.asarray(opponents(action.shape[0]).T)
+        return to_square(jnp.moveaxis(jax.lax.map(effect, others), 0, 1))
+
+    def _with_replaced(
+        self, trace: CriticTrace, other: jax.Array, keys: jax.Array, values: jax.Array
+    ) -> jax.Array:
+        """Q_i ``[n, A, B, A]`` if agent ``other[i]`` had each of the given keys and values.
+
+        With w the replaced agent's weight and r the new term relative to the old denominator, the
+        new average is (average − w·v + r·v') / (1 − w + r), for each head.
+        """
+        agents = jnp.arange(other.shape[0])
+        weight = trace.weights[agents, other]
+        scaled = trace.logits * self._scale
+        diagonal = np.eye(other.shape[0], dtype=bool)[:, :, None, None]
+        total = jax.nn.logsumexp(jnp.where(diagonal, -jnp.inf, scaled), axis=1)
+        gap = self._per_head(trace.query[:, None] * keys) * self._scale - total[:, None]
+        down = jnp.exp(-jnp.maximum(gap, 0.0))
+        ratio = jnp.exp(jnp.minimum(gap, 0.0))
+        rest = jnp.maximum(1.0 - weight, 0.0)[:, None] * down
+        kept = trace.attended - self._spread(weight) * trace.value[other]
+        attended = (self._spread(down) * kept[:, None] + self._spread(ratio) * values) / self._spread(rest + ratio)
+        return self.head_out(leaky_relu(trace.state_part[:, None] + self.head_attended(attended)))

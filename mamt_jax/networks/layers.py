@@ -1,0 +1,126 @@
+"""Linear layers with PyTorch's initialisation, per agent or shared, and input normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+LEAK = 0.01
+NORM_EPS = 1e-5
+NORM_MOMENTUM = 0.9
+
+
+def leaky_relu(x: jax.Array) -> jax.Array:
+    """LeakyReLU with slope 0.01, as max(x, 0.01 x)."""
+    return jnp.maximum(x, LEAK * x)
+
+
+def torch_uniform(fan_in: Sequence[int]) -> Callable[..., jax.Array]:
+    """PyTorch's Linear initialisation, U(−1/√fan_in, 1/√fan_in), one fan-in per leading index.
+
+    With a single fan-in it serves every leading index.
+    """
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+        bound = 1.0 / jnp.sqrt(jnp.asarray(fan_in, dtype))
+        bound = bound.reshape((-1,) + (1,) * (len(shape) - 1)) if len(fan_in) > 1 else bound[0]
+        return jax.random.uniform(key, shape, dtype, -1.0, 1.0) * bound
+
+    return init
+
+
+class AgentDense(nn.Module):
+    """A linear layer with parameters of its own for each agent.
+
+    A layer on concatenated inputs is written as a sum of layers, one per input, all with the
+    fan-in of the whole and only one with a bias: nothing is concatenated, and a part that does not
+    change is computed once.
+
+    Attributes:
+      features: output width.
+      fan_in: what sets the initialisation scale, per agent or one for all; the input width if None.
+        Padded observations must pass their true sizes.
+      use_bias: whether to add a bias.
+      monotone: whether the kernel enters by its absolute value.
+    """
+
+    features: int
+    fan_in: tuple[int, ...] | None = None
+    use_bias: bool = True
+    monotone: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """``[n, ..., I] -> [n, ..., features]``."""
+        num_agents, width = x.shape[0], x.shape[-1]
+        init = torch_uniform(self.fan_in or (width,))
+        kernel = self.param("kernel", init, (num_agents, width, self.features))
+        kernel = jnp.abs(kernel) if self.monotone else kernel
+        flat = x.reshape(num_agents, -1, width)
+        y = jnp.einsum("nbi,nio->nbo", flat, kernel)
+        if self.use_bias:
+            y = y + self.param("bias", init, (num_agents, self.features))[:, None, :]
+        return y.reshape(*x.shape[:-1], self.features)
+
+
+class SharedDense(nn.Module):
+    """A linear layer whose parameters all agents share. Attributes as :class:`AgentDense`."""
+
+    features: int
+    fan_in: int | None = None
+    use_bias: bool = True
+    monotone: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """``[..., I] -> [..., features]``."""
+        init = torch_uniform((self.fan_in or x.shape[-1],))
+        kernel = self.param("kernel", init, (x.shape[-1], self.features))
+        kernel = jnp.abs(kernel) if self.monotone else kernel
+        y = (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], self.features)
+        if self.use_bias:
+            y = y + self.param("bias", init, (self.features,))
+        return y
+
+
+class NormState(NamedTuple):
+    """Running statistics of each agent's observations: the state of its batch normalisation."""
+
+    mean: jax.Array
+    """float32 [n, O]."""
+    var: jax.Array
+    """float32 [n, O]."""
+
+
+def init_norm(num_agents: int, obs_size: int) -> NormState:
+    """Statistics before any batch: mean 0, variance 1."""
+    shape = (num_agents, obs_size)
+    return NormState(jnp.zeros(shape, jnp.float32), jnp.ones(shape, jnp.float32))
+
+
+def batch_norm(x: jax.Array) -> tuple[jax.Array, NormState]:
+    """Normalises ``[n, B, I]`` with the batch's own statistics, without scale and shift.
+
+    Returns:
+      The normalised array and its statistics ``[n, I]`` (biased variance, as flax). Inputs are
+      data, never network outputs, so one normalised copy serves every network that reads them.
+    """
+    mean, var = jnp.mean(x, axis=1), jnp.var(x, axis=1)
+    stats = NormState(mean, var)
+    return apply_norm(stats, x), stats
+
+
+def apply_norm(stats: NormState, x: jax.Array) -> jax.Array:
+    """(x − mean)/√(var + 1e-5) for ``[n, B, I]``."""
+    return (x - stats.mean[:, None]) * jax.lax.rsqrt(stats.var[:, None] + NORM_EPS)
+
+
+def update_norm(running: NormState, batch: NormState) -> NormState:
+    """Running statistics after one batch: 0.9 old + 0.1 new (momentum 0.9 in flax's sense)."""
+    return jax.tree.map(
+        lambda old, new: NORM_MOMENTUM * old + (1.0 - NORM_MOMENTUM) * new, running, batch
+    )

@@ -1,0 +1,1 @@
+"""Maths on arrays: no parameters, no configuration."""

@@ -1,0 +1,61 @@
+"""Divergences between categorical distributions, and the Tsallis logarithm."""
+
+from __future__ import annotations
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def tsallis_log(log_x: jax.Array, q: float) -> jax.Array:
+    """Tsallis logarithm log_q x = (x^{1−q} − 1)/(1 − q), from log x; the natural one at q = 1.
+
+    Taking log x keeps small probabilities exact: the result is expm1((1 − q) log x)/(1 − q).
+    """
+    if q == 1.0:
+        return log_x
+    return jnp.expm1((1.0 - q) * log_x) / (1.0 - q)
+
+
+def tsallis_divergence(log_p: jax.Array, log_p_old: jax.Array, q: float) -> jax.Array:
+    """log_q p − log_q p_old at sampled actions: the mirror-descent penalty (Eq. 10)."""
+    return tsallis_log(log_p, q) - tsallis_log(log_p_old, q)
+
+
+def categorical_kl(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    """KL[p ‖ q] in nats over the last axis: ``[..., A], [..., A] -> [...]``.
+
+    Both arguments are log-probabilities; actions with p = 0 contribute nothing.
+    """
+    chex.assert_equal_shape_suffix((log_p, log_q), 1)
+    p = jnp.exp(log_p)
+    return jnp.sum(jnp.where(p > 0, p * (log_p - log_q), 0.0), axis=-1)
+
+
+def nonstationarity(divergence: jax.Array, coordination: jax.Array, maximum: float) -> jax.Array:
+    """D_i,ns of Eq. 6: coordination-weighted divergences, projected to [0, maximum].
+
+    Args:
+      divergence: ``[n, n, ...]``, entry (i, j) is KL[h_i(·|o_i, j) ‖ π_j(·|o_j)].
+      coordination: ``[n, n, ...]`` C_ij with a zero diagonal.
+      maximum: upper end of the projection Π_ns.
+
+    Returns:
+      ``[n, ...]``, nats.
+    """
+    chex.assert_equal_shape((divergence, coordination))
+    return jnp.clip(jnp.sum(coordination * divergence, axis=1), 0.0, maximum)
+
+
+def opponent_switching_cost(divergence: jax.Array) -> jax.Array:
+    """Opponent switching cost of every agent (Definition 2), on observed o.
+
+    Args:
+      divergence: ``[n, B]``, KL[π_j ‖ π'_j] of each agent's consecutive policies at observation b.
+
+    Returns:
+      ``[n]``: max_b Σ_{j≠i} KL_j(b). Local policies are independent given the observations, so the
+      divergence of the joint opponent policy is the sum.
+    """
+    chex.assert_rank(divergence, 2)
+    return jnp.max(jnp.sum(divergence, axis=0, keepdims=True) - divergence, axis=1)

@@ -1,0 +1,75 @@
+"""Objectives of MAMT, MAMD and MAAC as functions of network outputs."""
+
+from __future__ import annotations
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def td_target(
+    reward: jax.Array,
+    discount: float,
+    terminated: jax.Array,
+    next_q: jax.Array,
+    next_log_prob: jax.Array,
+    alpha: float,
+) -> jax.Array:
+    """Soft one-step target y_i = r_i + γ (1 − terminated)(Q̄_i − α log π̄_i) (Eq. 9).
+
+    Args:
+      reward: ``[n, B]``, standardised.
+      discount: γ.
+      terminated: ``[B]`` bool; a truncated episode bootstraps.
+      next_q: ``[n, B]`` target critics at the target policies' actions.
+      next_log_prob: ``[n, B]`` of these actions.
+      alpha: temperature.
+    """
+    chex.assert_equal_shape((reward, next_q, next_log_prob))
+    bootstrap = discount * (1.0 - terminated.astype(reward.dtype))
+    return jax.lax.stop_gradient(reward + bootstrap * (next_q - alpha * next_log_prob))
+
+
+def attention_penalty(logits: jax.Array) -> jax.Array:
+    """1e-3 · Σ_heads mean(logit²) over the opponents' unscaled logits: ``[n, n, B, K] -> [n]``.
+
+    The diagonal must be zero: an agent does not attend to itself.
+    """
+    num_agents, _, batch, _ = logits.shape
+    return 1e-3 * jnp.sum(logits**2, axis=(1, 2, 3)) / (batch * max(num_agents - 1, 1))
+
+
+def counterfactual_advantage(
+    q_all: jax.Array, log_policy: jax.Array, action: jax.Array
+) -> jax.Array:
+    """Q_i(o, a) − Σ_u π_i(u|o_i) Q_i(o, (u, a_{-i})): ``[n, B, A] x2, [n, B] -> [n, B]``."""
+    chex.assert_equal_shape((q_all, log_policy))
+    baseline = jnp.sum(jnp.exp(log_policy) * q_all, axis=-1)
+    return select(q_all, action) - baseline
+
+
+def select(values: jax.Array, action: jax.Array) -> jax.Array:
+    """Picks the entry of each action: ``[..., A], [...] -> [...]``.
+
+    A masked sum, because XLA's CPU backend runs it (and its gradient) faster than a gather.
+    """
+    mask = jnp.arange(values.shape[-1]) == action[..., None]
+    return jnp.sum(jnp.where(mask, values, 0.0), axis=-1)
+
+
+def score_function_loss(log_prob: jax.Array, weight: jax.Array) -> jax.Array:
+    """mean_b log π_i(a_i) · stopgrad(weight_i): ``[n, B], [n, B] -> [n]``. Its gradient is Eq. 10's."""
+    chex.assert_equal_shape((log_prob, weight))
+    return jnp.mean(log_prob * jax.lax.stop_gradient(weight), axis=-1)
+
+
+def cross_entropy(logits: jax.Array, action: jax.Array) -> jax.Array:
+    """−log softmax(logits)[action]: ``[..., A], [...] -> [...]``, nats."""
+    return -select(jax.nn.log_softmax(logits), action)
+
+
+def trd_loss(predicted: jax.Array, nonstationarity: jax.Array) -> jax.Array:
+    """L_ns = E[(Σ_i KL_i − Σ_i D_i,ns)²] (Eq. 7): ``[n, B], [n, B] -> []``; D is a constant."""
+    chex.assert_equal_shape((predicted, nonstationarity))
+    target = jax.lax.stop_gradient(jnp.sum(nonstationarity, axis=0))
+    return jnp.mean((jnp.sum(predicted, axis=0) - target) ** 2)

@@ -1,0 +1,1 @@
+"""Replay, collection, the training loop, and what it leaves on disk."""

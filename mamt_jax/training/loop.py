@@ -1,0 +1,120 @@
+"""The training loop on the host: epochs, records, checkpoints, and polite interruption."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import xarray as xr
+
+from mamt_jax.config import TrainConfig
+from mamt_jax.errors import DivergedError, InterruptedRun
+from mamt_jax.training.checkpoint import Meta
+from mamt_jax.training.metrics import Recorder
+from mamt_jax.training.progress import ProgressLine, StopRequest
+from mamt_jax.training.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from mamt_jax.training.off_policy import Trainer
+
+_POLL = 0.01  # seconds between looks at a computation, so that signals are handled meanwhile
+
+
+class Start(NamedTuple):
+    """Where a training loop begins."""
+
+    state: Any
+    recorder: Recorder
+    seconds: float
+    """Wall-clock seconds spent before."""
+
+
+def train_loop(
+    trainer: Trainer,
+    start: Start,
+    config: TrainConfig,
+    directory: RunDir | None,
+    progress: bool = False,
+) -> tuple[Any, xr.Dataset]:
+    """Runs epochs until the plan is fulfilled, recording and saving at logging points.
+
+    Returns:
+        The final state and the recorded metrics.
+
+    Raises:
+        DivergedError, InterruptedRun, RunError: As :func:`train`; what was recorded is on disk.
+    """
+    plan, (state, recorder, seconds) = trainer.plan, start
+    clock = _Clock(seconds, plan.steps_per_point * config.num_envs * config.seeds)
+    total, done = plan.points * plan.episodes_per_point, recorder.points * plan.episodes_per_point
+    with StopRequest() as stop, ProgressLine(progress, total, done) as line:
+        while recorder.points < plan.points:
+            state, output = trainer.epoch(state)
+            try:
+                recorder.append(jax.device_get(_wait(output)))
+            except DivergedError:
+                if directory:
+                    directory.write_metrics(_dataset(recorder, config, clock))
+                raise
+            clock.tick()
+            line.update(
+                recorder.points * plan.episodes_per_point, clock.pace, recorder.last_return()
+            )
+            finished = recorder.points >= plan.points
+            due = recorder.points % config.checkpoint_interval == 0
+            if directory and (finished or due or stop.requested):
+                directory.write_metrics(_dataset(recorder, config, clock))
+                meta = Meta(recorder.points, recorder.update_count, clock.seconds, finished)
+                directory.save_checkpoint(state, meta)
+            if stop.requested and not finished:
+                raise InterruptedRun(_interruption(directory, recorder.points, plan.points))
+    return state, _dataset(recorder, config, clock)
+
+
+class _Clock:
+    """Wall-clock time of a run over all its processes, and the current pace."""
+
+    def __init__(self, before: float, steps_per_point: int) -> None:
+        self._origin = time.monotonic() - before
+        self._steps = steps_per_point
+        self._last = time.monotonic()
+        self.pace = 0.0
+        """Environment steps per second in the last epoch, summed over seeds."""
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._origin
+
+    def tick(self) -> None:
+        """Ends an epoch."""
+        now = time.monotonic()
+        self.pace, self._last = self._steps / max(now - self._last, 1e-9), now
+
+    def average(self, points: int) -> float:
+        """Environment steps per second since the run began, compilation included."""
+        return points * self._steps / max(self.seconds, 1e-9)
+
+
+def _dataset(recorder: Recorder, config: TrainConfig, clock: _Clock) -> xr.Dataset:
+    return recorder.to_dataset(
+        algorithm=config.algorithm,
+        env=config.env,
+        wall_seconds=round(clock.seconds, 3),
+        env_steps_per_second=round(clock.average(recorder.points), 1),
+    )
+
+
+def _interruption(directory: RunDir | None, points: int, planned: int) -> str:
+    where = f"Interrupted after {points} of {planned} logging points"
+    if directory is None:
+        return f"{where}; nothing is saved, because the run has no directory (out)."
+    return f"{where}; saved. To go on: mamt train --resume --out {directory.path}"
+
+
+def _wait(output: Any) -> Any:
+    """Blocks until an epoch is done, handling signals meanwhile."""
+    for leaf in jax.tree.leaves(output):
+        while hasattr(leaf, "is_ready") and not leaf.is_ready():
+            time.sleep(_POLL)
+    return output

@@ -1,0 +1,230 @@
+"""What a run records: one table of quantities, and the recorder that turns epochs into a Dataset.
+
+Two time axes, both counted per seed:
+
+    update   one entry per logging point; its coordinate is the number of updates done so far
+    event    one entry per collection period (``steps_per_update`` transitions)
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from mamt_jax.errors import DivergedError
+
+
+class Quantity(NamedTuple):
+    """How one recorded quantity is laid out and read."""
+
+    dims: tuple[str, ...]
+    """Dimensions after ``seed`` and ``update``."""
+    unit: str
+    meaning: str
+
+
+QUANTITIES: dict[str, Quantity] = {
+    "critic_loss": Quantity(("agent",), "standardised reward squared", "mean squared TD error"),
+    "critic_grad_norm": Quantity((), "1", "global norm of the critic's gradient before clipping"),
+    "q_mean": Quantity(("agent",), "standardised reward", "batch mean of Q(o, a)"),
+    "attention_entropy": Quantity(
+        ("agent", "head"), "nat", "entropy of the critic's attention over the other agents"
+    ),
+    "policy_loss": Quantity(("agent",), "1", "policy objective that is descended"),
+    "policy_grad_norm": Quantity(
+        ("agent",), "1", "global norm of the policy's gradient before clipping"
+    ),
+    "entropy": Quantity(("agent",), "nat", "entropy of the policy, batch mean"),
+    "local_kl": Quantity(("agent",), "nat", "KL of the policy to its old policy, batch mean"),
+    "switching_cost": Quantity(
+        ("agent",), "nat", "opponent switching cost (Definition 2), maximum over the batch"
+    ),
+    "delta_stationarity": Quantity((), "nat", "switching cost averaged over agents (Definition 3)"),
+    "reward_mean": Quantity(("agent",), "reward", "mean reward of the replay's contents"),
+    "reward_std": Quantity(
+        ("agent",), "reward", "standard deviation of the reward over the replay's contents"
+    ),
+    "delta": Quantity(("agent",), "nat", "local trust region δ_i"),
+    "delta_within_budget": Quantity((), "1", "share of updates whose sum of δ_i is at most δ"),
+    "coordination_mean": Quantity(
+        ("agent", "opponent"), "1", "coordination coefficient C_ij (Eq. 5), batch mean"
+    ),
+    "coordination_var": Quantity(
+        ("agent", "opponent"), "1", "coordination coefficient C_ij (Eq. 5), batch variance"
+    ),
+    "nonstationarity": Quantity(("agent",), "nat", "non-stationarity D_i,ns (Eq. 6), batch mean"),
+    "modelling_loss": Quantity(
+        ("agent",), "nat", "cross-entropy of the modelling policies on the replay"
+    ),
+    "modelling_grad_norm": Quantity(
+        ("agent",), "1", "global norm of the modelling policy's gradient before clipping"
+    ),
+    "trd_loss": Quantity((), "nat squared", "TRD-Net's loss (Eq. 7)"),
+    "trd_grad_norm": Quantity((), "1", "global norm of TRD-Net's gradient before clipping"),
+    "trd_kl": Quantity(("agent",), "nat", "local KL predicted by TRD-Net, batch mean"),
+    "delta_grad_value": Quantity(("agent",), "1", "dV/dδ_i, the value term of Eq. 8's gradient"),
+    "delta_grad_kl": Quantity(("agent",), "1", "dKL/dδ_i, the divergence term of Eq. 8's gradient"),
+}
+"""Everything an algorithm may report, as means over the updates of a logging point."""
+
+_EVENT_QUANTITIES = {
+    "return_sum": Quantity((), "reward", "summed return of the episodes finished in the event"),
+    "episodes": Quantity((), "episode", "number of episodes finished in the event"),
+}
+_DERIVED = {
+    "return_mean": Quantity(
+        (), "reward", "mean return (mean over agents) of the episodes of a logging point"
+    ),
+}
+
+
+class Recorder:
+    """Collects the outputs of epochs on the host.
+
+    Args:
+        seeds: Seed ids, in the order of the leading axis of every output.
+    """
+
+    def __init__(self, seeds: list[int]) -> None:
+        self.seeds = seeds
+        self.updates: list[int] = []
+        self._rows: dict[str, list[np.ndarray]] = {}
+        self._return_sum: list[np.ndarray] = []
+        self._episodes: list[np.ndarray] = []
+
+    @property
+    def points(self) -> int:
+        """Logging points recorded so far."""
+        return len(self.updates)
+
+    @property
+    def update_count(self) -> int:
+        """Updates done so far, per seed."""
+        return self.updates[-1] if self.updates else 0
+
+    def append(self, output: Any) -> None:
+        """Adds one logging point, finite or not.
+
+        Args:
+            output: ``EpochOutput`` with numpy leaves: metrics ``[S, events, U, ...]``, ``updated
+                [events]``, ``return_sum [S, events]`` and ``episodes [S, events]``.
+
+        Raises:
+            DivergedError: A value is NaN or infinite. The logging point is recorded first.
+            KeyError: A metric is not in :data:`QUANTITIES`.
+        """
+        unknown = set(output.metrics) - set(QUANTITIES)
+        if unknown:
+            raise KeyError(f"not in training.metrics.QUANTITIES: {', '.join(sorted(unknown))}")
+        updated = np.asarray(output.updated, bool)
+        before, per_event = self.update_count, 0
+        done: dict[str, np.ndarray] = {}
+        for name, value in output.metrics.items():
+            value = np.asarray(value)
+            per_event = value.shape[2]
+            kept = value[:, updated]
+            done[name] = kept.reshape(kept.shape[0], -1, *value.shape[3:])
+            row = np.full((value.shape[0], *value.shape[3:]), np.nan, np.float32)
+            if updated.any():
+                row = done[name].mean(axis=1, dtype=np.float64).astype(np.float32)
+            self._rows.setdefault(name, []).append(row)
+        self.updates.append(before + int(updated.sum()) * per_event)
+        self._return_sum.append(np.asarray(output.return_sum, np.float32))
+        self._episodes.append(np.asarray(output.episodes, np.int32))
+        self._check_finite(done, before)
+
+    def _check_finite(self, done: dict[str, np.ndarray], before: int) -> None:
+        """Raises for the earliest update with a value that is not finite.
+
+        Args:
+            done: Per quantity ``[S, updates of this logging point, ...]``.
+            before: Updates done before this logging point.
+        """
+        first: tuple[int, int, str] | None = None
+        for name, values in done.items():
+            bad = ~np.isfinite(values).all(axis=tuple(range(2, values.ndim)))
+            if bad.any():
+                update = int(np.argmax(bad.any(axis=0)))
+                found = (update, int(np.argmax(bad[:, update])), name)
+                first = min(first, found) if first else found
+        if first:
+            update, seed, name = first
+            raise DivergedError(
+                f"{name} of seed {self.seeds[seed]} is NaN or infinite at update "
+                f"{before + update + 1}; training stopped, metrics up to there are kept."
+            )
+        finite = np.isfinite(self._return_sum[-1]).all(axis=1)
+        if not finite.all():
+            raise DivergedError(
+                f"The return of seed {self.seeds[int(np.argmin(finite))]} is NaN or infinite "
+                f"before update {self.update_count + 1}; training stopped, metrics up to there "
+                "are kept."
+            )
+
+    def last_return(self) -> float:
+        """Mean return over seeds of the last logging point; NaN while no episode has ended."""
+        if not self.points:
+            return float("nan")
+        count = self._episodes[-1].sum()
+        return float(self._return_sum[-1].sum() / count) if count else float("nan")
+
+    def to_dataset(self, **attrs: Any) -> xr.Dataset:
+        """Everything recorded, with units and meaning as attributes of each variable."""
+        points, seeds = self.points, len(self.seeds)
+        return_sum = np.stack(self._return_sum, 1) if points else np.zeros((seeds, 0, 0), "f4")
+        episodes = np.stack(self._episodes, 1) if points else np.zeros((seeds, 0, 0), "i4")
+        count = episodes.sum(axis=2)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = (return_sum.sum(axis=2, dtype=np.float64) / count).astype(np.float32)
+        data = {"return_mean": _variable(("seed", "update"), mean, _DERIVED["return_mean"])}
+        for name, rows in self._rows.items():
+            quantity = QUANTITIES[name]
+            dims = ("seed", "update", *quantity.dims)
+            data[name] = _variable(dims, np.stack(rows, 1), quantity)
+        for name, value in (("return_sum", return_sum), ("episodes", episodes)):
+            flat = value.reshape(seeds, -1)
+            data[name] = _variable(("seed", "event"), flat, _EVENT_QUANTITIES[name])
+        finished = np.cumsum(episodes.reshape(seeds, -1), axis=1)
+        coords = {
+            "seed": ("seed", np.asarray(self.seeds, np.int64)),
+            "update": (
+                "update",
+                np.asarray(self.updates, np.int64),
+                _note("update", "done so far"),
+            ),
+            "episode_at_update": (
+                ("seed", "update"),
+                np.cumsum(count, axis=1),
+                _note("episode", "finished up to this logging point"),
+            ),
+            "episode_at_event": (("seed", "event"), finished, _note("episode", "finished so far")),
+        }
+        return xr.Dataset(data, coords, {"points": points, **attrs})
+
+    @classmethod
+    def from_dataset(cls, dataset: xr.Dataset, points: int) -> Recorder:
+        """Recorder that holds the first ``points`` logging points of a recorded run."""
+        recorder = cls([int(seed) for seed in dataset.seed.values])
+        recorder.updates = [int(update) for update in dataset["update"].values[:points]]
+        for name in QUANTITIES:
+            if name in dataset:
+                values = dataset[name].values
+                recorder._rows[name] = [values[:, point] for point in range(points)]
+        recorded = dataset.sizes["update"]
+        for name, rows in (
+            ("return_sum", recorder._return_sum),
+            ("episodes", recorder._episodes),
+        ):
+            by_point = dataset[name].values.reshape(len(recorder.seeds), max(recorded, 1), -1)
+            rows.extend(by_point[:, point] for point in range(points))
+        return recorder
+
+
+def _note(unit: str, meaning: str) -> dict[str, str]:
+    return {"units": unit, "long_name": meaning}
+
+
+def _variable(dims: tuple[str, ...], values: np.ndarray, quantity: Quantity) -> tuple[Any, ...]:
+    return dims, values, _note(quantity.unit, quantity.meaning)

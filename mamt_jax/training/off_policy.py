@@ -1,0 +1,296 @@
+"""Off-policy training of all seeds in one compiled program.
+
+collect -> event -> logging point -> seeds: an event collects until ``steps_per_update`` more
+transitions are stored and then updates; a logging point is a scan over events; seeds are mapped
+around it. Counters are the same for all seeds and stay outside the mapped state, so that every
+condition on them remains one branch, not a select.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.base import EnvSpec
+from envs.wrappers import VectorEnv, VectorState
+from mamt_jax.config import ConfigError, TrainConfig
+from mamt_jax.training.replay import ReplayState, make_replay, transition_bytes
+from mamt_jax.types import Algorithm, Metrics, Transition
+
+
+class Plan(NamedTuple):
+    """Static sizes of a run."""
+
+    points: int
+    """Logging points in the run."""
+    episodes_per_point: int
+    """Full-length episodes per logging point and seed."""
+    steps_per_point: int
+    """Steps of each parallel environment per logging point."""
+    collect: tuple[int, ...]
+    """Environment steps before each update event of a logging point."""
+    updates_per_point: int
+    """Updates per logging point once the replay holds a batch."""
+    capacity: int
+    """Transitions that each seed's replay is allocated for."""
+    replay_bytes: int
+    """Size of all seeds' replays."""
+
+    @property
+    def events_per_point(self) -> int:
+        """Update events per logging point."""
+        return len(self.collect)
+
+
+class SeedState(NamedTuple):
+    """What one seed carries through training."""
+
+    learner: Any
+    replay: ReplayState
+    env: VectorState
+    key: jax.Array
+
+
+class RunState(NamedTuple):
+    """A whole run: seeds stacked, counters shared."""
+
+    seeds: SeedState
+    """Leaves ``[S, ...]``."""
+    transitions: jax.Array
+    """int32 []: environment transitions stored so far, per seed."""
+    updates: jax.Array
+    """int32 []: updates done, per seed."""
+
+    @property
+    def learner(self) -> Any:
+        """The algorithm's state, leaves ``[S, ...]``."""
+        return self.seeds.learner
+
+
+class EpochOutput(NamedTuple):
+    """What one logging point hands to the host."""
+
+    metrics: Metrics
+    """``[S, events, updates_per_event, ...]``, of every update."""
+    updated: jax.Array
+    """bool [events]: False while the replay holds less than a batch; such rows mean nothing."""
+    return_sum: jax.Array
+    """float32 [S, events]: returns (mean over agents) of the episodes finished in each event."""
+    episodes: jax.Array
+    """int32 [S, events]: their number."""
+
+
+class Trainer(NamedTuple):
+    """Training as two compiled functions."""
+
+    plan: Plan
+    init: Callable[[jax.Array], RunState]
+    """Integer seeds [S] -> state."""
+    epoch: Callable[[RunState], tuple[RunState, EpochOutput]]
+    """One logging point. Donates its argument."""
+
+
+def collection_period(num_envs: int, steps_per_update: int) -> tuple[int, ...]:
+    """Environment steps before each update event, over one period of the cadence.
+
+    Events come after every ``steps_per_update`` transitions counted over all environments: with 12
+    environments and 100 transitions after steps 9, 17 and 25, so (9, 8, 8).
+    """
+    period = steps_per_update // math.gcd(num_envs, steps_per_update)
+    events = num_envs * period // steps_per_update
+    after = [math.ceil(k * steps_per_update / num_envs) for k in range(events + 1)]
+    return tuple(int(step) for step in np.diff(after))
+
+
+def plan_run(config: TrainConfig, spec: EnvSpec) -> Plan:
+    """Works out a run's sizes.
+
+    Raises:
+      ConfigError: if the run would end before its replay held one batch.
+    """
+    length, envs = spec.episode_length, config.num_envs
+    period = collection_period(envs, config.steps_per_update)
+    wanted = min(config.log_interval, config.episodes) * length / envs
+    periods = math.ceil(wanted / sum(period))
+    steps = periods * sum(period)
+    points = math.ceil(config.episodes * length / (steps * envs))
+    total = points * steps * envs
+    if config.batch_size > total:
+        raise ConfigError(
+            f"batch_size must be at most the transitions that the run collects ({total}), "
+            f"got {config.batch_size}; lower it or raise episodes."
+        )
+    capacity = min(config.buffer_size, total) // envs * envs
+    if capacity < config.batch_size:
+        raise ConfigError(
+            f"buffer_size must hold a batch after rounding down to whole steps of {envs} "
+            f"environments, got {config.buffer_size} for batch_size {config.batch_size}."
+        )
+    return Plan(
+        points=points,
+        episodes_per_point=steps * envs // length,
+        steps_per_point=steps,
+        collect=period * periods,
+        updates_per_point=periods * len(period) * config.updates_per_event,
+        capacity=capacity,
+        replay_bytes=config.seeds * capacity * transition_bytes(spec.num_agents, spec.obs_size),
+    )
+
+
+def make_trainer(config: TrainConfig, env: Any, algorithm: Algorithm) -> Trainer:
+    """Compiles lazily: the first call of each function traces it."""
+    plan = plan_run(config, env.spec)
+    vector = VectorEnv(env, config.num_envs)
+    replay = make_replay(
+        plan.capacity,
+        config.batch_size,
+        config.hyper.modelling_recent,
+        env.spec.num_agents,
+        env.spec.obs_size,
+    )
+
+    def init_seed(seed: jax.Array) -> SeedState:
+        learner_key, env_key, key = jax.random.split(jax.random.key(seed), 3)
+        return SeedState(
+            algorithm.init(learner_key), replay.init(), vector.reset(env_key), key
+        )
+
+    def init(seeds: jax.Array) -> RunState:
+        return RunState(jax.vmap(init_seed)(seeds), jnp.int32(0), jnp.int32(0))
+
+    def collect_step(seed: SeedState, transitions: jax.Array) -> tuple[SeedState, jax.Array, jax.Array]:
+        key, act_key, env_key = jax.random.split(seed.key, 3)
+        obs = seed.env.obs
+        action = algorithm.act(seed.learner, act_key, obs)
+        env_state, step = vector.step(env_key, seed.env, action)
+        new = Transition(obs, action, step.reward, step.next_obs, step.terminated)
+        buffer = replay.insert(seed.replay, new, transitions)
+        seed = SeedState(seed.learner, buffer, env_state, key)
+        return seed, jnp.sum(step.finished_return), jnp.sum(step.finished, dtype=jnp.int32)
+
+    def update_once(
+        seed: SeedState, learner: Any, key: jax.Array, transitions: jax.Array, count: jax.Array
+    ) -> tuple[Any, Metrics]:
+        sample_key, update_key = jax.random.split(key)
+        batch = replay.sample(seed.replay, sample_key, transitions)
+        return algorithm.update(learner, update_key, batch, count)
+
+    def update_event(
+        seed: SeedState, transitions: jax.Array, updates: jax.Array
+    ) -> tuple[SeedState, jax.Array, Metrics]:
+        keys = jax.random.split(seed.key, config.updates_per_event + 1)
+
+        def body(
+            carry: tuple[Any, jax.Array], key: jax.Array
+        ) -> tuple[tuple[Any, jax.Array], Metrics]:
+            learner, count = carry
+            learner, metrics = update_once(seed, learner, key, transitions, count)
+            return (learner, count + 1), metrics
+
+        (learner, updates), metrics = jax.lax.scan(body, (seed.learner, updates), keys[1:])
+        return seed._replace(learner=learner, key=keys[0]), updates, metrics
+
+    def event(
+        carry: tuple[SeedState, jax.Array, jax.Array], steps: jax.Array
+    ) -> tuple[tuple[SeedState, jax.Array, jax.Array], tuple[Any, ...]]:
+        seed, transitions, updates = carry
+
+        def collect(i: jax.Array, collected: tuple[Any, ...]) -> tuple[Any, ...]:
+            seed, returns, episodes = collected
+            seed, finished, count = collect_step(seed, transitions + i * config.num_envs)
+            return seed, returns + finished, episodes + count
+
+        start = (seed, jnp.float32(0), jnp.int32(0))
+        seed, returns, episodes = jax.lax.fori_loop(0, steps, collect, start)
+        transitions = transitions + steps * config.num_envs
+        ready = transitions >= config.batch_size
+        shapes = jax.eval_shape(update_event, seed, transitions, updates)[2]
+        empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        seed, updates, metrics = jax.lax.cond(
+            ready, update_event, lambda seed, _, updates: (seed, updates, empty),
+            seed, transitions, updates,
+        )
+        return (seed, transitions, updates), (metrics, ready, returns, episodes)
+
+    def epoch(state: RunState) -> tuple[RunState, EpochOutput]:
+        def one_seed(seed: SeedState) -> tuple[SeedState, tuple[Any, ...]]:
+            carry = (seed, state.transitions, state.updates)
+            (seed, *counters), outputs = jax.lax.scan(event, carry, jnp.asarray(plan.collect))
+            return seed, (*outputs, *counters)
+
+        seeds, outputs = map_seeds(one_seed, state.seeds, seed_batch(config))
+        metrics, ready, returns, episodes, transitions, updates = outputs
+        state = RunState(seeds, transitions[0], updates[0])
+        return state, EpochOutput(metrics, ready[0], returns, episodes)
+
+    return Trainer(plan, jax.jit(init), compile_for_backend(epoch))
+
+
+def seed_batch(config: TrainConfig) -> int:
+    """Seeds computed side by side: as configured, else 1 on CPU and all on an accelerator.
+
+    One at a time keeps a seed's activations in a CPU's cache.
+
+    Raises:
+      ConfigError: if it does not divide the number of seeds.
+    """
+    chosen = config.seed_batch or (1 if jax.default_backend() == "cpu" else config.seeds)
+    if config.seeds % chosen:
+        raise ConfigError(f"seed_batch must divide seeds ({config.seeds}), got {chosen}.")
+    return chosen
+
+
+def map_seeds(
+    function: Callable[[SeedState], tuple[SeedState, Any]], seeds: SeedState, batch: int
+) -> tuple[SeedState, Any]:
+    """Maps over the seeds' leading axis, ``batch`` of them vmapped at a time.
+
+    The stacked state is the loop's carry and written in place: beside it there is room for one
+    batch, where ``lax.map`` would hold a second copy of every replay.
+    """
+    count = jax.tree.leaves(seeds)[0].shape[0]
+    if batch == count:
+        return jax.vmap(function)(seeds)
+
+    def body(stacked: SeedState, start: jax.Array) -> tuple[SeedState, Any]:
+        part = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, batch), stacked)
+        if batch == 1:
+            part, out = function(jax.tree.map(lambda leaf: leaf[0], part))
+            part, out = jax.tree.map(lambda leaf: leaf[None], (part, out))
+        else:
+            part, out = jax.vmap(function)(part)
+        stacked = jax.tree.map(
+            lambda leaf, rows: jax.lax.dynamic_update_slice_in_dim(leaf, rows, start, axis=0),
+            stacked,
+            part,
+        )
+        return stacked, out
+
+    seeds, outputs = jax.lax.scan(body, seeds, jnp.arange(0, count, batch))
+    return seeds, jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), outputs)
+
+
+def compile_for_backend(function: Callable[..., Any]) -> Callable[..., Any]:
+    """jit with the first argument donated, and on CPU with XLA's dot fusions off.
+
+    XLA's CPU backend fuses what surrounds a matrix product into it and evaluates that with
+    unvectorised broadcasts: the update then takes 2.3 times as long (measured with jaxlib 0.10.2).
+    The option belongs to this program alone; a jaxlib that does not know it goes without.
+    """
+    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
+    if jax.default_backend() != "cpu" or not _accepts(options):
+        options = {}
+    return jax.jit(function, donate_argnums=0, compiler_options=options)
+
+
+def _accepts(options: dict[str, str]) -> bool:
+    try:
+        jax.jit(lambda: jnp.zeros(()), compiler_options=options).lower().compile()
+    except Exception:  # an unknown option surfaces as whatever the runtime raises
+        return False
+    return True

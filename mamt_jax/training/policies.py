@@ -1,0 +1,78 @@
+"""Trained policies, ready to act."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mamt_jax.config import ConfigError
+from mamt_jax.types import Algorithm
+
+
+@dataclass(frozen=True, eq=False)
+class Policies:
+    """Trained policies of all seeds.
+
+    Attributes:
+        algorithm: The learning rule they come from.
+        learner: Its state, stacked over seeds.
+        seeds: Seed ids, in that order.
+    """
+
+    algorithm: Algorithm
+    learner: Any = field(repr=False)
+    seeds: tuple[int, ...]
+
+    @cached_property
+    def _greedy(self) -> Any:
+        return jax.jit(self.algorithm.greedy)
+
+    @cached_property
+    def _sample(self) -> Any:
+        return jax.jit(self.algorithm.act)
+
+    def act(
+        self,
+        obs: Any,
+        seed: int | None = None,
+        *,
+        greedy: bool = True,
+        key: jax.Array | None = None,
+    ) -> np.ndarray:
+        """Actions of all agents.
+
+        Args:
+            obs: float ``[n, O]`` or ``[E, n, O]``.
+            seed: Which seed's policies act; the first by default.
+            greedy: Most probable actions; otherwise sampled, which needs ``key``.
+            key: Random key for sampling.
+
+        Returns:
+            int32 ``[n]`` or ``[E, n]``.
+
+        Raises:
+            ConfigError: Wrong number of axes, unknown seed, or sampling without a key.
+        """
+        obs = jnp.asarray(obs, jnp.float32)
+        if obs.ndim not in (2, 3):
+            raise ConfigError(f"obs must be [n, O] or [E, n, O], got shape {obs.shape}.")
+        batched = obs if obs.ndim == 3 else obs[None]
+        state = self._of_seed(self.seeds[0] if seed is None else seed)
+        if greedy:
+            actions = self._greedy(state, batched)
+        elif key is None:
+            raise ConfigError("Sampling actions (greedy=False) needs a random key.")
+        else:
+            actions = self._sample(state, key, batched)
+        return np.asarray(actions if obs.ndim == 3 else actions[0])
+
+    def _of_seed(self, seed: int) -> Any:
+        if seed not in self.seeds:
+            raise ConfigError(f"No seed {seed}; the run has {', '.join(map(str, self.seeds))}.")
+        index = self.seeds.index(seed)
+        return jax.tree.map(lambda leaf: leaf[index], self.learner)

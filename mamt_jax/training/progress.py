@@ -1,0 +1,111 @@
+"""What a person sees of a run while it trains, and how they stop it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from types import FrameType, TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+_PLAIN_INTERVAL = 20.0  # seconds between lines where the output is not a terminal
+
+
+class ProgressLine:
+    """A rich progress bar on a terminal, an occasional plain line elsewhere, or nothing.
+
+    Args:
+        shown: False shows nothing.
+        episodes: Episodes of the whole run, per seed.
+        done: Episodes done before this process.
+        console: Where to write; standard error by default.
+    """
+
+    def __init__(
+        self, shown: bool, episodes: int, done: int = 0, console: Console | None = None
+    ) -> None:
+        self._console = console or Console(file=sys.stderr)
+        self._episodes = episodes
+        self._first = done
+        self._start = self._printed = time.monotonic()
+        self._shown = shown
+        self._bar: Progress | None = None
+        if shown and self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.completed:,.0f}/{task.total:,.0f} episodes"),
+                BarColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=self._console,
+            )
+            self._task = self._bar.add_task("", total=episodes, completed=done, note="compiling")
+
+    def __enter__(self) -> ProgressLine:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def update(self, episodes: int, steps_per_second: float, mean_return: float) -> None:
+        """Shows the state after a logging point; the return is the mean over seeds."""
+        note = f"{steps_per_second:,.0f} env steps/s, return {mean_return:.2f}"
+        if self._bar:
+            self._bar.update(self._task, completed=episodes, note=note)
+            return
+        now = time.monotonic()
+        last = episodes >= self._episodes
+        if self._shown and (last or now - self._printed >= _PLAIN_INTERVAL):
+            self._printed = now
+            pace = (now - self._start) / max(episodes - self._first, 1)
+            left = pace * (self._episodes - episodes)
+            self._console.print(
+                f"{episodes:,}/{self._episodes:,} episodes, {left / 60:.1f} min left, {note}",
+                highlight=False,
+            )
+
+
+class StopRequest:
+    """Turns the first SIGINT or SIGTERM into a polite request, the second into KeyboardInterrupt.
+
+    In a thread other than the main one signals are left alone and nothing is ever requested.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        print(
+            "\nStopping after this logging point and saving; Ctrl-C again stops at once.",
+            file=sys.stderr,
+        )

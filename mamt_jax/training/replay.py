@@ -1,0 +1,103 @@
+"""Uniform replay with exact running reward moments, as a record of functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mamt_jax.ops import moments
+from mamt_jax.types import Batch, Transition
+
+
+class ReplayState(NamedTuple):
+    """Contents of one seed's replay. How many there are is the caller's unbatched counter."""
+
+    storage: Transition
+    """Leaves ``[capacity, ...]``."""
+    reward: moments.Moments
+    """Of the stored rewards, per agent."""
+
+
+class Replay(NamedTuple):
+    """A buffer of fixed capacity; the oldest transitions are overwritten.
+
+    ``inserted`` below is the number of transitions ever inserted, int32 [], the same for all seeds:
+    kept outside the state, so that it stays a scalar when seeds are vmapped.
+    """
+
+    init: Callable[[], ReplayState]
+    insert: Callable[[ReplayState, Transition, jax.Array], ReplayState]
+    """(state, E transitions, inserted) -> state. E must divide the capacity."""
+    sample: Callable[[ReplayState, jax.Array, jax.Array], Batch]
+    """(state, key, inserted) -> batch."""
+
+
+def make_replay(
+    capacity: int, batch_size: int, recent: int, num_agents: int, obs_size: int
+) -> Replay:
+    """Uniform replay.
+
+    Args:
+      capacity: transitions kept.
+      batch_size: B.
+      recent: how many of the newest transitions ``Batch.recent`` is drawn from; 0 for no such batch.
+      num_agents: n.
+      obs_size: O.
+    """
+    return Replay(
+        partial(_init, capacity, num_agents, obs_size),
+        partial(_insert, capacity),
+        partial(_sample, capacity, batch_size, recent),
+    )
+
+
+def transition_bytes(num_agents: int, obs_size: int) -> int:
+    """Bytes that one stored transition takes."""
+    row = jax.eval_shape(partial(_init, 1, num_agents, obs_size)).storage
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(row))
+
+
+def _init(capacity: int, num_agents: int, obs_size: int) -> ReplayState:
+    obs = jnp.zeros((capacity, num_agents, obs_size), jnp.float32)
+    action = jnp.zeros((capacity, num_agents), jnp.int32)
+    reward = jnp.zeros((capacity, num_agents), jnp.float32)
+    storage = Transition(obs, action, reward, jnp.copy(obs), jnp.zeros(capacity, bool))
+    return ReplayState(storage, moments.init_moments((num_agents,)))
+
+
+def _insert(
+    capacity: int, state: ReplayState, new: Transition, inserted: jax.Array
+) -> ReplayState:
+    count = new.terminated.shape[0]
+    start = inserted % capacity
+    overwritten = jax.lax.dynamic_slice_in_dim(state.storage.reward, start, count)
+    had = jnp.full(count, inserted >= capacity)
+    reward = moments.replace(state.reward, new.reward, overwritten, had, inserted == 0)
+    storage = jax.tree.map(
+        lambda kept, rows: jax.lax.dynamic_update_slice_in_dim(
+            kept, rows.astype(kept.dtype), start, axis=0
+        ),
+        state.storage,
+        new,
+    )
+    return ReplayState(storage, reward)
+
+
+def _sample(
+    capacity: int, batch_size: int, recent: int, state: ReplayState, key: jax.Array,
+    inserted: jax.Array,
+) -> Batch:
+    size = jnp.minimum(inserted, capacity)
+    key, recent_key = jax.random.split(key)
+    take = lambda index: jax.tree.map(lambda leaf: leaf[index], state.storage)  # noqa: E731
+    index = jax.random.randint(key, (batch_size,), 0, size)
+    newest = None
+    if recent:
+        age = jax.random.randint(recent_key, (batch_size,), 0, jnp.minimum(size, recent))
+        newest = take((inserted - 1 - age) % capacity)
+    mean, std = moments.mean_and_std(state.reward, size)
+    return Batch(take(index), mean, std, newest)

@@ -1,0 +1,272 @@
+"""Training from the host: :func:`train` starts or resumes a run, :func:`load` opens one."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from mamt_jax.config import ConfigError, TrainConfig, make_config
+from mamt_jax.errors import MamtError, RunError
+from mamt_jax.training import checkpoint
+from mamt_jax.training.loop import Start, train_loop
+from mamt_jax.training.metrics import Recorder
+from mamt_jax.training.policies import Policies
+from mamt_jax.training.run_dir import RunDir
+from mamt_jax.types import Algorithm
+
+if TYPE_CHECKING:
+    from envs import Environment
+    from mamt_jax.training.off_policy import Plan, Trainer
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished or recorded run.
+
+    Attributes:
+        config: What was run.
+        metrics: Everything recorded; ``training.metrics`` lists the quantities.
+        policies: The trained policies.
+        path: The run directory, None for a run in memory.
+    """
+
+    config: TrainConfig
+    metrics: xr.Dataset = field(repr=False)
+    policies: Policies = field(repr=False)
+    path: Path | None = None
+
+    def evaluate(self, episodes: int = 10, seed: int = 0) -> np.ndarray:
+        """Returns of greedy episodes.
+
+        Args:
+            episodes: Episodes per trained seed.
+            seed: Seed of the evaluation's own randomness.
+
+        Returns:
+            ``[S, episodes]``: undiscounted return, averaged over agents.
+        """
+        from mamt_jax.training.evaluate import evaluate
+
+        if episodes < 1:
+            raise ConfigError(f"episodes must be greater than 0, got {episodes}.")
+        env = make_env(self.config)
+        policies = self.policies
+        returns = evaluate(
+            policies.algorithm, env, policies.learner, jax.random.key(seed), episodes
+        )
+        return np.asarray(returns)
+
+
+def train(
+    algorithm: str = "mamt",
+    env: str = "spread",
+    *,
+    seeds: int = 8,
+    episodes: int = 10_000,
+    out: str | Path | None = None,
+    resume: bool = False,
+    env_options: dict[str, Any] | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> Run:
+    """Trains all seeds of one algorithm on one environment in one compiled program.
+
+    Args:
+        algorithm: Registered algorithm.
+        env: Registered environment.
+        seeds: Number of independent seeds.
+        episodes: Training episodes per seed.
+        out: Run directory; None keeps everything in memory.
+        resume: Goes on with the run in ``out``; its settings must be the same.
+        env_options: Keyword options of the environment.
+        progress: Shows a progress bar.
+        **options: Any other field of ``TrainConfig`` or ``AlgorithmConfig``.
+
+    Raises:
+        ConfigError: A setting is unknown or out of range.
+        RunError: ``out`` is taken, corrupt, or its disk is full.
+        DivergedError: A recorded quantity became NaN or infinite.
+        InterruptedRun: Ctrl-C or SIGTERM; the run was saved first.
+    """
+    config = make_config(
+        algorithm=algorithm,
+        env=env,
+        seeds=seeds,
+        episodes=episodes,
+        env_options=env_options or {},
+        **options,
+    )
+    return run_config(config, out=out, resume=resume, progress=progress)
+
+
+def run_config(
+    config: TrainConfig,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = False,
+) -> Run:
+    """As :func:`train`, for a finished config."""
+    from mamt_jax.training.off_policy import make_trainer, plan_run
+
+    directory = None if out is None else RunDir(Path(out))
+    algorithm, environment = make_algorithm(config)
+    check_plan(config, plan_run(config, environment.spec))
+    if resume:
+        if directory is None:
+            raise ConfigError("resume needs the run directory (out).")
+        directory.check_same(config)
+    elif directory is not None:
+        directory.create(config)
+    use_compilation_cache()
+    return run_trainer(
+        make_trainer(config, environment), algorithm, config, directory, resume, progress
+    )
+
+
+def run_trainer(
+    trainer: Trainer,
+    algorithm: Algorithm,
+    config: TrainConfig,
+    directory: RunDir | None,
+    resume: bool = False,
+    progress: bool = False,
+) -> Run:
+    """Initialises or restores the state, trains to the end, and wraps up the result."""
+    seeds = tuple(range(config.seed, config.seed + config.seeds))
+    ids = jnp.asarray(seeds, jnp.int32)
+    start = None
+    if resume and directory is not None:
+        if is_finished(directory):
+            warnings.warn(f"The run in {directory.path} is finished; nothing to do.", stacklevel=4)
+            return load_with(algorithm, config, directory)
+        start = _restore(directory, jax.eval_shape(trainer.init, ids))
+    if start is None:
+        start = Start(trainer.init(ids), Recorder(list(seeds)), 0.0)
+    state, metrics = train_loop(trainer, start, config, directory, progress)
+    policies = Policies(algorithm, state.learner, seeds)
+    return Run(config, metrics, policies, directory.path if directory else None)
+
+
+def _restore(directory: RunDir, like: Any) -> Start | None:
+    """State and records at the newest intact checkpoint; None where none was written yet."""
+
+    def read(step: Path) -> tuple[checkpoint.Meta, Any]:
+        return checkpoint.read_meta(step), checkpoint.restore(step, like)
+
+    found = directory.newest_intact(read)
+    if found is None:
+        return None
+    meta, state = found
+    metrics = directory.read_metrics()
+    if metrics.sizes["update"] < meta.points:
+        raise RunError(f"The metrics in {directory.path} end before its checkpoint.")
+    return Start(state, Recorder.from_dataset(metrics, meta.points), meta.seconds)
+
+
+def is_finished(directory: RunDir) -> bool:
+    """Whether the run reached the end of its plan."""
+    meta = directory.newest_intact(checkpoint.read_meta)
+    return meta is not None and meta.finished
+
+
+def load(path: str | Path) -> Run:
+    """Opens a recorded run: policies ready to act, config and metrics.
+
+    Raises:
+        RunError: No run, no checkpoint yet, or corrupt files.
+    """
+    directory = RunDir(Path(path))
+    config = directory.read_config()
+    return load_with(make_algorithm(config)[0], config, directory)
+
+
+def load_with(algorithm: Algorithm, config: TrainConfig, directory: RunDir) -> Run:
+    """As :func:`load`, for a given algorithm."""
+    seeds = tuple(range(config.seed, config.seed + config.seeds))
+    like = jax.eval_shape(jax.vmap(algorithm.init), jax.random.split(jax.random.key(0), len(seeds)))
+    learner = directory.newest_intact(lambda step: checkpoint.restore_learner(step, like))
+    if learner is None:
+        raise RunError(f"{directory.path} holds no checkpoint yet.")
+    policies = Policies(algorithm, learner, seeds)
+    return Run(config, directory.read_metrics(), policies, directory.path)
+
+
+def make_env(config: TrainConfig) -> Environment:
+    """The config's environment; unknown names and options raise ConfigError."""
+    import envs
+
+    try:
+        return envs.make(config.env, **config.env_options)
+    except (ValueError, TypeError) as error:
+        raise error if isinstance(error, MamtError) else ConfigError(str(error)) from error
+
+
+def make_algorithm(config: TrainConfig) -> tuple[Algorithm, Environment]:
+    """The config's algorithm and environment; unknown names raise ConfigError."""
+    from mamt_jax.algorithms import registry
+
+    env = make_env(config)
+    sizes = env.spec.obs_sizes, env.spec.action_counts
+    return registry.make(config.algorithm, *sizes, config.hyper), env
+
+
+def check_plan(config: TrainConfig, plan: Plan) -> None:
+    """Refuses a run that would never update, or whose replay does not fit.
+
+    Raises:
+        ConfigError: With the numbers and what to change.
+    """
+    collected = plan.points * plan.steps_per_point * config.num_envs
+    if collected < config.batch_size:
+        raise ConfigError(
+            f"batch_size must be at most the {collected:,} transitions that the run collects, got "
+            f"{config.batch_size:,}; train more episodes or lower it."
+        )
+    free = _free_bytes()
+    if free is not None and plan.replay_bytes > free:
+        raise ConfigError(
+            f"The replay of {config.seeds} seeds takes {plan.replay_bytes / 1e9:.1f} GB and "
+            f"{free / 1e9:.1f} GB are free; lower buffer_size, seeds or episodes."
+        )
+
+
+def _free_bytes() -> int | None:
+    """Free memory of the device, or of the host where the device is the CPU; None if unknown."""
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        stats = device.memory_stats() or {}
+        limit = stats.get("bytes_limit")
+        return None if limit is None else limit - stats.get("bytes_in_use", 0)
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+        available = next(line for line in text.splitlines() if line.startswith("MemAvailable"))
+        return int(available.split()[1]) * 1024
+    except (OSError, StopIteration, ValueError):
+        return None
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs between runs, unless the user has set a cache of their own.
+
+    ``MAMT_JAX_CACHE`` names another directory; empty turns the cache off.
+    """
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mamt_jax"
+    chosen = os.environ.get("MAMT_JAX_CACHE", str(default))
+    if not chosen or getattr(jax.config, "jax_compilation_cache_dir", None):
+        return
+    try:
+        Path(chosen).mkdir(parents=True, exist_ok=True)
+        writable = os.access(chosen, os.W_OK)
+    except OSError:
+        return
+    if writable:
+        jax.config.update("jax_compilation_cache_dir", chosen)

@@ -1,0 +1,237 @@
+"""The directory of a run: config, versions, metrics, checkpoints, and what may go wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import xarray as xr
+
+from mamt_jax.config import ConfigError, TrainConfig, make_config
+from mamt_jax.errors import RunError
+from mamt_jax.training import checkpoint
+
+T = TypeVar("T")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "mamt-jax")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDir:
+    """Paths of one run directory and how they are read and written."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints lie."""
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """The recorded Dataset, a zarr store."""
+        return self.path / "metrics.zarr"
+
+    def holds_run(self) -> bool:
+        """Whether a run was started here."""
+        return (self.path / "config.json").exists()
+
+    def create(self, config: TrainConfig) -> None:
+        """Starts a run here.
+
+        Raises:
+            RunError: The directory holds a run or other files, or cannot be written.
+        """
+        if self.holds_run():
+            raise RunError(
+                f"{self.path} already holds a run; resume it (--resume) or choose another one."
+            )
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise RunError(f"{self.path} exists and is not an empty directory; choose another one.")
+        with disk_errors(self.path, "create the run directory", "nothing"):
+            self.checkpoints.mkdir(parents=True)
+            _write_json(self.path / "versions.json", versions())
+            _write_json(self.path / "config.json", config.to_dict())
+
+    def read_config(self) -> TrainConfig:
+        """The config of the run.
+
+        Raises:
+            RunError: There is no run here, or its config cannot be read.
+        """
+        if not self.holds_run():
+            raise RunError(f"{self.path} holds no run (no config.json).")
+        try:
+            values = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+            return make_config(**values)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise RunError(f"{self.path}/config.json is corrupt: {error}") from error
+
+    def check_same(self, config: TrainConfig) -> None:
+        """Refuses to go on with another config than the one the run was started with.
+
+        Raises:
+            ConfigError: Names every field that differs.
+        """
+        before, now = _flat(self.read_config()), _flat(config)
+        differing = [
+            f"{name} (run: {before.get(name)!r}, asked: {now.get(name)!r})"
+            for name in sorted(before | now)
+            if before.get(name) != now.get(name)
+        ]
+        if differing:
+            raise ConfigError(
+                f"{self.path} was started with other settings: {'; '.join(differing)}."
+            )
+
+    def write_metrics(self, dataset: xr.Dataset) -> None:
+        """Replaces the recorded metrics; readers see the old or the new ones, whole.
+
+        Raises:
+            RunError: The disk is full or refuses; the metrics recorded before stay.
+        """
+        new, old = self.path / "metrics.new", self.path / "metrics.old"
+        with disk_errors(self.path, "write the metrics", "the metrics and checkpoints before"):
+            try:
+                shutil.rmtree(new, ignore_errors=True)
+                dataset.to_zarr(new, mode="w", consolidated=False)
+                shutil.rmtree(old, ignore_errors=True)
+                if self.metrics.exists():
+                    self.metrics.rename(old)
+                new.rename(self.metrics)
+                shutil.rmtree(old, ignore_errors=True)
+            except BaseException:
+                shutil.rmtree(new, ignore_errors=True)
+                raise
+
+    def read_metrics(self) -> xr.Dataset:
+        """The recorded metrics, in memory.
+
+        Raises:
+            RunError: There are none, or they are corrupt.
+        """
+        old = self.path / "metrics.old"  # left where a crash fell between the two renames
+        path = old if old.exists() and not self.metrics.exists() else self.metrics
+        if not path.exists():
+            raise RunError(f"{self.path} holds no metrics yet.")
+        try:
+            with xr.open_zarr(path, consolidated=False) as dataset:
+                return dataset.load()
+        except Exception as error:  # zarr's codecs raise many kinds on damaged files
+            raise RunError(f"The metrics in {path} are corrupt.") from error
+
+    def save_checkpoint(self, state: Any, meta: checkpoint.Meta) -> None:
+        """Writes a checkpoint.
+
+        Raises:
+            RunError: The disk is full or refuses; earlier checkpoints stay.
+        """
+        with disk_errors(self.path, "write a checkpoint", "the metrics and earlier checkpoints"):
+            checkpoint.save(self.checkpoints, state, meta)
+
+    def newest_intact(self, read: Callable[[Path], T]) -> T | None:
+        """What ``read`` makes of the newest checkpoint it can read; None where there is none.
+
+        Warns of every corrupt checkpoint that is passed over.
+
+        Raises:
+            RunError: All checkpoints are corrupt.
+        """
+        steps = checkpoint.steps(self.checkpoints)
+        for step in reversed(steps):
+            try:
+                return read(step)
+            except checkpoint.CorruptCheckpoint as error:
+                warnings.warn(f"{error} Falling back to an older one.", stacklevel=3)
+        if steps:
+            raise RunError(
+                f"Every checkpoint in {self.checkpoints} is corrupt; start the run anew."
+            )
+        return None
+
+
+@contextmanager
+def disk_errors(path: Path, action: str, kept: str) -> Iterator[None]:
+    """Turns a full or unwilling disk into one sentence.
+
+    Orbax and zarr wrap what the system says, so the whole chain of causes is searched for it.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            full = "RESOURCE_EXHAUSTED" in str(cause) or "No space left" in str(cause)
+            if full or getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                text = f"Could not {action} in {path}: the disk is full; {kept} are kept."
+                raise RunError(text.replace("nothing are kept", "nothing is kept")) from error
+            if isinstance(cause, OSError):
+                raise RunError(
+                    f"Could not {action} in {path}: {cause.strerror or cause}; {kept} is kept."
+                ) from error
+            cause = cause.__cause__ or cause.__context__
+        raise
+
+
+def versions() -> dict[str, Any]:
+    """Software and hardware that a run depends on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package.replace("-", "_")] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            from mamt_jax import __version__
+
+            found[package.replace("-", "_")] = f"{__version__} (not installed)"
+    device = jax.devices()[0]
+    return found | {
+        "git_commit": _git_commit(),
+        "platform": platform.platform(),
+        "device": device.platform,
+        "device_kind": device.device_kind,
+        "cpu_count": os.cpu_count(),
+        "cpus_available": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }
+
+
+def _git_commit() -> str | None:
+    """Commit of the source tree, with ``+changes`` where it differs from that commit."""
+    source = Path(__file__).resolve().parents[2]
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(source), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != source:
+            return None
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _flat(config: TrainConfig) -> dict[str, Any]:
+    values = json.loads(json.dumps(config.to_dict()))  # tuples compare as the lists JSON has
+    return values | values.pop("hyper")
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    temporary = path.with_suffix(".new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,69 @@
+"""Shared types and the shape legend.
+
+Shapes, in every docstring of the package:
+
+    S  seeds trained together          n  agents
+    E  parallel environments           A  actions of the widest agent
+    B  batch of transitions            O  observation size of the widest agent
+    H  hidden width                    K  attention heads
+
+What crosses module borders is batch-major (``[B, n, O]``); inside an update arrays are
+agent-major (``[n, B, O]``), so that per-agent parameters stacked on a leading axis meet their
+data in one batched matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Params = Any
+"""A pytree of arrays."""
+
+Metrics = dict[str, jax.Array]
+"""One scalar or small array per quantity; ``training.metrics`` lists dimensions and meaning."""
+
+
+class Transition(NamedTuple):
+    """One environment step of one environment instance, or a batch of them."""
+
+    obs: jax.Array
+    """float32 [..., n, O]."""
+    action: jax.Array
+    """int32 [..., n]."""
+    reward: jax.Array
+    """float32 [..., n]."""
+    next_obs: jax.Array
+    """float32 [..., n, O]: the true successor, also at the end of an episode."""
+    terminated: jax.Array
+    """bool [...]: the episode ended in a terminal state, so nothing is bootstrapped."""
+
+
+class Algorithm(NamedTuple):
+    """A learning rule as pure functions of its state."""
+
+    name: str
+    init: Callable[[jax.Array], Any]
+    """key -> state."""
+    act: Callable[[Any, jax.Array, jax.Array], jax.Array]
+    """(state, key, obs [E, n, O]) -> sampled actions int32 [E, n]."""
+    greedy: Callable[[Any, jax.Array], jax.Array]
+    """(state, obs [E, n, O]) -> most probable actions int32 [E, n]."""
+    update: Callable[[Any, jax.Array, Batch, jax.Array], tuple[Any, Metrics]]
+    """(state, key, batch, count of earlier updates []) -> (state, metrics)."""
+
+
+class Batch(NamedTuple):
+    """What one update sees."""
+
+    sample: Transition
+    """B transitions drawn uniformly from the replay; rewards raw."""
+    reward_mean: jax.Array
+    """float32 [n]: mean reward of the replay's contents."""
+    reward_std: jax.Array
+    """float32 [n]: standard deviation of the same."""
+    recent: Transition | None
+    """B transitions for the modelling policies, drawn from the newest ``modelling_recent``; None
+    where that option is 0 and they learn from ``sample``."""
