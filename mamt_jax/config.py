@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+import tyro
 
 from mamt_jax.errors import MamtError
 
@@ -166,7 +168,9 @@ class TrainConfig:
     """Logging points between checkpoints."""
     seed_batch: int = 0
     """Seeds computed side by side; 0 means 1 on CPU and all on an accelerator."""
-    hyper: AlgorithmConfig = field(default_factory=AlgorithmConfig)
+    hyper: Annotated[AlgorithmConfig, tyro.conf.arg(name="")] = field(
+        default_factory=AlgorithmConfig
+    )
     """Settings of the learning rule."""
 
     def __post_init__(self) -> None:

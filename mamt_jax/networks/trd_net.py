@@ -76,7 +76,8 @@ class TRDNet(nn.Module):
         hop = leaky_relu(self._convolve(node, coordination))
         joint = SharedDense(hidden, both, monotone=sign, name="kl_node")(node)
         joint += SharedDense(hidden, both, False, sign, name="kl_graph")(hop)
-        return jax.nn.softplus(SharedDense(1, monotone=sign, name="kl_out")(leaky_relu(joint)))[..., 0]
+        out = SharedDense(1, monotone=sign, name="kl_out")(leaky_relu(joint))
+        return jax.nn.squareplus(out[..., 0], b=1.0)
 
     def _convolve(self, nodes: jax.Array, coordination: jax.Array) -> jax.Array:
         """One weighted graph convolution: ``[n, B, H] -> [n, B, H]``."""

@@ -22,7 +22,7 @@ import numpy as np
 from mamt_jax.errors import RunError
 
 KEEP = 2
-_LEARNER = ".learner"
+_LEARNER = ".seeds.learner"  # where RunState keeps the algorithm's state
 
 
 class CorruptCheckpoint(RunError):
@@ -50,7 +50,7 @@ def save(directory: Path, state: Any, meta: Meta) -> None:
 
     Args:
         directory: The run's ``checkpoints`` directory.
-        state: Pytree of arrays with attribute ``learner``; typed keys are stored as key data.
+        state: A ``RunState``; typed keys are stored as key data.
         meta: Counters stored beside it.
 
     Raises:
@@ -118,7 +118,7 @@ def restore(step: Path, like: Any) -> Any:
 
 
 def restore_learner(step: Path, like: Any) -> Any:
-    """Reads the learner alone; as :func:`restore`, with the structure of ``state.learner``."""
+    """Reads the learner alone; as :func:`restore`, with the structure of the learner."""
     leaves = _read(step, "learner", _document(step)["checksums"])
     return _fill(step, like, _names(like), leaves)
 

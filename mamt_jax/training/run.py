@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,20 +116,21 @@ def run_config(
     progress: bool = False,
 ) -> Run:
     """As :func:`train`, for a finished config."""
-    from mamt_jax.training.off_policy import make_trainer, plan_run
+    from mamt_jax.training.off_policy import make_trainer, plan_run, seed_batch
 
+    use_compilation_cache()
     directory = None if out is None else RunDir(Path(out))
     algorithm, environment = make_algorithm(config)
-    check_plan(config, plan_run(config, environment.spec))
+    check_memory(config, plan_run(config, environment.spec))
+    seed_batch(config)  # raises where it does not divide the seeds
     if resume:
         if directory is None:
             raise ConfigError("resume needs the run directory (out).")
         directory.check_same(config)
     elif directory is not None:
         directory.create(config)
-    use_compilation_cache()
     return run_trainer(
-        make_trainer(config, environment), algorithm, config, directory, resume, progress
+        make_trainer(config, environment, algorithm), algorithm, config, directory, resume, progress
     )
 
 
@@ -141,6 +143,7 @@ def run_trainer(
     progress: bool = False,
 ) -> Run:
     """Initialises or restores the state, trains to the end, and wraps up the result."""
+    begin = time.monotonic()
     seeds = tuple(range(config.seed, config.seed + config.seeds))
     ids = jnp.asarray(seeds, jnp.int32)
     start = None
@@ -151,6 +154,7 @@ def run_trainer(
         start = _restore(directory, jax.eval_shape(trainer.init, ids))
     if start is None:
         start = Start(trainer.init(ids), Recorder(list(seeds)), 0.0)
+    start = start._replace(seconds=start.seconds + time.monotonic() - begin)
     state, metrics = train_loop(trainer, start, config, directory, progress)
     policies = Policies(algorithm, state.learner, seeds)
     return Run(config, metrics, policies, directory.path if directory else None)
@@ -219,18 +223,12 @@ def make_algorithm(config: TrainConfig) -> tuple[Algorithm, Environment]:
     return registry.make(config.algorithm, *sizes, config.hyper), env
 
 
-def check_plan(config: TrainConfig, plan: Plan) -> None:
-    """Refuses a run that would never update, or whose replay does not fit.
+def check_memory(config: TrainConfig, plan: Plan) -> None:
+    """Refuses a run whose replay does not fit.
 
     Raises:
         ConfigError: With the numbers and what to change.
     """
-    collected = plan.points * plan.steps_per_point * config.num_envs
-    if collected < config.batch_size:
-        raise ConfigError(
-            f"batch_size must be at most the {collected:,} transitions that the run collects, got "
-            f"{config.batch_size:,}; train more episodes or lower it."
-        )
     free = _free_bytes()
     if free is not None and plan.replay_bytes > free:
         raise ConfigError(

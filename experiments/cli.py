@@ -1,0 +1,189 @@
+"""The command line: ``mamt train``, ``evaluate``, ``report`` and ``list``."""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from mamt_jax.config import ConfigError, TrainConfig
+from mamt_jax.errors import MamtError
+
+# JAX, the environments and matplotlib are imported by the commands that need them, so that --help
+# answers at once.
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train an algorithm: all seeds in one compiled program."""
+
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+    out: Path | None = None
+    """Run directory (default: runs/ALGORITHM-ENV)."""
+    resume: bool = False
+    """Go on with the run in --out; options left out are taken from it."""
+    env_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Option of the environment, as KEY=VALUE."""
+
+    def directory(self) -> Path:
+        """Where the run goes."""
+        return self.out or Path("runs") / f"{self.config.algorithm}-{self.config.env}"
+
+    def run(self) -> None:
+        """Trains and says where the results are."""
+        from experiments.report import first_and_last, text
+        from mamt_jax.training.run import run_config
+
+        config = self.config
+        if self.env_option:
+            config = replace(config, env_options=_parse_options(self.env_option))
+        run = run_config(config, out=self.directory(), resume=self.resume, progress=True)
+        print(f"Return of the last episodes: {text(first_and_last(run.metrics)[1])}")
+        print(f"Recorded in {self.directory()}; see: mamt report {self.directory()}")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Play greedy episodes with the policies of a run."""
+
+    run_directory: Annotated[Path, tyro.conf.arg(name="run"), tyro.conf.Positional]
+    """Run directory."""
+    episodes: int = 10
+    """Episodes per trained seed."""
+    seed: int = 0
+    """Seed of the evaluation's own randomness."""
+
+    def run(self) -> None:
+        """Prints one line per seed and the summary over seeds."""
+        from experiments.report import text
+        from mamt_jax.analysis.statistics import summarise
+        from mamt_jax.training.run import load
+
+        run = load(self.run_directory)
+        returns = run.evaluate(self.episodes, self.seed).mean(axis=1)
+        for seed, value in zip(run.policies.seeds, returns, strict=True):
+            print(f"seed {seed}: {value:.2f}")
+        print(f"all seeds: {text(summarise(returns))} (mean ± std [95% interval])")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Print the table of recorded runs and draw their figures."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run directories."""
+    figures: Path | None = None
+    """Where the figures go (default: figures/ in the first run directory)."""
+
+    def run(self) -> None:
+        """Prints the table and the names of the figures."""
+        from rich.console import Console
+
+        from experiments.report import report
+
+        if not self.runs:
+            raise ConfigError("report needs at least one run directory.")
+        table, files = report(list(self.runs), self.figures or self.runs[0] / "figures")
+        console = Console()
+        # A pipe has no width of its own; a table cut to 80 columns would lose numbers.
+        console = console if console.is_terminal else Console(width=160)
+        console.print(table)
+        for file in files:
+            print(file)
+
+
+@dataclass(frozen=True)
+class List:
+    """List algorithms and environments."""
+
+    def run(self) -> None:
+        """Prints one line each."""
+        import envs
+        from mamt_jax.algorithms.registry import ALGORITHMS
+
+        _print_section("Algorithms", {name: entry.summary for name, entry in ALGORITHMS.items()})
+        _print_section("Environments", envs.summaries())
+
+
+COMMANDS: dict[str, Any] = {"train": Train, "evaluate": Evaluate, "report": Report, "list": List}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of ``mamt``; returns the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    return guarded(lambda: parse(given).run())
+
+
+def parse(arguments: Sequence[str]) -> Any:
+    """Command line to command.
+
+    A run that is resumed brings its own defaults: whatever is not given again is taken from it.
+
+    Raises:
+        SystemExit: A usage error or ``--help``.
+        ConfigError: A setting is out of range.
+        RunError: The run to resume cannot be read.
+    """
+    command = tyro.extras.subcommand_cli_from_dict(
+        COMMANDS,
+        prog="mamt",
+        description="Cooperative multi-agent RL with mirror descent and trust regions.",
+        args=arguments,
+    )
+    if not (isinstance(command, Train) and command.resume):
+        return command
+    from mamt_jax.training.run_dir import RunDir
+
+    saved = replace(command, config=RunDir(command.directory()).read_config())
+    rest = [argument for argument in arguments if argument != "train"]
+    return tyro.cli(Train, prog="mamt train", default=saved, args=rest)
+
+
+def guarded(work: Callable[[], None]) -> int:
+    """Runs a command; what a person can mend becomes one sentence and an exit status."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_: f"{message}\n"
+    try:
+        work()
+        return 0
+    except MamtError as error:
+        print(f"mamt: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("mamt: stopped at once; the last checkpoint is kept.", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(130)  # an orderly exit would wait for the computation that is still running
+    finally:
+        warnings.formatwarning = before
+
+
+def _parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE texts to keywords; values that are Python literals are read as such."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not (separator and name.isidentifier()):
+            raise ConfigError(f"--env-option must be KEY=VALUE, got {pair!r}.")
+        try:
+            options[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[name] = value
+    return options
+
+
+def _print_section(title: str, lines: dict[str, str]) -> None:
+    width = max(map(len, lines))
+    print(f"{title}:")
+    for name, summary in lines.items():
+        print(f"  {name:<{width}}  {summary}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

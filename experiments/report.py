@@ -1,0 +1,131 @@
+"""Tables of recorded runs: first and last returns, intervals over seeds, episodes to thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from rich.table import Table
+
+from experiments.figures import draw_all
+from experiments.references import References, references
+from mamt_jax.analysis.statistics import (
+    Summary,
+    episodes_to_threshold,
+    first_episodes_mean,
+    last_episodes_mean,
+    smooth,
+    summarise,
+)
+from mamt_jax.config import ConfigError, TrainConfig
+from mamt_jax.training.run_dir import RunDir
+
+LAST = 1000
+"""Episodes averaged at the end of training, as in the paper's Table 10."""
+
+
+def report(paths: list[Path], figures: Path) -> tuple[Table, list[Path]]:
+    """Table and figures of recorded runs, finished or not.
+
+    Raises:
+        RunError: A directory holds no run or no metrics.
+        ConfigError: No directory is given.
+    """
+    if not paths:
+        raise ConfigError("report needs at least one run directory.")
+    configs = [RunDir(path).read_config() for path in paths]
+    labels = _labels(paths, configs)
+    runs = {label: RunDir(path).read_metrics() for label, path in zip(labels, paths, strict=True)}
+    known = merge_references(configs)
+    return table(runs, known), draw_all(runs, known, figures)
+
+
+def merge_references(configs: list[TrainConfig]) -> References | None:
+    """Levels of all runs together; None where one run's environment has none."""
+    found = [references(config) for config in configs]
+    levels: dict[str, float] = {}
+    for each in found:
+        if each is None:
+            return None
+        levels |= each.levels
+    return References(levels, found[0].thresholds) if found and found[0] else None
+
+
+def table(runs: Mapping[str, xr.Dataset], known: References | None) -> Table:
+    """One row per run, then one per reference level."""
+    thresholds = known.thresholds if known else ()
+    shown = Table(title="Return per episode: mean ± std over seeds [95% interval of the mean]")
+    shown.add_column("run")
+    shown.add_column("seeds", justify="right")
+    shown.add_column("episodes", justify="right")
+    first, last = (_sizes(runs, share) for share in ("first", "last"))
+    shown.add_column(f"first {first}", justify="right", no_wrap=True)
+    shown.add_column(f"last {last}", justify="right", no_wrap=True)
+    for level in thresholds:
+        shown.add_column(f"above {level:g} from episode", justify="right")
+    for label, metrics in runs.items():
+        early, late = first_and_last(metrics)
+        passed = [_passed(metrics, level) for level in thresholds]
+        episodes = f"{metrics.episodes.sum('event').mean().item():,.0f}"
+        shown.add_row(label, str(metrics.sizes["seed"]), episodes, text(early), text(late), *passed)
+    if known:
+        shown.add_section()
+        for name, level in known.levels.items():
+            shown.add_row(name, "", "", "", f"{level:g}")
+    return shown
+
+
+def first_and_last(metrics: xr.Dataset) -> tuple[Summary, Summary]:
+    """Returns over seeds of the first tenth and of the last :data:`LAST` episodes of a run.
+
+    A run shorter than twice :data:`LAST` is averaged over its last tenth instead.
+    """
+    return_sum, episodes = metrics.return_sum.values, metrics.episodes.values
+    first, last = _windows(metrics)
+    return (
+        summarise(first_episodes_mean(return_sum, episodes, first)),
+        summarise(last_episodes_mean(return_sum, episodes, last)),
+    )
+
+
+def text(summary: Summary) -> str:
+    """A summary as the tables show it."""
+    return f"{summary.mean:.2f} ± {summary.std:.2f} [{summary.low:.2f}, {summary.high:.2f}]"
+
+
+def _windows(metrics: xr.Dataset) -> tuple[int, int]:
+    total = int(metrics.episodes.sum("event").min())
+    tenth = max(total // 10, 1)
+    return min(tenth, LAST), (LAST if total >= 2 * LAST else tenth)
+
+
+def _sizes(runs: Mapping[str, xr.Dataset], share: str) -> str:
+    sizes = sorted({_windows(metrics)[share == "last"] for metrics in runs.values()})
+    return "/".join(f"{size:,}" for size in sizes)
+
+
+def _passed(metrics: xr.Dataset, level: float) -> str:
+    """Episodes until the smoothed mean over seeds stays above a level, and each seed's range."""
+    smoothed = smooth(metrics.return_mean.values)
+    episodes = metrics.episode_at_update.values
+    of_mean = episodes_to_threshold(smoothed.mean(axis=0), episodes.mean(axis=0), level)
+    if of_mean is None:
+        return "never"
+    each = [
+        episodes_to_threshold(curve, count, level)
+        for curve, count in zip(smoothed, episodes, strict=True)
+    ]
+    passed = [found for found in each if found is not None]
+    if not passed:
+        return f"{of_mean:,.0f}"
+    return f"{of_mean:,.0f} ({np.min(passed):,.0f} to {np.max(passed):,.0f})"
+
+
+def _labels(paths: list[Path], configs: list[TrainConfig]) -> list[str]:
+    """Algorithm names, made unique by the directory where they are not."""
+    names = [config.algorithm for config in configs]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{name} ({path})" for name, path in zip(names, paths, strict=True)]

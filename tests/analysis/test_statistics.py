@@ -1,0 +1,93 @@
+"""Statistics over seeds against naive definitions, on generated inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from mamt_jax.analysis import statistics
+
+finite = st.floats(-1e3, 1e3, width=32)
+vectors = arrays(np.float64, st.integers(1, 12), elements=finite)
+curves = arrays(np.float64, st.integers(1, 40), elements=finite)
+
+
+@settings(deadline=None, max_examples=30)
+@given(vectors)
+def test_summary_brackets_the_mean(values: np.ndarray) -> None:
+    summary = statistics.summarise(values)
+    slack = 1e-9 + 1e-9 * np.abs(values).max()
+    assert values.min() - slack <= summary.low <= summary.mean + slack
+    assert summary.mean - slack <= summary.high <= values.max() + slack
+    assert summary == statistics.summarise(values)  # the same numbers every time
+    assert summary.std >= 0
+
+
+@settings(deadline=None, max_examples=30)
+@given(vectors, finite, st.floats(0.1, 10))
+def test_summary_moves_and_scales_with_its_values(
+    values: np.ndarray, shift: float, scale: float
+) -> None:
+    plain, moved = statistics.summarise(values), statistics.summarise(values * scale + shift)
+    np.testing.assert_allclose(moved.mean, plain.mean * scale + shift, atol=1e-6)
+    np.testing.assert_allclose(moved.std, plain.std * scale, atol=1e-6)
+    np.testing.assert_allclose(moved.low, plain.low * scale + shift, atol=1e-6)
+
+
+def test_bootstrap_interval_covers_the_true_mean() -> None:
+    rng = np.random.default_rng(1)
+    hits = 0
+    for _ in range(200):
+        low, high = statistics.bootstrap_interval(rng.normal(size=30), resamples=500)
+        hits += low <= 0 <= high
+    assert 176 <= hits <= 199  # 95% nominal; small samples cover a little less
+
+
+def test_interquartile_mean_by_hand() -> None:
+    assert statistics.interquartile_mean(np.array([0.0, 1, 2, 100])) == 1.5
+    assert statistics.interquartile_mean(np.array([7.0])) == 7
+    # Of six values the middle half is values 3 and 4 and a half of 2 and of 5.
+    assert statistics.interquartile_mean(np.array([0.0, 1, 2, 4, 6, 99])) == pytest.approx(9.5 / 3)
+
+
+@given(curves, st.sampled_from([1, 3, 11]))
+def test_smoothing_is_the_mean_of_its_window(curve: np.ndarray, window: int) -> None:
+    half = window // 2
+    naive = [curve[max(i - half, 0) : i + half + 1].mean() for i in range(len(curve))]
+    np.testing.assert_allclose(statistics.smooth(curve, window), naive, atol=1e-6)
+
+
+def test_smoothing_leaves_gaps_out() -> None:
+    curve = np.array([[np.nan, 1, 3], [np.nan, np.nan, np.nan]])
+    smoothed = statistics.smooth(curve, 3)
+    np.testing.assert_allclose(smoothed[0], [1, 2, 2])
+    assert np.isnan(smoothed[1]).all()
+    with pytest.raises(ValueError, match="odd"):
+        statistics.smooth(curve, 10)
+
+
+@given(st.lists(st.lists(finite, max_size=4), min_size=1, max_size=20), st.integers(1, 30))
+def test_last_episodes_are_counted_in_whole_events(events: list[list[float]], count: int) -> None:
+    episodes = np.array([[len(event) for event in events]])
+    return_sum = np.array([[sum(event) for event in events]])
+    kept: list[float] = []
+    for event in reversed(events):
+        if len(kept) >= count:
+            break
+        kept.extend(event)
+    expected = np.mean(kept) if kept else np.nan
+    last = statistics.last_episodes_mean(return_sum, episodes, count)
+    np.testing.assert_allclose(last, [expected], atol=1e-6)
+    first = statistics.first_episodes_mean(return_sum[:, ::-1], episodes[:, ::-1], count)
+    np.testing.assert_allclose(first, last)
+
+
+@given(curves, finite)
+def test_threshold_is_the_first_point_that_stays_above(curve: np.ndarray, threshold: float) -> None:
+    episodes = 10.0 * (1 + np.arange(len(curve)))
+    found = statistics.episodes_to_threshold(curve, episodes, threshold)
+    staying = [e for i, e in enumerate(episodes) if (curve[i:] > threshold).all()]
+    assert found == (staying[0] if staying else None)

@@ -1,0 +1,157 @@
+"""The command line, up to the point where training begins."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import envs
+from experiments import cli
+from mamt_jax.algorithms.registry import ALGORITHMS
+from mamt_jax.config import AlgorithmConfig, ConfigError, TrainConfig
+from mamt_jax.errors import RunError
+from mamt_jax.training.run import run_trainer
+from mamt_jax.training.run_dir import RunDir
+from tests.training import fakes
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """A finished run of the fake trainer."""
+    directory = RunDir(tmp_path / "run")
+    directory.create(fakes.config())
+    run_trainer(fakes.trainer(), fakes.algorithm(), fakes.config(), directory)
+    return directory.path
+
+
+def test_help_answers_without_loading_jax() -> None:
+    code = (
+        "import sys\nfrom experiments.cli import main\n"
+        "try: main(['train', '--help'])\nexcept SystemExit: pass\n"
+        "print('loaded:', sorted({'jax', 'matplotlib', 'orbax', 'zarr'} & set(sys.modules)))"
+    )
+    begin = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "loaded: []" in done.stdout
+    assert "--learning-rate" in done.stdout and "--env-option" in done.stdout
+    assert time.monotonic() - begin < 3
+
+
+def test_every_setting_is_a_flat_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    text = capsys.readouterr().out
+    names = set(TrainConfig.__dataclass_fields__) | set(AlgorithmConfig.__dataclass_fields__)
+    for name in names - {"hyper", "env_options"}:
+        assert "--" + name.replace("_", "-") in text, name
+
+
+def test_flags_reach_the_config() -> None:
+    line = "train --algorithm maac --env spread --seeds 2 --learning-rate 3e-4 --out runs/x"
+    command = cli.parse([*line.split(), "--env-option", "num_agents=3", "--trd-monotone"])
+    assert command.config.algorithm == "maac"
+    assert command.config.seeds == 2
+    assert command.config.hyper.learning_rate == 3e-4
+    assert command.config.hyper.trd_monotone
+    assert command.directory() == Path("runs/x")
+    assert cli._parse_options(command.env_option) == {"num_agents": 3}
+    assert cli.parse(["train"]).directory() == Path("runs/mamt-spread")
+
+
+def test_options_of_the_environment() -> None:
+    parsed = cli._parse_options(["num_agents=3", "variant=mpe2", "ratio=0.5", "on=True"])
+    assert parsed == {"num_agents": 3, "variant": "mpe2", "ratio": 0.5, "on": True}
+    for bad in ("num_agents", "=3", "a b=3"):
+        with pytest.raises(ConfigError, match="KEY=VALUE"):
+            cli._parse_options([bad])
+
+
+def test_resume_takes_what_is_left_out_from_the_run(tmp_path: Path) -> None:
+    config = fakes.config(algorithm="maac", delta_init=2.0, env_options={"num_agents": 3})
+    RunDir(tmp_path / "run").create(config)
+    command = cli.parse(["train", "--resume", "--out", str(tmp_path / "run")])
+    assert command.config == config
+    line = ["train", "--resume", "--out", str(tmp_path / "run"), "--seeds", "9"]
+    with pytest.raises(ConfigError, match=r"seeds \(run: 3, asked: 9\)"):
+        RunDir(tmp_path / "run").check_same(cli.parse(line).config)
+    with pytest.raises(RunError, match="holds no run"):
+        cli.parse(["train", "--resume", "--out", str(tmp_path / "nothing")])
+
+
+def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + len(ALGORITHMS) + len(envs.names())
+    for name in (*ALGORITHMS, *envs.names()):
+        assert any(line.split()[0] == name and len(line.split()) > 3 for line in lines), name
+
+
+def test_report_prints_a_table_and_draws(
+    recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["report", str(recorded)]) == 0
+    text = capsys.readouterr().out
+    metrics = RunDir(recorded).read_metrics()
+    last = metrics.return_sum.values[:, -2:].sum(axis=1) / 10  # a tenth of 105 episodes: 2 events
+    assert f"{last.mean():.2f} ± {last.std(ddof=1):.2f}" in text
+    assert "paper's MAMT" in text and "-38.06" in text
+    assert (recorded / "figures/learning_curve.png").stat().st_size > 10_000
+
+
+def test_evaluate_prints_every_seed(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class FakeRun:
+        policies = type("", (), {"seeds": (0, 1)})
+
+        def evaluate(self, episodes: int, seed: int) -> np.ndarray:
+            return np.array([[-40.0] * episodes, [-30.0] * episodes])
+
+    def load(path: Path) -> Any:
+        assert path == recorded
+        return FakeRun()
+
+    monkeypatch.setattr("mamt_jax.training.run.load", load)
+    assert cli.main(["evaluate", str(recorded), "--episodes", "4"]) == 0
+    text = capsys.readouterr().out
+    assert "seed 0: -40.00" in text and "seed 1: -30.00" in text
+    assert "all seeds: -35.00 ± 7.07 [-40.00, -30.00]" in text
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("trian", "trian"),
+        ("train --learning-rat 0.1", "--learning-rat"),
+        ("train --seeds many", "--seeds"),
+        ("train --delta-objective best", "lookahead"),
+        ("evaluate", "Missing"),
+    ],
+)
+def test_usage_errors_are_short(line: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(line.split())
+    assert stopped.value.code == 2
+    text = capsys.readouterr().err
+    assert says in text and "Traceback" not in text
+    assert len(text.splitlines()) < 25
+
+
+def test_second_interrupt_leaves_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left: list[int] = []
+    monkeypatch.setattr("os._exit", left.append)
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    cli.guarded(interrupted)
+    assert left == [130]
+    assert "stopped at once" in capsys.readouterr().err

@@ -1,0 +1,86 @@
+"""Tables and figures of made-up records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import xarray as xr
+from rich.console import Console
+
+from experiments.figures import draw_all, learning_curve
+from experiments.references import references
+from experiments.report import merge_references, table
+from mamt_jax.config import make_config
+from mamt_jax.training.metrics import QUANTITIES, Recorder
+
+SIZES = {"agent": 3, "opponent": 3, "head": 2}
+
+
+def record(names: set[str], seeds: int = 4, points: int = 30) -> xr.Dataset:
+    """Returns that rise from −67 to about −37, and ones for every other quantity."""
+    recorder = Recorder(list(range(seeds)))
+    for point in range(points):
+        metrics = {
+            name: np.ones((seeds, 2, 4, *(SIZES[dim] for dim in QUANTITIES[name].dims)))
+            for name in names
+        }
+        level = -37 - 30 * np.exp(-point / 5) + np.arange(seeds) / 10
+        returns = np.repeat(level[:, None], 2, axis=1)
+        recorder.append(
+            SimpleNamespace(
+                metrics=metrics,
+                updated=np.full(2, point > 0),
+                return_sum=returns * 50,
+                episodes=np.full((seeds, 2), 50),
+            )
+        )
+    return recorder.to_dataset()
+
+
+def test_all_figures_of_two_runs(tmp_path: Path) -> None:
+    runs = {"mamt": record(set(QUANTITIES)), "maac": record({"local_kl", "entropy"}, seeds=1)}
+    files = draw_all(runs, references(make_config()), tmp_path / "new/figures")
+    assert sorted(file.name for file in files) == [
+        "coordination.png",
+        "delta.png",
+        "learning_curve.png",
+        "local_kl.png",
+        "nonstationarity.png",
+    ]
+    for file in files:
+        assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_learning_curve_shows_what_was_recorded() -> None:
+    metrics = record(set())
+    (axes,) = learning_curve({"mamt": metrics}, references(make_config())).axes
+    curve, *levels = axes.lines
+    assert curve.get_xdata()[-1] == 3000
+    np.testing.assert_allclose(curve.get_ydata()[-1], -37 + 0.15, atol=0.5)
+    assert [line.get_ydata()[0] for line in levels] == [-67.0, -35.8, -38.06]
+
+
+def test_table_times_thresholds(capsys: pytest.CaptureFixture[str]) -> None:
+    Console(width=200).print(table({"mamt": record(set())}, references(make_config())))
+    text = capsys.readouterr().out
+    assert "3,000" in text and "last 1,000" in text and "first 300" in text
+    assert "above -50 from episode" in text and "never" not in text
+
+
+def test_references_are_for_the_paper_s_spread_only() -> None:
+    assert references(make_config(env_options={"num_agents": 2})) is not None
+    assert references(make_config(env_options={"num_agents": 3})) is None
+    assert references(make_config(env_options={"variant": "mpe2"})) is None
+    assert references(make_config(env="spread3_mix")) is None
+    merged = merge_references([make_config(), make_config(algorithm="maac")])
+    assert merged is not None and merged.levels["paper's MAAC"] == -43.23
+    assert merge_references([make_config(), make_config(env="spread3_mix")]) is None
+
+
+def test_thresholds_need_a_run_that_passed(capsys: pytest.CaptureFixture[str]) -> None:
+    short = record(set(), points=3)
+    Console(width=200).print(table({"mamt": short}, references(make_config())))
+    assert "never" in capsys.readouterr().out

@@ -1,0 +1,197 @@
+"""The host's loop against a fake trainer: recording, resuming, stopping."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+
+from mamt_jax import DivergedError, InterruptedRun, RunError
+from mamt_jax.config import ConfigError
+from mamt_jax.training import run as run_module
+from mamt_jax.training.run import Run, check_memory, run_trainer
+from mamt_jax.training.run_dir import RunDir
+from tests.training import fakes
+
+
+def start(path: Path, *, points: int = 7, nan_at: int = 0, trainer: Any = None) -> Run:
+    config = fakes.config()
+    directory = RunDir(path)
+    directory.create(config)
+    trainer = trainer or fakes.trainer(points, nan_at)
+    return run_trainer(trainer, fakes.algorithm(), config, directory)
+
+
+def resume(path: Path, **options: Any) -> Run:
+    return run_trainer(
+        fakes.trainer(**options), fakes.algorithm(), fakes.config(), RunDir(path), resume=True
+    )
+
+
+def stopping(after: int, *, signals: int = 1, number: int = signal.SIGINT) -> fakes.FakeTrainer:
+    """A trainer in whose epoch ``after`` the process gets a signal."""
+    inner, calls = fakes.trainer(), [0]
+
+    def epoch(state: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == after:
+            for _ in range(signals):
+                os.kill(os.getpid(), number)
+        return inner.epoch(state)
+
+    return inner._replace(epoch=epoch)
+
+
+def assert_same(one: Run, two: Run) -> None:
+    assert set(one.metrics.variables) == set(two.metrics.variables)
+    for name in one.metrics.variables:
+        np.testing.assert_array_equal(one.metrics[name].values, two.metrics[name].values, name)
+    jax.tree.map(np.testing.assert_array_equal, one.policies.learner, two.policies.learner)
+
+
+def test_records_means_and_coordinates(tmp_path: Path) -> None:
+    run = start(tmp_path / "run")
+    metrics = run.metrics
+    assert dict(metrics.sizes) == {"seed": 3, "update": 7, "agent": 2, "event": 21}
+    # Updates begin in the second of three events: 4 updates in the first epoch, then 6 each.
+    assert metrics["update"].values.tolist() == [4, 10, 16, 22, 28, 34, 40]
+    assert metrics.episode_at_update.values[0].tolist() == [15, 30, 45, 60, 75, 90, 105]
+    weight = metrics.return_sum.values.reshape(3, 7, 3) / 5
+    np.testing.assert_allclose(metrics.return_mean, weight.mean(axis=2), rtol=1e-5)
+    gap = metrics.critic_loss.values[:, :, 0] - metrics.critic_grad_norm.values
+    np.testing.assert_allclose(gap, 0, atol=1e-5)  # rows of events without updates are left out
+    assert metrics.critic_loss.attrs["units"] and metrics.critic_loss.attrs["long_name"]
+    assert (tmp_path / "run/versions.json").exists()
+
+
+def test_in_memory_run_equals_recorded_run(tmp_path: Path) -> None:
+    recorded = start(tmp_path / "run")
+    memory = run_trainer(fakes.trainer(), fakes.algorithm(), fakes.config(), None)
+    assert memory.path is None
+    assert_same(recorded, memory)
+    with xr.open_zarr(tmp_path / "run/metrics.zarr", consolidated=False) as stored:
+        np.testing.assert_array_equal(stored.critic_loss, memory.metrics.critic_loss)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_run_resumes_bit_identically(tmp_path: Path, number: int) -> None:
+    whole = start(tmp_path / "whole")
+    with pytest.raises(InterruptedRun, match="mamt train --resume --out") as stopped:
+        start(tmp_path / "cut", trainer=stopping(3, number=number))
+    assert stopped.value.exit_code == 130
+    assert_same(whole, resume(tmp_path / "cut"))
+
+
+def test_killed_run_resumes_from_its_checkpoint(tmp_path: Path) -> None:
+    whole = start(tmp_path / "whole")
+    inner, calls = fakes.trainer(), [0]
+
+    def epoch(state: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 6:
+            raise MemoryError("killed")
+        return inner.epoch(state)
+
+    with pytest.raises(MemoryError):
+        start(tmp_path / "cut", trainer=inner._replace(epoch=epoch))
+    assert RunDir(tmp_path / "cut").read_metrics().sizes["update"] == 4
+    assert_same(whole, resume(tmp_path / "cut"))
+
+
+def test_run_killed_before_its_first_checkpoint_starts_over(tmp_path: Path) -> None:
+    RunDir(tmp_path / "cut").create(fakes.config())
+    assert_same(start(tmp_path / "whole"), resume(tmp_path / "cut"))
+
+
+def test_metrics_newer_than_the_checkpoint_are_cut_back(tmp_path: Path) -> None:
+    whole = start(tmp_path / "whole")
+    with pytest.raises(InterruptedRun):
+        start(tmp_path / "cut", trainer=stopping(2))
+    RunDir(tmp_path / "cut").write_metrics(whole.metrics)
+    assert_same(whole, resume(tmp_path / "cut"))
+
+
+def test_second_signal_stops_at_once(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path / "run", trainer=stopping(3, signals=2))
+    assert RunDir(tmp_path / "run").read_metrics().sizes["update"] == 2
+
+
+def test_signal_handlers_are_put_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    run_trainer(fakes.trainer(points=1), fakes.algorithm(), fakes.config(), None)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_resuming_a_finished_run_says_so(tmp_path: Path) -> None:
+    run = start(tmp_path / "run")
+    files = sorted((tmp_path / "run").rglob("*"))
+    with pytest.warns(UserWarning, match="is finished; nothing to do"):
+        assert_same(run, resume(tmp_path / "run"))
+    assert sorted((tmp_path / "run").rglob("*")) == files
+
+
+def test_seconds_add_up_over_resumes(tmp_path: Path) -> None:
+    with pytest.raises(InterruptedRun):
+        start(tmp_path / "cut", trainer=stopping(3))
+    first = RunDir(tmp_path / "cut").read_metrics().attrs["wall_seconds"]
+    assert resume(tmp_path / "cut").metrics.attrs["wall_seconds"] > first > 0
+
+
+def test_nan_stops_with_update_seed_and_quantity(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match="critic_loss of seed 1 .* at update 19;") as stopped:
+        start(tmp_path / "run", nan_at=19)
+    assert stopped.value.exit_code == 1
+    metrics = RunDir(tmp_path / "run").read_metrics()
+    assert metrics.sizes["update"] == 4
+    assert np.isnan(metrics.critic_loss.values[1, 3]).any()
+    assert np.isfinite(metrics.critic_loss.values[:, :3]).all()
+    with pytest.raises(DivergedError, match="update 19;"):
+        resume(tmp_path / "run", nan_at=19)
+
+
+def test_unlisted_metric_is_refused() -> None:
+    inner = fakes.trainer()
+
+    def epoch(state: Any) -> Any:
+        state, output = inner.epoch(state)
+        return state, output._replace(metrics={"surprise": output.metrics["critic_loss"]})
+
+    with pytest.raises(KeyError, match="surprise"):
+        run_trainer(inner._replace(epoch=epoch), fakes.algorithm(), fakes.config(), None)
+
+
+def test_loaded_policies_act(tmp_path: Path) -> None:
+    run = start(tmp_path / "run")
+    loaded = run_module.load_with(fakes.algorithm(), fakes.config(), RunDir(tmp_path / "run"))
+    obs = np.zeros((2, 12), np.float32)
+    for seed in run.policies.seeds:
+        action = loaded.policies.act(obs, seed)
+        assert action.shape == (2,)
+        np.testing.assert_array_equal(action, run.policies.act(obs, seed))
+    assert loaded.policies.act(np.zeros((6, 2, 12))).shape == (6, 2)
+    sampled = loaded.policies.act(obs, greedy=False, key=jax.random.key(0))
+    assert sampled.dtype == np.int32
+    with pytest.raises(ConfigError, match="needs a random key"):
+        loaded.policies.act(obs, greedy=False)
+    with pytest.raises(ConfigError, match="No seed 9"):
+        loaded.policies.act(obs, 9)
+    with pytest.raises(ConfigError, match="obs must be"):
+        loaded.policies.act(obs[0])
+
+
+def test_load_without_a_checkpoint(tmp_path: Path) -> None:
+    RunDir(tmp_path / "run").create(fakes.config())
+    with pytest.raises(RunError, match="holds no checkpoint yet"):
+        run_module.load_with(fakes.algorithm(), fakes.config(), RunDir(tmp_path / "run"))
+
+
+def test_replay_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"takes 1000000\.0 GB .* lower buffer_size"):
+        check_memory(fakes.config(), fakes.FakePlan(replay_bytes=10**15))  # type: ignore[arg-type]

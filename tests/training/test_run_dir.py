@@ -1,0 +1,143 @@
+"""The run directory: what it holds and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from mamt_jax import RunError
+from mamt_jax.config import ConfigError
+from mamt_jax.training import run_dir
+from mamt_jax.training.checkpoint import CorruptCheckpoint
+from mamt_jax.training.run_dir import RunDir
+from tests.training import fakes
+
+
+def dataset(value: float = 1.0) -> xr.Dataset:
+    return xr.Dataset({"delta": ("update", np.full(3, value, np.float32))})
+
+
+def test_config_round_trip(tmp_path: Path) -> None:
+    config = fakes.config(env_options={"num_agents": 3}, learning_rate=3e-4)
+    directory = RunDir(tmp_path / "run")
+    directory.create(config)
+    assert directory.read_config() == config
+    directory.check_same(config)
+    text = (tmp_path / "run/config.json").read_text()
+    assert json.loads(text)["hyper"]["learning_rate"] == 3e-4
+    assert text.count("\n") > 20  # one setting a line, for people
+
+
+def test_versions_name_what_matters(tmp_path: Path) -> None:
+    found = run_dir.versions()
+    for name in ("python", "jax", "jaxlib", "flax", "optax", "numpy", "mamt_jax", "device_kind"):
+        assert found[name], name
+    json.dumps(found)
+
+
+def test_differing_settings_are_named(tmp_path: Path) -> None:
+    directory = RunDir(tmp_path / "run")
+    directory.create(fakes.config())
+    with pytest.raises(ConfigError, match=r"delta_init \(run: 1.0, asked: 2.0\); seeds \(run: 3"):
+        directory.check_same(fakes.config(seeds=4, delta_init=2.0))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"surprise": 1}', '{"seeds": "x"}'])
+def test_corrupt_config(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(RunError, match="config.json is corrupt"):
+        RunDir(tmp_path).read_config()
+
+
+def test_taken_directories_are_refused(tmp_path: Path) -> None:
+    directory = RunDir(tmp_path / "run")
+    directory.create(fakes.config())
+    with pytest.raises(RunError, match="already holds a run"):
+        directory.create(fakes.config())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/thesis.tex").touch()
+    with pytest.raises(RunError, match="not an empty directory"):
+        RunDir(tmp_path / "other").create(fakes.config())
+    with pytest.raises(RunError, match="not an empty directory"):
+        RunDir(tmp_path / "other/thesis.tex").create(fakes.config())
+    with pytest.raises(RunError, match="Could not create"):
+        RunDir(tmp_path / "other/thesis.tex/run").create(fakes.config())
+
+
+def test_metrics_are_replaced_whole(tmp_path: Path) -> None:
+    directory = RunDir(tmp_path)
+    with pytest.raises(RunError, match="no metrics yet"):
+        directory.read_metrics()
+    directory.write_metrics(dataset(1))
+    directory.write_metrics(dataset(2))
+    assert directory.read_metrics().delta.values.tolist() == [2, 2, 2]
+    directory.metrics.rename(tmp_path / "metrics.old")  # a crash between the two renames
+    assert directory.read_metrics().delta.values.tolist() == [2, 2, 2]
+    directory.write_metrics(dataset(3))
+    assert directory.read_metrics().delta.values.tolist() == [3, 3, 3]
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.zarr"]
+
+
+def test_full_disk_keeps_the_metrics_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = RunDir(tmp_path)
+    directory.write_metrics(dataset(1))
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(xr.Dataset, "to_zarr", full)
+        with pytest.raises(RunError, match="write the metrics .* the disk is full; .* are kept"):
+            directory.write_metrics(dataset(2))
+    assert directory.read_metrics().delta.values.tolist() == [1, 1, 1]
+
+
+def test_full_disk_is_found_behind_library_errors(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RunError, match="the disk is full"),
+        run_dir.disk_errors(tmp_path, "write a checkpoint", "the metrics"),
+    ):
+        raise ValueError("RESOURCE_EXHAUSTED: Error writing file [OS error 28: No space left]")
+    with (
+        pytest.raises(ZeroDivisionError),
+        run_dir.disk_errors(tmp_path, "write a checkpoint", "the metrics"),
+    ):
+        raise ZeroDivisionError
+
+
+def test_corrupt_metrics(tmp_path: Path) -> None:
+    directory = RunDir(tmp_path)
+    directory.write_metrics(dataset())
+    (directory.metrics / "zarr.json").write_text("{")
+    with pytest.raises(RunError, match="are corrupt"):
+        directory.read_metrics()
+
+
+def test_falls_back_to_an_older_checkpoint(tmp_path: Path) -> None:
+    directory = RunDir(tmp_path)
+    for name in ("000001", "000002"):
+        (directory.checkpoints / name).mkdir(parents=True)
+
+    def read(step: Path) -> str:
+        if step.name == "000002":
+            raise CorruptCheckpoint(f"Checkpoint {step} is corrupt.")
+        return step.name
+
+    with pytest.warns(UserWarning, match="Falling back to an older one"):
+        assert directory.newest_intact(read) == "000001"
+
+    def all_corrupt(step: Path) -> str:
+        raise CorruptCheckpoint(f"Checkpoint {step} is corrupt.")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(RunError, match="Every checkpoint in .* is corrupt"):
+            directory.newest_intact(all_corrupt)
