@@ -26,7 +26,7 @@ class Train:
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
     out: Path | None = None
-    """Run directory (default: runs/ALGORITHM-ENV)."""
+    """Run directory; runs/ALGORITHM-ENV where none is given."""
     resume: bool = False
     """Go on with the run in --out; options left out are taken from it."""
     env_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -75,26 +75,26 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Report:
-    """Print the table of recorded runs and draw their figures."""
+    """Print the tables of recorded runs and draw their figures."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Run directories."""
     figures: Path | None = None
-    """Where the figures go (default: figures/ in the first run directory)."""
+    """Where the figures go; figures/ in the first run directory where nothing is given."""
 
     def run(self) -> None:
-        """Prints the table and the names of the figures."""
+        """Prints the tables and the names of the figures."""
         from rich.console import Console
 
         from experiments.report import report
 
         if not self.runs:
             raise ConfigError("report needs at least one run directory.")
-        table, files = report(list(self.runs), self.figures or self.runs[0] / "figures")
+        tables, files = report(list(self.runs), self.figures or self.runs[0] / "figures")
         console = Console()
         # A pipe has no width of its own; a table cut to 80 columns would lose numbers.
         console = console if console.is_terminal else Console(width=160)
-        console.print(table)
+        console.print(*tables, sep="\n\n")
         for file in files:
             print(file)
 
@@ -142,8 +142,7 @@ def parse(arguments: Sequence[str]) -> Any:
     from mamt_jax.training.run_dir import RunDir
 
     saved = replace(command, config=RunDir(command.directory()).read_config())
-    rest = [argument for argument in arguments if argument != "train"]
-    return tyro.cli(Train, prog="mamt train", default=saved, args=rest)
+    return tyro.cli(Train, prog="mamt train", default=saved, args=arguments[1:])
 
 
 def guarded(work: Callable[[], None]) -> int:

@@ -27,8 +27,8 @@ def demo(episodes: int = EPISODES, seeds: int = 8, out: Path = OUT) -> None:
     console = Console(width=max(Console().width, 100))
     console.print(f"MAMT on Spread: {seeds} seeds, {episodes:,} episodes each.")
     train("mamt", "spread", seeds=seeds, episodes=episodes, out=out, progress=True)
-    table, figures = report([out], out / "figures")
-    console.print(table)
+    tables, figures = report([out], out / "figures")
+    console.print(*tables, sep="\n\n")
     for figure in figures:
         console.print(f"  {figure}", highlight=False)
 

@@ -74,9 +74,10 @@ def learning_curve(runs: Mapping[str, xr.Dataset], references: References | None
     for index, (label, metrics) in enumerate(runs.items()):
         _curve(axes, metrics.return_mean, label, index)
     if references:
-        for name, level in references.levels.items():
+        for index, (name, level) in enumerate(references.levels.items()):
+            style = DASHES[1 + index % 3]
             colour = _GREYS.get(name, "#CC79A7")
-            axes.axhline(level, linestyle="--", color=colour, label=f"{name} ({level:g})", lw=1.2)
+            axes.axhline(level, linestyle=style, color=colour, label=f"{name} ({level:g})", lw=1.2)
     seeds = sorted({metrics.sizes["seed"] for metrics in runs.values()})
     axes.set_title(f"Return while learning, {'/'.join(map(str, seeds))} seeds", loc="left")
     axes.set_ylabel("return per episode (mean over agents)")

@@ -12,6 +12,7 @@ from rich.table import Table
 from experiments.figures import draw_all
 from experiments.references import References, references
 from mamt_jax.analysis.statistics import (
+    WINDOW,
     Summary,
     episodes_to_threshold,
     first_episodes_mean,
@@ -26,8 +27,8 @@ LAST = 1000
 """Episodes averaged at the end of training, as in the paper's Table 10."""
 
 
-def report(paths: list[Path], figures: Path) -> tuple[Table, list[Path]]:
-    """Table and figures of recorded runs, finished or not.
+def report(paths: list[Path], figures: Path) -> tuple[list[Table], list[Path]]:
+    """Tables and figures of recorded runs, finished or not.
 
     Raises:
         RunError: A directory holds no run or no metrics.
@@ -39,7 +40,10 @@ def report(paths: list[Path], figures: Path) -> tuple[Table, list[Path]]:
     labels = _labels(paths, configs)
     runs = {label: RunDir(path).read_metrics() for label, path in zip(labels, paths, strict=True)}
     known = merge_references(configs)
-    return table(runs, known), draw_all(runs, known, figures)
+    tables = [returns_table(runs, known)]
+    if known:
+        tables.append(thresholds_table(runs, known))
+    return tables, draw_all(runs, known, figures)
 
 
 def merge_references(configs: list[TrainConfig]) -> References | None:
@@ -53,27 +57,36 @@ def merge_references(configs: list[TrainConfig]) -> References | None:
     return References(levels, found[0].thresholds) if found and found[0] else None
 
 
-def table(runs: Mapping[str, xr.Dataset], known: References | None) -> Table:
-    """One row per run, then one per reference level."""
-    thresholds = known.thresholds if known else ()
+def returns_table(runs: Mapping[str, xr.Dataset], known: References | None) -> Table:
+    """First and last returns, one row per run, then one per reference level."""
     shown = Table(title="Return per episode: mean ± std over seeds [95% interval of the mean]")
-    shown.add_column("run")
+    shown.add_column("run", no_wrap=True)
     shown.add_column("seeds", justify="right")
     shown.add_column("episodes", justify="right")
-    first, last = (_sizes(runs, share) for share in ("first", "last"))
-    shown.add_column(f"first {first}", justify="right", no_wrap=True)
-    shown.add_column(f"last {last}", justify="right", no_wrap=True)
-    for level in thresholds:
-        shown.add_column(f"above {level:g} from episode", justify="right")
+    for share in ("first", "last"):
+        shown.add_column(f"{share} {_sizes(runs, share)}", justify="right")
     for label, metrics in runs.items():
         early, late = first_and_last(metrics)
-        passed = [_passed(metrics, level) for level in thresholds]
         episodes = f"{metrics.episodes.sum('event').mean().item():,.0f}"
-        shown.add_row(label, str(metrics.sizes["seed"]), episodes, text(early), text(late), *passed)
+        shown.add_row(label, str(metrics.sizes["seed"]), episodes, text(early), text(late))
     if known:
         shown.add_section()
         for name, level in known.levels.items():
             shown.add_row(name, "", "", "", f"{level:g}")
+    return shown
+
+
+def thresholds_table(runs: Mapping[str, xr.Dataset], known: References) -> Table:
+    """Episodes to each threshold, one row per run."""
+    title = (
+        f"Episodes until the return ({WINDOW}-point mean) stays above: mean curve (seeds' range)"
+    )
+    shown = Table(title=title, width=100)
+    shown.add_column("run", no_wrap=True)
+    for level in known.thresholds:
+        shown.add_column(f"{level:g}", justify="right")
+    for label, metrics in runs.items():
+        shown.add_row(label, *(_passed(metrics, level) for level in known.thresholds))
     return shown
 
 

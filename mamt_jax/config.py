@@ -11,6 +11,7 @@ import tyro
 from mamt_jax.errors import MamtError
 
 CoordinationKind = Literal["counterfactual", "released"]
+CoordinationUnits = Literal["relative", "raw"]
 DeltaObjective = Literal["lookahead", "surrogate", "kl_only"]
 
 
@@ -61,6 +62,8 @@ class AlgorithmConfig:
     """How C_ij is scored: Eq. 5, or the authors' released |Q_i(a) − V_j(o, a)|."""
     coordination_threshold: float = 0.2
     """σ of Eq. 5: smaller coordination coefficients are set to zero."""
+    coordination_units: CoordinationUnits = "relative"
+    """Scale of the scores in Eq. 5's softmax: in units of their batch mean, or raw Q values."""
     nonstationarity_max: float = 100.0
     """Upper end of the projection Π_ns (Eq. 6)."""
     modelling_recent: int = 0
@@ -77,6 +80,8 @@ class AlgorithmConfig:
     """Lower clip of δ_i."""
     delta_max: float = 100.0
     """Upper clip of δ_i."""
+    delta_exploration: float = 0.5
+    """Standard deviation of the random offset on log δ_i, drawn afresh in every update."""
     delta_period: int = 2
     """Updates per slow step on δ (Eq. 8)."""
     theta_steps: int = 1

@@ -1,4 +1,4 @@
-"""The off-policy actor-critic that MAAC, MAMD and MAMT share; a trust region makes the difference."""
+"""The off-policy actor-critic of MAAC, MAMD and MAMT; a trust region makes the difference."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mamt_jax.algorithms.optimisers import (
     Optimised,
     agent_inner,
     agent_norms,
+    blend,
     clipped_adam,
     per_agent,
     preconditioner,
@@ -90,9 +91,7 @@ def actor_critic(
     ) -> tuple[LearnerState, Metrics]:
         target_key, action_key = jax.random.split(key)
         x, stats = layers.batch_norm(jnp.swapaxes(batch.sample.obs, 0, 1))
-        view, critic_gradient, metrics = _evaluate(
-            networks, hyper, state, target_key, x, batch
-        )
+        view, critic_gradient, metrics = _evaluate(networks, hyper, state, target_key, x, batch)
         memo_state, memo, more = region.observe(state.region, view)
         metrics |= more
         critic = step(networks.critic_optimiser, state.critic, critic_gradient)
@@ -105,12 +104,12 @@ def actor_critic(
         refresh = (count + 1) % hyper.old_policy_period == 0
         state = LearnerState(
             actor=actor,
-            target_actor=_blend(state.target_actor, actor.params, hyper.target_tau),
+            target_actor=blend(state.target_actor, actor.params, hyper.target_tau),
             old_actor=jax.lax.cond(
                 refresh, lambda new, old: new, lambda new, old: old, actor.params, state.old_actor
             ),
             critic=critic,
-            target_critic=_blend(state.target_critic, critic.params, hyper.target_tau),
+            target_critic=blend(state.target_critic, critic.params, hyper.target_tau),
             norm=layers.update_norm(state.norm, stats),
             region=adapted,
         )
@@ -135,10 +134,6 @@ def _init(networks: Networks, region: TrustRegion, key: jax.Array) -> LearnerSta
         norm=layers.init_norm(num_agents, obs_size),
         region=region.init(region_key),
     )
-
-
-def _blend(target: Params, online: Params, tau: float) -> Params:
-    return jax.tree.map(lambda old, new: old + tau * (new - old), target, online)
 
 
 def _logits(networks: Networks, params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -194,14 +189,18 @@ def _evaluate(
         recent_x=recent_x,
         recent_action=recent_action,
     )
-    return view, gradient, {
-        "critic_loss": error,
-        "critic_grad_norm": optax.global_norm(gradient),
-        "q_mean": jnp.mean(losses.select(trace.q, action), axis=-1),
-        "attention_entropy": _attention_entropy(trace.weights),
-        "reward_mean": batch.reward_mean,
-        "reward_std": batch.reward_std,
-    }
+    return (
+        view,
+        gradient,
+        {
+            "critic_loss": error,
+            "critic_grad_norm": optax.tree.norm(gradient),
+            "q_mean": jnp.mean(losses.select(trace.q, action), axis=-1),
+            "attention_entropy": _attention_entropy(trace.weights),
+            "reward_mean": batch.reward_mean,
+            "reward_std": batch.reward_std,
+        },
+    )
 
 
 def _attention_entropy(weights: jax.Array) -> jax.Array:

@@ -8,37 +8,50 @@ import numpy as np
 
 from mamt_jax.algorithms.learned_region import Coordination
 from mamt_jax.algorithms.trust_region import View
+from mamt_jax.config import AlgorithmConfig
 from mamt_jax.networks.critic import AttentionCritic
-from mamt_jax.ops.coordination import coordination_coefficients
+from mamt_jax.ops.coordination import coordination_coefficients, relative_scores
 from mamt_jax.ops.losses import select
+from mamt_jax.types import Metrics
 
 
-def counterfactual_coordination(critic: AttentionCritic, threshold: float) -> Coordination:
-    """C_ij of Eq. 5, from the exact marginal of agent j's action in agent i's critic."""
+def critic_coordination(critic: AttentionCritic, hyper: AlgorithmConfig) -> Coordination:
+    """C_ij of Eq. 5 from how much agent j's action moves agent i's critic.
 
-    def coordination(view: View) -> jax.Array:
+    Eq. 5 puts |Q_i(a\\j) − Q_i(a)| into a softmax and so depends on the units of Q. With
+    standardised rewards a single action of a single step moves Q by about 0.01, and the softmax of
+    such numbers is flat whatever the game. ``coordination_units="relative"`` measures the effects
+    in units of their own mean, so that the softmax sees their ratios; ``"raw"`` takes Q as it is.
+    """
+    score = _counterfactual if hyper.coordination == "counterfactual" else _released
+
+    def coordination(view: View) -> tuple[jax.Array, Metrics]:
         num_agents, batch = view.action.shape
-        if num_agents == 2:
-            return jnp.ones((2, 2, batch)) - np.eye(2)[:, :, None]  # a softmax over one opponent
-        effect = critic.apply(
-            view.critic_params,
-            view.trace,
-            view.action,
-            jnp.exp(view.log_policy),
-            view.action_encoding,
-            method=AttentionCritic.counterfactual_effect,
-        )
-        return coordination_coefficients(effect, threshold)
+        if num_agents == 2:  # a softmax over one opponent is 1, whatever the score
+            return jnp.ones((2, 2, batch)) - np.eye(2, dtype=np.float32)[:, :, None], {}
+        effect = score(critic, view)
+        scaled = relative_scores(effect) if hyper.coordination_units == "relative" else effect
+        weights = coordination_coefficients(scaled, hyper.coordination_threshold)
+        return weights, {"coordination_score": jnp.mean(effect, axis=-1)}
 
     return coordination
 
 
-def released_coordination(threshold: float) -> Coordination:
-    """The authors' released code: |Q_i(a) − V_j(o, a)| in place of the counterfactual effect."""
+def _counterfactual(critic: AttentionCritic, view: View) -> jax.Array:
+    """|Q_i(a\\j) − Q_i(a)| ``[n, n, B]``, exact."""
+    return critic.apply(
+        view.critic_params,
+        view.trace,
+        view.action,
+        jnp.exp(view.log_policy),
+        view.action_encoding,
+        method=AttentionCritic.counterfactual_effect,
+    )
 
-    def coordination(view: View) -> jax.Array:
-        q = select(view.trace.q, view.action)
-        value = jnp.sum(jnp.exp(view.log_policy) * view.trace.q, axis=-1)
-        return coordination_coefficients(jnp.abs(q[:, None] - value[None]), threshold)
 
-    return coordination
+def _released(critic: AttentionCritic, view: View) -> jax.Array:
+    """|Q_i(a) − V_j(o, a)| ``[n, n, B]``, as the authors' released code scores pairs."""
+    q = select(view.trace.q, view.action)
+    value = jnp.sum(jnp.exp(view.log_policy) * view.trace.q, axis=-1)
+    others = 1.0 - jnp.eye(len(q))[:, :, None]
+    return others * jnp.abs(q[:, None] - value[None])

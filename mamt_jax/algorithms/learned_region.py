@@ -1,20 +1,23 @@
-"""MAMT's learned trust regions: TRD-Net and δ on two timescales (Eq. 5–8)."""
+"""MAMT's learned trust regions: TRD-Net and δ on two timescales (Eq. 5-8)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from mamt_jax.algorithms.optimisers import AdamSettings, Optimised, clipped_adam, step
+from mamt_jax.algorithms.optimisers import AdamSettings, Optimised, blend, clipped_adam, step
 from mamt_jax.algorithms.trust_region import PolicyGradients, TrustRegion, View, mirror_penalty
 from mamt_jax.config import AlgorithmConfig
 from mamt_jax.networks.trd_net import TRDNet
 from mamt_jax.ops import losses
-from mamt_jax.types import Metrics
+from mamt_jax.types import Metrics, Params
 
 
 class Nonstationarity(NamedTuple):
@@ -26,11 +29,19 @@ class Nonstationarity(NamedTuple):
     """(state, view, C [n, n, B]) -> (state after its own step, D [n, B], metrics)."""
 
 
-Coordination = Callable[[View], jax.Array]
-"""view -> C [n, n, B]."""
+Coordination = Callable[[View], tuple[jax.Array, Metrics]]
+"""view -> (C [n, n, B], metrics)."""
 
-Context = tuple[jax.Array, jax.Array, jax.Array]
-"""TRD-Net's inputs beside δ: observations, actions, C."""
+
+class Context(NamedTuple):
+    """TRD-Net's inputs beside δ."""
+
+    x: jax.Array
+    """[n, B, O] normalised observations."""
+    action: jax.Array
+    """[n, B, A] normalised one-hot actions."""
+    weights: jax.Array
+    """[n, n, B] coordination coefficients."""
 
 
 class RegionState(NamedTuple):
@@ -38,8 +49,14 @@ class RegionState(NamedTuple):
 
     log_delta: jax.Array
     """float32 [n]."""
+    offset: jax.Array
+    """float32 [n]: exploration, added to log δ in the policy step that made today's policies."""
+    key: jax.Array
+    """Source of the offsets."""
     delta_opt: optax.OptState
     trd: Optimised
+    target_trd: Params
+    """Slow average of θ: the slope that δ follows is small beside what one batch does to θ."""
     nonstationarity: Any
     terms: tuple[jax.Array, jax.Array]
     """∂V/∂log δ_i and ∂ΣKL/∂log δ_i of the last slow step, [n] each: reported, not used."""
@@ -53,98 +70,171 @@ def learned_trust_region(
     nonstationarity: Nonstationarity,
 ) -> TrustRegion:
     """Trust regions that trade value against predicted non-stationarity (Eq. 8)."""
-    num_agents = len(obs_sizes)
-    net = TRDNet(obs_sizes, num_actions, hyper.hidden_size, hyper.trd_monotone)
-    adam = AdamSettings(hyper.learning_rate, hyper.adam_b1, hyper.adam_eps)
-    trd_optimiser = clipped_adam(adam, hyper.critic_clip_per_agent * num_agents)
-    delta_optimiser = optax.chain(
-        optax.scale_by_adam(b1=adam.b1, eps=adam.eps), optax.scale(-adam.learning_rate)
-    )
-    budget = hyper.delta_total_per_agent * num_agents
+    region = _LearnedRegion(obs_sizes, num_actions, hyper, coordination, nonstationarity)
+    return TrustRegion(region.init, region.observe, region.penalty, region.adapt)
 
-    def predict(params: Any, context: Context, log_delta: jax.Array) -> jax.Array:
-        x, action, weights = context
-        return net.apply(params, x, action, log_delta, weights)
 
-    def init(key: jax.Array) -> RegionState:
-        trd_key, other_key = jax.random.split(key)
-        x = jnp.zeros((num_agents, 1, max(obs_sizes)))
-        action = jnp.zeros((num_agents, 1, num_actions))
-        log_delta = jnp.full(num_agents, jnp.log(hyper.delta_init), jnp.float32)
-        params = net.init(trd_key, x, action, log_delta, jnp.zeros((num_agents, num_agents, 1)))
+@dataclass(frozen=True)
+class _LearnedRegion:
+    obs_sizes: tuple[int, ...]
+    num_actions: int
+    hyper: AlgorithmConfig
+    coordination: Coordination
+    nonstationarity: Nonstationarity
+
+    @property
+    def num_agents(self) -> int:
+        return len(self.obs_sizes)
+
+    @property
+    def budget(self) -> float:
+        """δ, the soft limit on Σ_i δ_i."""
+        return self.hyper.delta_total_per_agent * self.num_agents
+
+    @cached_property
+    def net(self) -> TRDNet:
+        hyper = self.hyper
+        return TRDNet(self.obs_sizes, self.num_actions, hyper.hidden_size, hyper.trd_monotone)
+
+    @cached_property
+    def trd_optimiser(self) -> optax.GradientTransformation:
+        hyper = self.hyper
+        adam = AdamSettings(hyper.learning_rate, hyper.adam_b1, hyper.adam_eps)
+        return clipped_adam(adam, hyper.critic_clip_per_agent * self.num_agents)
+
+    @cached_property
+    def delta_optimiser(self) -> optax.GradientTransformation:
+        hyper = self.hyper
+        return optax.adam(hyper.learning_rate, b1=hyper.adam_b1, eps=hyper.adam_eps)
+
+    def init(self, key: jax.Array) -> RegionState:
+        trd_key, other_key, offset_key = jax.random.split(key, 3)
+        context = Context(
+            jnp.zeros((self.num_agents, 1, max(self.obs_sizes))),
+            jnp.zeros((self.num_agents, 1, self.num_actions)),
+            jnp.zeros((self.num_agents, self.num_agents, 1)),
+        )
+        zeros = jnp.zeros(self.num_agents)
+        log_delta = jnp.full(self.num_agents, math.log(self.hyper.delta_init), jnp.float32)
+        params = self.net.init(trd_key, context.x, context.action, log_delta, context.weights)
         return RegionState(
-            log_delta,
-            delta_optimiser.init(log_delta),
-            Optimised(params, trd_optimiser.init(params)),
-            nonstationarity.init(other_key),
-            (jnp.zeros(num_agents), jnp.zeros(num_agents)),
+            log_delta=log_delta,
+            offset=zeros,
+            key=offset_key,
+            delta_opt=self.delta_optimiser.init(log_delta),
+            trd=Optimised(params, self.trd_optimiser.init(params)),
+            target_trd=params,
+            nonstationarity=self.nonstationarity.init(other_key),
+            terms=(zeros, zeros),
         )
 
-    def observe(state: RegionState, view: View) -> tuple[RegionState, Context, Metrics]:
-        weights = coordination(view)
-        inner, drift, metrics = nonstationarity.measure(state.nonstationarity, view, weights)
-        context = (view.x, view.encoded_action, weights)
-
-        def loss(params: Any) -> tuple[jax.Array, jax.Array]:
-            predicted = predict(params, context, state.log_delta)
-            return losses.trd_loss(predicted, drift), predicted
-
-        def fast(trd: Optimised, _: None) -> tuple[Optimised, tuple[jax.Array, ...]]:
-            (value, predicted), gradient = jax.value_and_grad(loss, has_aux=True)(trd.params)
-            report = value, optax.global_norm(gradient), jnp.mean(predicted, axis=1)
-            return step(trd_optimiser, trd, gradient), report
-
-        trd, reports = jax.lax.scan(fast, state.trd, None, length=hyper.theta_steps)
-        value, norm, predicted = jax.tree.map(lambda leaf: leaf[-1], reports)
+    def observe(self, state: RegionState, view: View) -> tuple[RegionState, Context, Metrics]:
+        """C, D, the modelling policies' step, and the fast steps on TRD-Net (Eq. 5-7)."""
+        weights, metrics = self.coordination(view)
+        inner, drift, more = self.nonstationarity.measure(state.nonstationarity, view, weights)
+        context = Context(view.x, view.encoded_action, weights)
+        trd, fast = self._fast_steps(state, context, drift)
+        metrics |= more | fast
         metrics |= {
             "coordination_mean": jnp.mean(weights, axis=-1),
             "coordination_var": jnp.var(weights, axis=-1),
             "nonstationarity": jnp.mean(drift, axis=-1),
-            "trd_loss": value,
-            "trd_grad_norm": norm,
-            "trd_kl": predicted,
         }
-        return state._replace(trd=trd, nonstationarity=inner), context, metrics
+        target = blend(state.target_trd, trd.params, self.hyper.target_tau)
+        state = state._replace(trd=trd, target_trd=target, nonstationarity=inner)
+        return self._explore(state), context, metrics
 
-    def penalty(state: RegionState, log_prob: jax.Array, log_old: jax.Array) -> jax.Array:
-        return mirror_penalty(jnp.exp(state.log_delta), log_prob, log_old, hyper.tsallis_q)
-
-    def gradient_of_value(delta: jax.Array, gradients: PolicyGradients) -> jax.Array:
-        if hyper.delta_objective == "lookahead":
-            return gradients.value_term() / delta**2
-        if hyper.delta_objective == "surrogate":
-            return gradients.surrogate_term / delta**2
-        return jnp.zeros_like(delta)
+    def penalty(self, state: RegionState, log_prob: jax.Array, log_old: jax.Array) -> jax.Array:
+        """KL_i/δ_i ``[n, B]`` with the explored δ."""
+        delta = jnp.exp(self._explored(state))
+        return mirror_penalty(delta, log_prob, log_old, self.hyper.tsallis_q)
 
     def adapt(
-        state: RegionState, context: Context, gradients: PolicyGradients, count: jax.Array
+        self, state: RegionState, context: Context, gradients: PolicyGradients, count: jax.Array
     ) -> tuple[RegionState, Metrics]:
-        def slow(state: RegionState) -> RegionState:
-            delta = jnp.exp(state.log_delta)
-
-            def cost(log_delta: jax.Array) -> jax.Array:
-                return jnp.mean(jnp.sum(predict(state.trd.params, context, log_delta), axis=0))
-
-            by_value = delta * gradient_of_value(delta, gradients)
-            by_drift = jax.grad(cost)(state.log_delta)
-            excess = delta * (jnp.sum(delta) > budget)
-            ascent = by_value - by_drift - excess
-            updates, opt = delta_optimiser.update(-ascent, state.delta_opt)
-            low, high = jnp.log(hyper.delta_min), jnp.log(hyper.delta_max)
-            log_delta = jnp.clip(state.log_delta + updates, low, high)
-            return state._replace(
-                log_delta=log_delta, delta_opt=opt, terms=(by_value, by_drift)
-            )
-
-        due = (count + 1) % hyper.delta_period == 0
-        state = jax.lax.cond(due, slow, lambda state: state, state)
+        """The slow step on δ, in every ``delta_period``-th update (Eq. 8)."""
+        due = (count + 1) % self.hyper.delta_period == 0
+        state = jax.lax.cond(
+            due,
+            lambda state: self._slow_step(state, context, gradients),
+            lambda state: state,
+            state,
+        )
         delta = jnp.exp(state.log_delta)
-        metrics = {
+        return state, {
             "delta": delta,
-            "delta_within_budget": (jnp.sum(delta) <= budget).astype(jnp.float32),
+            "delta_within_budget": (jnp.sum(delta) <= self.budget).astype(jnp.float32),
             "delta_grad_value": state.terms[0],
             "delta_grad_kl": state.terms[1],
         }
-        return state, metrics
 
-    return TrustRegion(init, observe, penalty, adapt)
+    def _predict(self, params: Params, context: Context, log_delta: jax.Array) -> jax.Array:
+        """KL_i ``[n, B]``."""
+        return self.net.apply(params, context.x, context.action, log_delta, context.weights)
+
+    def _explored(self, state: RegionState) -> jax.Array:
+        """log δ as the policies feel it: the learned value with its offset, within the clip."""
+        low, high = math.log(self.hyper.delta_min), math.log(self.hyper.delta_max)
+        return jnp.clip(state.log_delta + state.offset, low, high)
+
+    def _explore(self, state: RegionState) -> RegionState:
+        """Draws the offsets of this update's policy step.
+
+        TRD-Net is shown the δ that the current policies were made with. Were δ to move on its slow
+        path alone, its effect could not be told from the drift of D with time, and the slope of
+        KL_i in δ_i would be what initialisation left there; with independent offsets it is
+        identified: what one policy step with a wider region does to D.
+        """
+        key, draw = jax.random.split(state.key)
+        offset = self.hyper.delta_exploration * jax.random.normal(draw, state.offset.shape)
+        return state._replace(offset=offset, key=key)
+
+    def _fast_steps(
+        self, state: RegionState, context: Context, drift: jax.Array
+    ) -> tuple[Optimised, Metrics]:
+        """``theta_steps`` steps on TRD-Net's loss (Eq. 7); metrics are of the last."""
+        log_delta = self._explored(state)
+
+        def loss(params: Params) -> tuple[jax.Array, jax.Array]:
+            predicted = self._predict(params, context, log_delta)
+            return losses.trd_loss(predicted, drift), predicted
+
+        def fast(trd: Optimised, _: None) -> tuple[Optimised, Metrics]:
+            (value, predicted), gradient = jax.value_and_grad(loss, has_aux=True)(trd.params)
+            metrics = {
+                "trd_loss": value,
+                "trd_grad_norm": optax.tree.norm(gradient),
+                "trd_kl": jnp.mean(predicted, axis=1),
+            }
+            return step(self.trd_optimiser, trd, gradient), metrics
+
+        trd, metrics = jax.lax.scan(fast, state.trd, None, length=self.hyper.theta_steps)
+        return trd, jax.tree.map(lambda leaf: leaf[-1], metrics)
+
+    def _slow_step(
+        self, state: RegionState, context: Context, gradients: PolicyGradients
+    ) -> RegionState:
+        """One Adam step on log δ, up the gradient of F at the δ of this update's policy step."""
+        explored = self._explored(state)
+        delta = jnp.exp(explored)
+
+        def cost(log_delta: jax.Array) -> jax.Array:
+            predicted = self._predict(state.target_trd, context, log_delta)
+            return jnp.mean(jnp.sum(predicted, axis=0))
+
+        by_value = delta * self._gradient_of_value(delta, gradients)
+        by_drift = jax.grad(cost)(explored)
+        excess = delta * (jnp.sum(delta) > self.budget)
+        ascent = by_value - by_drift - excess
+        updates, opt = self.delta_optimiser.update(-ascent, state.delta_opt)
+        low, high = math.log(self.hyper.delta_min), math.log(self.hyper.delta_max)
+        log_delta = jnp.clip(state.log_delta + updates, low, high)
+        return state._replace(log_delta=log_delta, delta_opt=opt, terms=(by_value, by_drift))
+
+    def _gradient_of_value(self, delta: jax.Array, gradients: PolicyGradients) -> jax.Array:
+        """∂V_i/∂δ_i ``[n]``, by the configured objective."""
+        if self.hyper.delta_objective == "lookahead":
+            return gradients.value_term() / delta**2
+        if self.hyper.delta_objective == "surrogate":
+            return gradients.surrogate_term / delta**2
+        return jnp.zeros_like(delta)

@@ -18,7 +18,7 @@ from mamt_jax.algorithms.optimisers import (
 )
 from mamt_jax.algorithms.trust_region import View
 from mamt_jax.config import AlgorithmConfig
-from mamt_jax.networks.policies import ModellingPolicy, mask_logits
+from mamt_jax.networks.policies import ModellingPolicy
 from mamt_jax.ops import divergences, losses
 from mamt_jax.ops.coordination import opponents, to_square
 from mamt_jax.types import Metrics

@@ -61,9 +61,14 @@ def step(
     return Optimised(optax.apply_updates(current.params, updates), opt_state)
 
 
+def blend(target: Params, online: Params, tau: float) -> Params:
+    """Soft update of a target network: (1 − τ) target + τ online."""
+    return jax.tree.map(lambda old, new: old + tau * (new - old), target, online)
+
+
 def agent_norms(gradient: Params) -> jax.Array:
     """Global norm of each agent's gradient, stacked parameters ``[n, ...] -> [n]``."""
-    return jax.vmap(optax.global_norm)(gradient)
+    return jax.vmap(optax.tree.norm)(gradient)
 
 
 def preconditioner(
@@ -108,4 +113,4 @@ def agent_inner(left: Params, right: Params) -> jax.Array:
     products = jax.tree.map(
         lambda a, b: jnp.sum((a * b).reshape(a.shape[0], -1), axis=1), left, right
     )
-    return sum(jax.tree.leaves(products))
+    return jnp.sum(jnp.stack(jax.tree.leaves(products)), axis=0)

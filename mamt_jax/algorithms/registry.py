@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mamt_jax.algorithms.actor_critic import actor_critic, build_networks
-from mamt_jax.algorithms.coordination import counterfactual_coordination, released_coordination
+from mamt_jax.algorithms.coordination import critic_coordination
 from mamt_jax.algorithms.learned_region import learned_trust_region
 from mamt_jax.algorithms.nonstationarity import modelled_nonstationarity
 from mamt_jax.algorithms.trust_region import fixed_trust_region, no_trust_region
@@ -47,10 +47,7 @@ def mamt(
 ) -> Algorithm:
     """Mirror descent with trust regions learned against modelled non-stationarity."""
     networks = build_networks(obs_sizes, action_counts, hyper)
-    if hyper.coordination == "counterfactual":
-        weights = counterfactual_coordination(networks.critic, hyper.coordination_threshold)
-    else:
-        weights = released_coordination(hyper.coordination_threshold)
+    weights = critic_coordination(networks.critic, hyper)
     drift = modelled_nonstationarity(obs_sizes, action_counts, hyper)
     region = learned_trust_region(obs_sizes, max(action_counts), hyper, weights, drift)
     return actor_critic("mamt", networks, hyper, region)

@@ -20,7 +20,7 @@ class CriticTrace(NamedTuple):
     q: jax.Array
     """[n, B, A]: Q_i(o, (u, a_{-i})) for every own action u."""
     logits: jax.Array
-    """[n, n, B, K]: unscaled attention logits of agent i (first axis) to j; zero on the diagonal."""
+    """[n, n, B, K]: unscaled attention logits of agent i (first) to j; zero on the diagonal."""
     weights: jax.Array
     """[n, n, B, K]: attention weights, zero on the diagonal."""
     state_part: jax.Array
@@ -139,5 +139,7 @@ class AttentionCritic(nn.Module):
         ratio = jnp.exp(jnp.minimum(gap, 0.0))
         rest = jnp.maximum(1.0 - weight, 0.0)[:, None] * down
         kept = trace.attended - self._spread(weight) * trace.value[other]
-        attended = (self._spread(down) * kept[:, None] + self._spread(ratio) * values) / self._spread(rest + ratio)
+        attended = (
+            self._spread(down) * kept[:, None] + self._spread(ratio) * values
+        ) / self._spread(rest + ratio)
         return self.head_out(leaky_relu(trace.state_part[:, None] + self.head_attended(attended)))

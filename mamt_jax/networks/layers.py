@@ -33,6 +33,15 @@ def torch_uniform(fan_in: Sequence[int]) -> Callable[..., jax.Array]:
     return init
 
 
+def positive(kernel: jax.Array) -> jax.Array:
+    """A kernel with non-negative entries: 2|w|/√fan_in.
+
+    Positive weights add up instead of cancelling; the factor keeps a layer's output as large as
+    its input at initialisation.
+    """
+    return jnp.abs(kernel) * (2.0 * kernel.shape[-2] ** -0.5)
+
+
 class AgentDense(nn.Module):
     """A linear layer with parameters of its own for each agent.
 
@@ -45,7 +54,7 @@ class AgentDense(nn.Module):
       fan_in: what sets the initialisation scale, per agent or one for all; the input width if None.
         Padded observations must pass their true sizes.
       use_bias: whether to add a bias.
-      monotone: whether the kernel enters by its absolute value.
+      monotone: whether the kernel enters by its scaled absolute value (:func:`positive`).
     """
 
     features: int
@@ -59,7 +68,7 @@ class AgentDense(nn.Module):
         num_agents, width = x.shape[0], x.shape[-1]
         init = torch_uniform(self.fan_in or (width,))
         kernel = self.param("kernel", init, (num_agents, width, self.features))
-        kernel = jnp.abs(kernel) if self.monotone else kernel
+        kernel = positive(kernel) if self.monotone else kernel
         flat = x.reshape(num_agents, -1, width)
         y = jnp.einsum("nbi,nio->nbo", flat, kernel)
         if self.use_bias:
@@ -68,19 +77,24 @@ class AgentDense(nn.Module):
 
 
 class SharedDense(nn.Module):
-    """A linear layer whose parameters all agents share. Attributes as :class:`AgentDense`."""
+    """A linear layer whose parameters all agents share.
+
+    Attributes as :class:`AgentDense`; with ``zero_init`` the kernel starts at zero.
+    """
 
     features: int
     fan_in: int | None = None
     use_bias: bool = True
     monotone: bool = False
+    zero_init: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """``[..., I] -> [..., features]``."""
         init = torch_uniform((self.fan_in or x.shape[-1],))
-        kernel = self.param("kernel", init, (x.shape[-1], self.features))
-        kernel = jnp.abs(kernel) if self.monotone else kernel
+        kernel_init = nn.initializers.zeros if self.zero_init else init
+        kernel = self.param("kernel", kernel_init, (x.shape[-1], self.features))
+        kernel = positive(kernel) if self.monotone else kernel
         y = (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], self.features)
         if self.use_bias:
             y = y + self.param("bias", init, (self.features,))

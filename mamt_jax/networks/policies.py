@@ -54,6 +54,8 @@ class ModellingPolicy(nn.Module):
         fan_in = tuple(size + num_agents for size in self.obs_sizes)
         index = jnp.eye(num_agents)[opponents(num_agents)]
         first = AgentDense(self.hidden_size, fan_in, name="obs")(x)[:, None]
-        first += AgentDense(self.hidden_size, fan_in, use_bias=False, name="agent")(index)[:, :, None]
+        first += AgentDense(self.hidden_size, fan_in, use_bias=False, name="agent")(index)[
+            :, :, None
+        ]
         x = leaky_relu(AgentDense(self.hidden_size)(leaky_relu(first)))
         return AgentDense(self.num_actions)(x)

@@ -43,8 +43,9 @@ def agent_graph(nodes: jax.Array, coordination: jax.Array) -> jraph.GraphsTuple:
 class TRDNet(nn.Module):
     """Predicts each agent's share KL_i of the joint policy divergence from (o, a, C, δ).
 
-    Input encoders and δ embeddings belong to agents, because observations differ between agents;
-    the message passing and the KL encoder are the graph's and shared.
+    Input encoders belong to agents, because observations differ between agents. All else is the
+    graph's and shared: one agent's region weighs more than another's only through the
+    observations and through C, by which it reaches the others.
 
     Attributes:
       obs_sizes: observation size of each agent.
@@ -63,15 +64,22 @@ class TRDNet(nn.Module):
     def __call__(
         self, x: jax.Array, action: jax.Array, log_delta: jax.Array, coordination: jax.Array
     ) -> jax.Array:
-        """Normalised ``[n, B, O]``, ``[n, B, A]``, log δ ``[n]``, C ``[n, n, B]`` -> KL ``[n, B]``."""
+        """Predicts KL_i ``[n, B]``.
+
+        Inputs are normalised ``[n, B, O]`` and ``[n, B, A]``, log δ ``[n]`` and C ``[n, n, B]``.
+        Before it has seen data the prediction does not depend on δ, unless it is monotone.
+        """
         hidden, sign = self.hidden_size, self.monotone
         pair = tuple(size + self.num_actions for size in self.obs_sizes)
         encoded = AgentDense(hidden, pair, name="encode_obs")(x)
         encoded += AgentDense(hidden, pair, use_bias=False, name="encode_action")(action)
-        embedded = AgentDense(hidden, monotone=sign, name="embed_delta")(log_delta[:, None, None])
+        embedded = SharedDense(hidden, monotone=sign, name="embed_delta")(log_delta[:, None, None])
         both = 2 * hidden
         node = SharedDense(hidden, both, name="node_encoded")(leaky_relu(encoded))
-        node += SharedDense(hidden, both, False, sign, name="node_delta")(leaky_relu(embedded))
+        by_delta = SharedDense(
+            hidden, both, False, sign, zero_init=not sign, name="node_delta"
+        )
+        node += by_delta(leaky_relu(embedded))
         node = leaky_relu(node)
         hop = leaky_relu(self._convolve(node, coordination))
         joint = SharedDense(hidden, both, monotone=sign, name="kl_node")(node)

@@ -25,6 +25,16 @@ def to_square(pairs: jax.Array, fill: float = 0.0) -> jax.Array:
     return jnp.concatenate((diagonal, pairs), axis=1)[np.arange(num_agents)[:, None], position]
 
 
+def relative_scores(score: jax.Array) -> jax.Array:
+    """Scores in units of their mean over pairs and batch: ``[n, n, B] -> [n, n, B]``.
+
+    The diagonal must be zero. All zeros stay zeros.
+    """
+    num_agents, _, batch = score.shape
+    mean = jnp.sum(score) / (batch * num_agents * (num_agents - 1))
+    return score / jnp.maximum(mean, jnp.finfo(score.dtype).tiny)
+
+
 def coordination_coefficients(score: jax.Array, threshold: float) -> jax.Array:
     """C_ij = 1[Ĉ_ij ≥ σ] Ĉ_ij with Ĉ_i· the softmax of the scores over j ≠ i (Eq. 5).
 

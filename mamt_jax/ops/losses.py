@@ -58,7 +58,7 @@ def select(values: jax.Array, action: jax.Array) -> jax.Array:
 
 
 def score_function_loss(log_prob: jax.Array, weight: jax.Array) -> jax.Array:
-    """mean_b log π_i(a_i) · stopgrad(weight_i): ``[n, B], [n, B] -> [n]``. Its gradient is Eq. 10's."""
+    """mean_b log π_i(a_i) · stopgrad(weight_i), with Eq. 10's gradient: ``[n, B] x2 -> [n]``."""
     chex.assert_equal_shape((log_prob, weight))
     return jnp.mean(log_prob * jax.lax.stop_gradient(weight), axis=-1)
 

@@ -48,6 +48,9 @@ QUANTITIES: dict[str, Quantity] = {
     ),
     "delta": Quantity(("agent",), "nat", "local trust region δ_i"),
     "delta_within_budget": Quantity((), "1", "share of updates whose sum of δ_i is at most δ"),
+    "coordination_score": Quantity(
+        ("agent", "opponent"), "standardised reward", "score in Eq. 5's softmax, before scaling"
+    ),
     "coordination_mean": Quantity(
         ("agent", "opponent"), "1", "coordination coefficient C_ij (Eq. 5), batch mean"
     ),
@@ -64,8 +67,12 @@ QUANTITIES: dict[str, Quantity] = {
     "trd_loss": Quantity((), "nat squared", "TRD-Net's loss (Eq. 7)"),
     "trd_grad_norm": Quantity((), "1", "global norm of TRD-Net's gradient before clipping"),
     "trd_kl": Quantity(("agent",), "nat", "local KL predicted by TRD-Net, batch mean"),
-    "delta_grad_value": Quantity(("agent",), "1", "dV/dδ_i, the value term of Eq. 8's gradient"),
-    "delta_grad_kl": Quantity(("agent",), "1", "dKL/dδ_i, the divergence term of Eq. 8's gradient"),
+    "delta_grad_value": Quantity(
+        ("agent",), "1", "∂V/∂log δ_i, value term of the last slow step (Eq. 8)"
+    ),
+    "delta_grad_kl": Quantity(
+        ("agent",), "1", "∂ΣKL/∂log δ_i, divergence term of the last slow step (Eq. 8)"
+    ),
 }
 """Everything an algorithm may report, as means over the updates of a logging point."""
 

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.base import EnvSpec
+from envs.base import Environment, EnvSpec
 from envs.wrappers import VectorEnv, VectorState
 from mamt_jax.config import ConfigError, TrainConfig
-from mamt_jax.training.replay import ReplayState, make_replay, transition_bytes
+from mamt_jax.training.replay import Replay, ReplayState, make_replay, transition_bytes
 from mamt_jax.types import Algorithm, Metrics, Transition
 
 
@@ -142,10 +143,9 @@ def plan_run(config: TrainConfig, spec: EnvSpec) -> Plan:
     )
 
 
-def make_trainer(config: TrainConfig, env: Any, algorithm: Algorithm) -> Trainer:
+def make_trainer(config: TrainConfig, env: Environment, algorithm: Algorithm) -> Trainer:
     """Compiles lazily: the first call of each function traces it."""
     plan = plan_run(config, env.spec)
-    vector = VectorEnv(env, config.num_envs)
     replay = make_replay(
         plan.capacity,
         config.batch_size,
@@ -153,82 +153,97 @@ def make_trainer(config: TrainConfig, env: Any, algorithm: Algorithm) -> Trainer
         env.spec.num_agents,
         env.spec.obs_size,
     )
+    loop = _Loop(config, plan, algorithm, replay, VectorEnv(env, config.num_envs))
+    return Trainer(plan, jax.jit(loop.init), compile_for_backend(loop.epoch))
 
-    def init_seed(seed: jax.Array) -> SeedState:
-        learner_key, env_key, key = jax.random.split(jax.random.key(seed), 3)
-        return SeedState(
-            algorithm.init(learner_key), replay.init(), vector.reset(env_key), key
-        )
 
-    def init(seeds: jax.Array) -> RunState:
-        return RunState(jax.vmap(init_seed)(seeds), jnp.int32(0), jnp.int32(0))
+class _Carry(NamedTuple):
+    """One seed between events, with its view of the shared counters."""
 
-    def collect_step(seed: SeedState, transitions: jax.Array) -> tuple[SeedState, jax.Array, jax.Array]:
-        key, act_key, env_key = jax.random.split(seed.key, 3)
-        obs = seed.env.obs
-        action = algorithm.act(seed.learner, act_key, obs)
-        env_state, step = vector.step(env_key, seed.env, action)
-        new = Transition(obs, action, step.reward, step.next_obs, step.terminated)
-        buffer = replay.insert(seed.replay, new, transitions)
-        seed = SeedState(seed.learner, buffer, env_state, key)
-        return seed, jnp.sum(step.finished_return), jnp.sum(step.finished, dtype=jnp.int32)
+    seed: SeedState
+    transitions: jax.Array
+    updates: jax.Array
 
-    def update_once(
-        seed: SeedState, learner: Any, key: jax.Array, transitions: jax.Array, count: jax.Array
-    ) -> tuple[Any, Metrics]:
-        sample_key, update_key = jax.random.split(key)
-        batch = replay.sample(seed.replay, sample_key, transitions)
-        return algorithm.update(learner, update_key, batch, count)
 
-    def update_event(
-        seed: SeedState, transitions: jax.Array, updates: jax.Array
-    ) -> tuple[SeedState, jax.Array, Metrics]:
-        keys = jax.random.split(seed.key, config.updates_per_event + 1)
+@dataclass(frozen=True)
+class _Loop:
+    """The loops of one run, outermost first."""
 
-        def body(
-            carry: tuple[Any, jax.Array], key: jax.Array
-        ) -> tuple[tuple[Any, jax.Array], Metrics]:
-            learner, count = carry
-            learner, metrics = update_once(seed, learner, key, transitions, count)
-            return (learner, count + 1), metrics
+    config: TrainConfig
+    plan: Plan
+    algorithm: Algorithm
+    replay: Replay
+    env: VectorEnv
 
-        (learner, updates), metrics = jax.lax.scan(body, (seed.learner, updates), keys[1:])
-        return seed._replace(learner=learner, key=keys[0]), updates, metrics
+    def init(self, seeds: jax.Array) -> RunState:
+        return RunState(jax.vmap(self._init_seed)(seeds), jnp.int32(0), jnp.int32(0))
 
-    def event(
-        carry: tuple[SeedState, jax.Array, jax.Array], steps: jax.Array
-    ) -> tuple[tuple[SeedState, jax.Array, jax.Array], tuple[Any, ...]]:
-        seed, transitions, updates = carry
+    def epoch(self, state: RunState) -> tuple[RunState, EpochOutput]:
+        """One logging point: all seeds, ``plan.collect`` events each."""
 
-        def collect(i: jax.Array, collected: tuple[Any, ...]) -> tuple[Any, ...]:
-            seed, returns, episodes = collected
-            seed, finished, count = collect_step(seed, transitions + i * config.num_envs)
-            return seed, returns + finished, episodes + count
-
-        start = (seed, jnp.float32(0), jnp.int32(0))
-        seed, returns, episodes = jax.lax.fori_loop(0, steps, collect, start)
-        transitions = transitions + steps * config.num_envs
-        ready = transitions >= config.batch_size
-        shapes = jax.eval_shape(update_event, seed, transitions, updates)[2]
-        empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        seed, updates, metrics = jax.lax.cond(
-            ready, update_event, lambda seed, _, updates: (seed, updates, empty),
-            seed, transitions, updates,
-        )
-        return (seed, transitions, updates), (metrics, ready, returns, episodes)
-
-    def epoch(state: RunState) -> tuple[RunState, EpochOutput]:
         def one_seed(seed: SeedState) -> tuple[SeedState, tuple[Any, ...]]:
-            carry = (seed, state.transitions, state.updates)
-            (seed, *counters), outputs = jax.lax.scan(event, carry, jnp.asarray(plan.collect))
-            return seed, (*outputs, *counters)
+            carry = _Carry(seed, state.transitions, state.updates)
+            carry, outputs = jax.lax.scan(self._event, carry, jnp.asarray(self.plan.collect))
+            return carry.seed, (*outputs, carry.transitions, carry.updates)
 
-        seeds, outputs = map_seeds(one_seed, state.seeds, seed_batch(config))
+        seeds, outputs = map_seeds(one_seed, state.seeds, seed_batch(self.config))
         metrics, ready, returns, episodes, transitions, updates = outputs
         state = RunState(seeds, transitions[0], updates[0])
         return state, EpochOutput(metrics, ready[0], returns, episodes)
 
-    return Trainer(plan, jax.jit(init), compile_for_backend(epoch))
+    def _init_seed(self, seed: jax.Array) -> SeedState:
+        learner_key, env_key, key = jax.random.split(jax.random.key(seed), 3)
+        learner = self.algorithm.init(learner_key)
+        return SeedState(learner, self.replay.init(), self.env.reset(env_key), key)
+
+    def _event(self, carry: _Carry, steps: jax.Array) -> tuple[_Carry, tuple[Any, ...]]:
+        """Collects ``steps`` environment steps, then updates if the replay holds a batch."""
+
+        def collect(i: jax.Array, collected: tuple[Any, ...]) -> tuple[Any, ...]:
+            seed, returns, episodes = collected
+            seed, finished, count = self._collect(seed, carry.transitions + i * self.env.num_envs)
+            return seed, returns + finished, episodes + count
+
+        start = (carry.seed, jnp.float32(0), jnp.int32(0))
+        seed, returns, episodes = jax.lax.fori_loop(0, steps, collect, start)
+        transitions = carry.transitions + steps * self.env.num_envs
+        carry = _Carry(seed, transitions, carry.updates)
+        ready = transitions >= self.config.batch_size
+        shapes = jax.eval_shape(self._updates, carry)[1]
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        carry, metrics = jax.lax.cond(ready, self._updates, lambda kept: (kept, nothing), carry)
+        return carry, (metrics, ready, returns, episodes)
+
+    def _collect(
+        self, seed: SeedState, transitions: jax.Array
+    ) -> tuple[SeedState, jax.Array, jax.Array]:
+        """One step of every environment: state, sum of finished returns [], their count []."""
+        key, act_key, env_key = jax.random.split(seed.key, 3)
+        obs = seed.env.obs
+        action = self.algorithm.act(seed.learner, act_key, obs)
+        env_state, step = self.env.step(env_key, seed.env, action)
+        new = Transition(obs, action, step.reward, step.next_obs, step.terminated)
+        buffer = self.replay.insert(seed.replay, new, transitions)
+        seed = SeedState(seed.learner, buffer, env_state, key)
+        return seed, jnp.sum(step.finished_return), jnp.sum(step.finished, dtype=jnp.int32)
+
+    def _updates(self, carry: _Carry) -> tuple[_Carry, Metrics]:
+        """``updates_per_event`` updates, metrics ``[updates_per_event, ...]``."""
+        seed = carry.seed
+        keys = jax.random.split(seed.key, self.config.updates_per_event + 1)
+
+        def update(
+            state: tuple[Any, jax.Array], key: jax.Array
+        ) -> tuple[tuple[Any, jax.Array], Metrics]:
+            learner, count = state
+            sample_key, update_key = jax.random.split(key)
+            batch = self.replay.sample(seed.replay, sample_key, carry.transitions)
+            learner, metrics = self.algorithm.update(learner, update_key, batch, count)
+            return (learner, count + 1), metrics
+
+        (learner, count), metrics = jax.lax.scan(update, (seed.learner, carry.updates), keys[1:])
+        seed = seed._replace(learner=learner, key=keys[0])
+        return _Carry(seed, carry.transitions, count), metrics
 
 
 def seed_batch(config: TrainConfig) -> int:

@@ -44,7 +44,7 @@ def make_replay(
     Args:
       capacity: transitions kept.
       batch_size: B.
-      recent: how many of the newest transitions ``Batch.recent`` is drawn from; 0 for no such batch.
+      recent: newest transitions that ``Batch.recent`` is drawn from; 0 for no such batch.
       num_agents: n.
       obs_size: O.
     """
@@ -69,9 +69,7 @@ def _init(capacity: int, num_agents: int, obs_size: int) -> ReplayState:
     return ReplayState(storage, moments.init_moments((num_agents,)))
 
 
-def _insert(
-    capacity: int, state: ReplayState, new: Transition, inserted: jax.Array
-) -> ReplayState:
+def _insert(capacity: int, state: ReplayState, new: Transition, inserted: jax.Array) -> ReplayState:
     count = new.terminated.shape[0]
     start = inserted % capacity
     overwritten = jax.lax.dynamic_slice_in_dim(state.storage.reward, start, count)
@@ -88,7 +86,11 @@ def _insert(
 
 
 def _sample(
-    capacity: int, batch_size: int, recent: int, state: ReplayState, key: jax.Array,
+    capacity: int,
+    batch_size: int,
+    recent: int,
+    state: ReplayState,
+    key: jax.Array,
     inserted: jax.Array,
 ) -> Batch:
     size = jnp.minimum(inserted, capacity)

@@ -143,20 +143,25 @@ class RunDir:
     def newest_intact(self, read: Callable[[Path], T]) -> T | None:
         """What ``read`` makes of the newest checkpoint it can read; None where there is none.
 
-        Warns of every corrupt checkpoint that is passed over.
+        Warns of corrupt checkpoints that are passed over.
 
         Raises:
             RunError: All checkpoints are corrupt.
         """
-        steps = checkpoint.steps(self.checkpoints)
-        for step in reversed(steps):
+        passed_over: list[checkpoint.CorruptCheckpoint] = []
+        for step in reversed(checkpoint.steps(self.checkpoints)):
             try:
-                return read(step)
+                found = read(step)
             except checkpoint.CorruptCheckpoint as error:
-                warnings.warn(f"{error} Falling back to an older one.", stacklevel=3)
-        if steps:
+                passed_over.append(error)
+                continue
+            for corrupt in passed_over:
+                warnings.warn(f"{corrupt} Falling back to {step}.", stacklevel=3)
+            return found
+        if passed_over:
             raise RunError(
-                f"Every checkpoint in {self.checkpoints} is corrupt; start the run anew."
+                f"{passed_over[0]} {self.checkpoints} holds no other that is intact; start the run "
+                "anew."
             )
         return None
 

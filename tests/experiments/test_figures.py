@@ -12,7 +12,7 @@ from rich.console import Console
 
 from experiments.figures import draw_all, learning_curve
 from experiments.references import references
-from experiments.report import merge_references, table
+from experiments.report import merge_references, returns_table, thresholds_table
 from mamt_jax.config import make_config
 from mamt_jax.training.metrics import QUANTITIES, Recorder
 
@@ -64,10 +64,14 @@ def test_learning_curve_shows_what_was_recorded() -> None:
 
 
 def test_table_times_thresholds(capsys: pytest.CaptureFixture[str]) -> None:
-    Console(width=200).print(table({"mamt": record(set())}, references(make_config())))
+    known = references(make_config())
+    assert known is not None
+    runs = {"mamt": record(set()), "maac": record(set(), points=3)}
+    Console(width=100).print(returns_table(runs, known), thresholds_table(runs, known))
     text = capsys.readouterr().out
-    assert "3,000" in text and "last 1,000" in text and "first 300" in text
-    assert "above -50 from episode" in text and "never" not in text
+    assert "3,000" in text and "first 30/300" in text and "last 30/1,000" in text
+    late, early = (text.rsplit(f"│ {name} ", 1)[1].splitlines()[0] for name in ("mamt", "maac"))
+    assert "never" not in late and early.count("never") == 3
 
 
 def test_references_are_for_the_paper_s_spread_only() -> None:
@@ -78,9 +82,3 @@ def test_references_are_for_the_paper_s_spread_only() -> None:
     merged = merge_references([make_config(), make_config(algorithm="maac")])
     assert merged is not None and merged.levels["paper's MAAC"] == -43.23
     assert merge_references([make_config(), make_config(env="spread3_mix")]) is None
-
-
-def test_thresholds_need_a_run_that_passed(capsys: pytest.CaptureFixture[str]) -> None:
-    short = record(set(), points=3)
-    Console(width=200).print(table({"mamt": short}, references(make_config())))
-    assert "never" in capsys.readouterr().out

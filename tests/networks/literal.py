@@ -1,0 +1,143 @@
+"""The networks of SPEC §2 in NumPy float64, with loops over agents and heads as the papers write them.
+
+They read the parameters of the flax modules and share no code with them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def as_numpy(params: Any) -> dict[str, Any]:
+    """Flax variables as a nested dict of float64 arrays."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)["params"]
+
+
+def leaky(x: np.ndarray) -> np.ndarray:
+    return np.where(x > 0, x, 0.01 * x)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    e = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def batch_norm(x: np.ndarray) -> np.ndarray:
+    """[n, B, I]: every feature of every agent over the batch."""
+    return (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-5)
+
+
+def agent_dense(layer: dict[str, np.ndarray], i: int, x: np.ndarray) -> np.ndarray:
+    return x @ layer["kernel"][i] + (layer["bias"][i] if "bias" in layer else 0.0)
+
+
+def shared_dense(layer: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    return x @ layer["kernel"] + layer.get("bias", 0.0)
+
+
+def actor(params: dict[str, Any], x: np.ndarray) -> np.ndarray:
+    """[n, B, O] -> logits [n, B, A]."""
+    out = []
+    for i in range(len(x)):
+        h = leaky(agent_dense(params["AgentDense_0"], i, x[i]))
+        h = leaky(agent_dense(params["AgentDense_1"], i, h))
+        out.append(agent_dense(params["AgentDense_2"], i, h))
+    return np.stack(out)
+
+
+def modelling(params: dict[str, Any], x: np.ndarray) -> dict[tuple[int, int], np.ndarray]:
+    """Logits [B, A] of every pair (i, j), with one-hot(j) concatenated to agent i's observation."""
+    num_agents, batch, _ = x.shape
+    out = {}
+    for i in range(num_agents):
+        kernel = np.concatenate([params["obs"]["kernel"][i], params["agent"]["kernel"][i]])
+        for j in set(range(num_agents)) - {i}:
+            one_hot = np.tile(np.eye(num_agents)[j], (batch, 1))
+            h = leaky(np.concatenate([x[i], one_hot], axis=1) @ kernel + params["obs"]["bias"][i])
+            h = leaky(agent_dense(params["AgentDense_0"], i, h))
+            out[i, j] = agent_dense(params["AgentDense_1"], i, h)
+    return out
+
+
+def critic(
+    params: dict[str, Any], x: np.ndarray, action: np.ndarray, heads: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """MAAC's critic: ([n, B, O], [n, B, A]) -> (Q [n, B, A], unscaled logits [n, n, B, K]).
+
+    The multi-head maps hold the heads' maps side by side.
+    """
+    num_agents, batch, _ = x.shape
+    width = params["query"]["kernel"].shape[1] // heads
+    encoded, state = [], []
+    for i in range(num_agents):
+        pair = np.concatenate([x[i], action[i]], axis=1)
+        kernel = np.concatenate(
+            [params["encode_obs"]["kernel"][i], params["encode_action"]["kernel"][i]]
+        )
+        encoded.append(leaky(pair @ kernel + params["encode_obs"]["bias"][i]))
+        state.append(leaky(agent_dense(params["encode_state"], i, x[i])))
+    q, logits = [], np.zeros((num_agents, num_agents, batch, heads))
+    for i in range(num_agents):
+        others = [j for j in range(num_agents) if j != i]
+        attended = []
+        for head in range(heads):
+            columns = slice(head * width, (head + 1) * width)
+            selector = state[i] @ params["query"]["kernel"][:, columns]
+            keys = [encoded[j] @ params["key"]["kernel"][:, columns] for j in others]
+            values = [
+                leaky(
+                    encoded[j] @ params["value"]["kernel"][:, columns]
+                    + params["value"]["bias"][columns]
+                )
+                for j in others
+            ]
+            product = np.stack([np.sum(selector * key, axis=1) for key in keys], axis=1)
+            logits[i, others, :, head] = product.T
+            weight = softmax(product / np.sqrt(width))
+            attended.append(sum(weight[:, [k]] * values[k] for k in range(len(others))))
+        kernel = np.concatenate(
+            [params["head_state"]["kernel"][i], params["head_attended"]["kernel"][i]]
+        )
+        joint = np.concatenate([state[i], *attended], axis=1)
+        hidden = leaky(joint @ kernel + params["head_state"]["bias"][i])
+        q.append(agent_dense(params["head_out"], i, hidden))
+    return np.stack(q), logits
+
+
+def trd_net(
+    params: dict[str, Any],
+    x: np.ndarray,
+    action: np.ndarray,
+    log_delta: np.ndarray,
+    coordination: np.ndarray,
+    monotone: bool = False,
+) -> np.ndarray:
+    """KL [n, B]; one sample and one agent at a time."""
+    num_agents, batch, _ = x.shape
+    sign = np.abs if monotone else (lambda kernel: kernel)
+    node = np.zeros((num_agents, batch, params["convolution"]["kernel"].shape[0]))
+    for i in range(num_agents):
+        encoded = agent_dense(params["encode_obs"], i, x[i])
+        encoded = leaky(encoded + agent_dense(params["encode_action"], i, action[i]))
+        embedded = log_delta[i] * sign(params["embed_delta"]["kernel"][i, 0])
+        embedded = leaky(embedded + params["embed_delta"]["bias"][i])
+        joint = shared_dense(params["node_encoded"], encoded)
+        node[i] = leaky(joint + embedded @ sign(params["node_delta"]["kernel"]))
+    out = np.zeros((num_agents, batch))
+    for b in range(batch):
+        weight = coordination[:, :, b] + np.eye(num_agents)
+        degree = weight.sum(axis=1)
+        for i in range(num_agents):
+            hop = 0.0
+            for j in range(num_agents):
+                sent = node[j, b] @ sign(params["convolution"]["kernel"])
+                sent = sent + params["convolution"]["bias"]
+                hop = hop + weight[i, j] / np.sqrt(degree[i] * degree[j]) * sent
+            joint = node[i, b] @ sign(params["kl_node"]["kernel"]) + params["kl_node"]["bias"]
+            joint = leaky(joint + leaky(hop) @ sign(params["kl_graph"]["kernel"]))
+            z = joint @ sign(params["kl_out"]["kernel"])[:, 0] + params["kl_out"]["bias"][0]
+            out[i, b] = (z + np.sqrt(z**2 + 1)) / 2  # squareplus
+    return out
