@@ -45,7 +45,9 @@ class TRDNet(nn.Module):
 
     Input encoders belong to agents, because observations differ between agents. All else is the
     graph's and shared: one agent's region weighs more than another's only through the
-    observations and through C, by which it reaches the others.
+    observations and through C, by which it reaches the others. δ is embedded linearly, without a
+    bias and from zero: what drifts with time cannot be put down to a δ that stands still, and the
+    prediction depends on δ only as far as data have shown it.
 
     Attributes:
       obs_sizes: observation size of each agent.
@@ -73,17 +75,12 @@ class TRDNet(nn.Module):
         pair = tuple(size + self.num_actions for size in self.obs_sizes)
         encoded = AgentDense(hidden, pair, name="encode_obs")(x)
         encoded += AgentDense(hidden, pair, use_bias=False, name="encode_action")(action)
-        embedded = SharedDense(hidden, monotone=sign, name="embed_delta")(log_delta[:, None, None])
-        both = 2 * hidden
-        node = SharedDense(hidden, both, name="node_encoded")(leaky_relu(encoded))
-        by_delta = SharedDense(
-            hidden, both, False, sign, zero_init=not sign, name="node_delta"
-        )
-        node += by_delta(leaky_relu(embedded))
-        node = leaky_relu(node)
+        node = SharedDense(hidden, 2 * hidden, name="node")(leaky_relu(encoded))
+        by_delta = SharedDense(hidden, 2 * hidden, False, sign, zero_init=not sign, name="delta")
+        node = leaky_relu(node + by_delta(log_delta[:, None, None]))
         hop = leaky_relu(self._convolve(node, coordination))
-        joint = SharedDense(hidden, both, monotone=sign, name="kl_node")(node)
-        joint += SharedDense(hidden, both, False, sign, name="kl_graph")(hop)
+        joint = SharedDense(hidden, 2 * hidden, monotone=sign, name="kl_node")(node)
+        joint += SharedDense(hidden, 2 * hidden, False, sign, name="kl_graph")(hop)
         out = SharedDense(1, monotone=sign, name="kl_out")(leaky_relu(joint))
         return jax.nn.squareplus(out[..., 0], b=1.0)
 
