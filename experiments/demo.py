@@ -38,9 +38,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Trains MAMT on Spread and shows what it learned.")
     parser.add_argument("--episodes", type=int, default=EPISODES)
     parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--out", type=Path, default=OUT)
     chosen = parser.parse_args()
-    return guarded(lambda: demo(chosen.episodes, chosen.seeds, chosen.out))
+    return guarded(lambda: demo(chosen.episodes, chosen.seeds))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,90 @@
+"""Summary of a run as one small JSON file, to keep under ``results/``.
+
+    python -m experiments.record runs/mamt-spread results/spread/mamt.json --note "2 cores"
+
+It holds the config, the versions, the wall-clock time, every seed's returns, and the mean and
+standard deviation over seeds of all other recorded quantities, at every logging point.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from experiments.cli import guarded
+from experiments.report import first_and_last
+from mamt_jax.errors import RunError
+from mamt_jax.training.run_dir import RunDir
+
+DIGITS = 4
+"""Significant digits kept of every number."""
+
+
+def record(run: Path, file: Path, note: str = "") -> None:
+    """Writes the summary of ``run`` to ``file``.
+
+    Raises:
+        RunError: The directory holds no run or no metrics, or the file cannot be written.
+    """
+    directory = RunDir(run)
+    config, metrics = directory.read_config(), directory.read_metrics()
+    first, last = first_and_last(metrics)
+    summary = {
+        "note": note,
+        "config": config.to_dict(),
+        "versions": json.loads((run / "versions.json").read_text()),
+        "wall_seconds": metrics.attrs["wall_seconds"],
+        "first_return": first._asdict(),
+        "last_return": last._asdict(),
+        "episode": metrics.episode_at_update.mean("seed").astype(int).values.tolist(),
+        "update": metrics["update"].values.tolist(),
+        "return_mean": {str(int(one.seed)): _round(one) for one in metrics.return_mean},
+        "over_seeds": {
+            str(name): _over_seeds(values)
+            for name, values in metrics.items()
+            if "update" in values.dims and name != "return_mean"
+        },
+    }
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(summary, indent=None, separators=(",", ":")) + "\n")
+    except OSError as error:
+        raise RunError(f"Could not write {file}: {error.strerror or error}.") from error
+
+
+def _over_seeds(values: xr.DataArray) -> dict[str, Any]:
+    return {
+        "dims": [dim for dim in values.dims if dim != "seed"],
+        "unit": values.attrs["units"],
+        "mean": _round(values.mean("seed")),
+        "std": _round(values.std("seed")),
+    }
+
+
+def _round(values: xr.DataArray) -> Any:
+    """Nested lists with few digits; None where nothing was recorded."""
+    flat = [
+        float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None for value in values.values.flat
+    ]
+    return np.array(flat, dtype=object).reshape(values.shape).tolist()
+
+
+def main() -> int:
+    """Entry point of ``python -m experiments.record``."""
+    parser = argparse.ArgumentParser(description="Summarises a run in one JSON file.")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("file", type=Path)
+    parser.add_argument(
+        "--note", default="", help="what the numbers do not say, such as the machine"
+    )
+    chosen = parser.parse_args()
+    return guarded(lambda: record(chosen.run, chosen.file, chosen.note))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
