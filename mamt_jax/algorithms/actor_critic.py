@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import distrax
@@ -52,6 +53,25 @@ class Networks(NamedTuple):
     obs_sizes: tuple[int, ...]
     action_counts: tuple[int, ...]
 
+    @property
+    def num_agents(self) -> int:
+        """n."""
+        return len(self.obs_sizes)
+
+    @property
+    def num_actions(self) -> int:
+        """A."""
+        return max(self.action_counts)
+
+    def logits(self, params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The actors' logits ``[n, B, A]``: with impossible actions masked, and raw."""
+        raw = self.actor.apply(params, x)
+        return mask_logits(raw, self.action_counts), raw
+
+    def encode(self, action: jax.Array) -> tuple[jax.Array, layers.NormState]:
+        """Batch-normalised one-hot actions ``[n, B, A]`` and their statistics."""
+        return layers.batch_norm(jax.nn.one_hot(action, self.num_actions))
+
 
 def build_networks(
     obs_sizes: tuple[int, ...], action_counts: tuple[int, ...], hyper: AlgorithmConfig
@@ -75,31 +95,66 @@ def actor_critic(
     name: str, networks: Networks, hyper: AlgorithmConfig, region: TrustRegion
 ) -> Algorithm:
     """An attention actor-critic under a trust region, as pure functions."""
+    parts = ActorCritic(networks, hyper, region)
+    return Algorithm(name, parts.init, parts.act, parts.greedy, parts.update)
 
-    def policy(state: LearnerState, obs: jax.Array) -> distrax.Categorical:
+
+@dataclass(frozen=True)
+class ActorCritic:
+    """The update, step by step (Algorithm 2)."""
+
+    networks: Networks
+    hyper: AlgorithmConfig
+    region: TrustRegion
+
+    def init(self, key: jax.Array) -> LearnerState:
+        """State before any update."""
+        networks = self.networks
+        actor_key, critic_key, region_key = jax.random.split(key, 3)
+        x = jnp.zeros((networks.num_agents, 1, max(networks.obs_sizes)))
+        action = jnp.zeros((networks.num_agents, 1, networks.num_actions))
+        actor = networks.actor.init(actor_key, x)
+        critic = networks.critic.init(critic_key, x, action)
+        return LearnerState(
+            actor=Optimised(actor, networks.actor_optimiser.init(actor)),
+            target_actor=actor,
+            old_actor=actor,
+            critic=Optimised(critic, networks.critic_optimiser.init(critic)),
+            target_critic=critic,
+            norm=layers.init_norm(networks.num_agents, x.shape[-1]),
+            region=self.region.init(region_key),
+        )
+
+    def policy(self, state: LearnerState, obs: jax.Array) -> distrax.Categorical:
+        """Policies of all agents at observations ``[E, n, O]``, batch shape ``[n, E]``."""
         x = layers.apply_norm(state.norm, jnp.swapaxes(obs, 0, 1))
-        return distrax.Categorical(logits=_logits(networks, state.actor.params, x)[0])
+        return distrax.Categorical(logits=self.networks.logits(state.actor.params, x)[0])
 
-    def act(state: LearnerState, key: jax.Array, obs: jax.Array) -> jax.Array:
-        return policy(state, obs).sample(seed=key).T
+    def act(self, state: LearnerState, key: jax.Array, obs: jax.Array) -> jax.Array:
+        """Sampled actions int32 ``[E, n]``."""
+        return self.policy(state, obs).sample(seed=key).T
 
-    def greedy(state: LearnerState, obs: jax.Array) -> jax.Array:
-        return policy(state, obs).mode().T
+    def greedy(self, state: LearnerState, obs: jax.Array) -> jax.Array:
+        """Most probable actions int32 ``[E, n]``."""
+        return self.policy(state, obs).mode().T
 
     def update(
-        state: LearnerState, key: jax.Array, batch: Batch, count: jax.Array
+        self, state: LearnerState, key: jax.Array, batch: Batch, count: jax.Array
     ) -> tuple[LearnerState, Metrics]:
+        """One update of everything that learns."""
+        hyper = self.hyper
         target_key, action_key = jax.random.split(key)
         x, stats = layers.batch_norm(jnp.swapaxes(batch.sample.obs, 0, 1))
-        view, critic_gradient, metrics = _evaluate(networks, hyper, state, target_key, x, batch)
-        memo_state, memo, more = region.observe(state.region, view)
+        critic_gradient, trace, metrics = self._critic_gradient(state, target_key, x, batch)
+        view = self._view(state, x, batch, trace)
+        region, memo, more = self.region.observe(state.region, view)
         metrics |= more
-        critic = step(networks.critic_optimiser, state.critic, critic_gradient)
-        actor, gradients, more = _policy_step(
-            networks, hyper, region, state, memo_state, critic.params, action_key, view
+        critic = step(self.networks.critic_optimiser, state.critic, critic_gradient)
+        actor, gradients, more = self._policy_step(
+            state.actor, region, critic.params, action_key, view
         )
         metrics |= more
-        adapted, more = region.adapt(memo_state, memo, gradients, count)
+        region, more = self.region.adapt(region, memo, gradients, count)
         metrics |= more
         refresh = (count + 1) % hyper.old_policy_period == 0
         state = LearnerState(
@@ -111,101 +166,127 @@ def actor_critic(
             critic=critic,
             target_critic=blend(state.target_critic, critic.params, hyper.target_tau),
             norm=layers.update_norm(state.norm, stats),
-            region=adapted,
+            region=region,
         )
         return state, metrics
 
-    return Algorithm(name, lambda key: _init(networks, region, key), act, greedy, update)
+    def _critic_gradient(
+        self, state: LearnerState, key: jax.Array, x: jax.Array, batch: Batch
+    ) -> tuple[Params, CriticTrace, Metrics]:
+        """Gradient of Eq. 9 and, from the same pass, the critic's trace."""
+        networks = self.networks
+        action = batch.sample.action.T
+        encoded, _ = networks.encode(action)
+        target = self._td_target(state, key, batch)
 
+        def loss(params: Params) -> tuple[jax.Array, tuple[CriticTrace, jax.Array]]:
+            trace = networks.critic.apply(params, x, encoded)
+            error = jnp.mean((losses.select(trace.q, action) - target) ** 2, axis=-1)
+            penalty = self.hyper.critic_regularisation * losses.attention_penalty(trace.logits)
+            return jnp.sum(error + penalty), (trace, error)
 
-def _init(networks: Networks, region: TrustRegion, key: jax.Array) -> LearnerState:
-    actor_key, critic_key, region_key = jax.random.split(key, 3)
-    num_agents, obs_size = len(networks.obs_sizes), max(networks.obs_sizes)
-    x = jnp.zeros((num_agents, 1, obs_size))
-    action = jnp.zeros((num_agents, 1, max(networks.action_counts)))
-    actor = networks.actor.init(actor_key, x)
-    critic = networks.critic.init(critic_key, x, action)
-    return LearnerState(
-        actor=Optimised(actor, networks.actor_optimiser.init(actor)),
-        target_actor=actor,
-        old_actor=actor,
-        critic=Optimised(critic, networks.critic_optimiser.init(critic)),
-        target_critic=critic,
-        norm=layers.init_norm(num_agents, obs_size),
-        region=region.init(region_key),
-    )
-
-
-def _logits(networks: Networks, params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Masked and raw logits ``[n, B, A]``."""
-    raw = networks.actor.apply(params, x)
-    return mask_logits(raw, networks.action_counts), raw
-
-
-def _encode(networks: Networks, action: jax.Array) -> tuple[jax.Array, layers.NormState]:
-    """Batch-normalised one-hot actions ``[n, B, A]`` and their statistics."""
-    return layers.batch_norm(jax.nn.one_hot(action, max(networks.action_counts)))
-
-
-def _evaluate(
-    networks: Networks,
-    hyper: AlgorithmConfig,
-    state: LearnerState,
-    key: jax.Array,
-    x: jax.Array,
-    batch: Batch,
-) -> tuple[View, Params, Metrics]:
-    """The critic's gradient (Eq. 9) and, from the same pass, the view for the trust region."""
-    num_actions = max(networks.action_counts)
-    action = batch.sample.action.T
-    encoded, stats = _encode(networks, action)
-    target = _td_target(networks, hyper, state, key, batch)
-
-    def loss(params: Params) -> tuple[jax.Array, tuple[CriticTrace, jax.Array]]:
-        trace = networks.critic.apply(params, x, encoded)
-        error = jnp.mean((losses.select(trace.q, action) - target) ** 2, axis=-1)
-        penalty = hyper.critic_regularisation * losses.attention_penalty(trace.logits)
-        return jnp.sum(error + penalty), (trace, error)
-
-    grad = jax.value_and_grad(loss, has_aux=True)
-    (_, (trace, error)), gradient = grad(state.critic.params)
-    gradient = scale_shared(gradient, len(networks.obs_sizes))
-    if batch.recent is None:
-        recent_x, recent_action = x, action
-    else:
-        recent_x, _ = layers.batch_norm(jnp.swapaxes(batch.recent.obs, 0, 1))
-        recent_action = batch.recent.action.T
-    view = View(
-        x=x,
-        action=action,
-        encoded_action=encoded,
-        action_encoding=layers.apply_norm(
-            stats, jnp.broadcast_to(jnp.eye(num_actions), (len(x), num_actions, num_actions))
-        ),
-        log_policy=jax.nn.log_softmax(_logits(networks, state.actor.params, x)[0]),
-        log_old_policy=jax.nn.log_softmax(_logits(networks, state.old_actor, x)[0]),
-        critic_params=state.critic.params,
-        trace=trace,
-        recent_x=recent_x,
-        recent_action=recent_action,
-    )
-    return (
-        view,
-        gradient,
-        {
+        grad = jax.value_and_grad(loss, has_aux=True)
+        (_, (trace, error)), gradient = grad(state.critic.params)
+        gradient = scale_shared(gradient, networks.num_agents)
+        metrics = {
             "critic_loss": error,
             "critic_grad_norm": optax.tree.norm(gradient),
             "q_mean": jnp.mean(losses.select(trace.q, action), axis=-1),
             "attention_entropy": _attention_entropy(trace.weights),
             "reward_mean": batch.reward_mean,
             "reward_std": batch.reward_std,
-        },
-    )
+        }
+        return gradient, trace, metrics
 
+    def _td_target(self, state: LearnerState, key: jax.Array, batch: Batch) -> jax.Array:
+        """Targets ``[n, B]`` from target policies and target critics on standardised rewards."""
+        networks = self.networks
+        x, _ = layers.batch_norm(jnp.swapaxes(batch.sample.next_obs, 0, 1))
+        policy = distrax.Categorical(logits=networks.logits(state.target_actor, x)[0])
+        action, log_prob = policy.sample_and_log_prob(seed=key)
+        q = networks.critic.apply(state.target_critic, x, networks.encode(action)[0]).q
+        reward = (batch.sample.reward - batch.reward_mean) / batch.reward_std
+        return losses.td_target(
+            reward.T,
+            self.hyper.discount,
+            batch.sample.terminated,
+            losses.select(q, action),
+            log_prob,
+            1.0 / self.hyper.soft_reward_scale,
+        )
 
-def _attention_entropy(weights: jax.Array) -> jax.Array:
-    """Mean entropy of each agent's attention, per head: ``[n, n, B, K] -> [n, K]``, nats."""
-    return jnp.mean(jnp.sum(jax.scipy.special.entr(weights), axis=1), axis=1)
+    def _view(self, state: LearnerState, x: jax.Array, batch: Batch, trace: CriticTrace) -> View:
+        """What the trust region may see before any network steps."""
+        networks = self.networks
+        action = recent_action = batch.sample.action.T
+        recent_x = x
+        if batch.recent is not None:
+            recent_x, _ = layers.batch_norm(jnp.swapaxes(batch.recent.obs, 0, 1))
+            recent_action = batch.recent.action.T
+        encoded, stats = networks.encode(action)
+        size = networks.num_actions
+        one_hot = jnp.broadcast_to(jnp.eye(size), (networks.num_agents, size, size))
+        return View(
+            x=x,
+            action=action,
+            encoded_action=encoded,
+            action_encoding=layers.apply_norm(stats, one_hot),
+            log_policy=jax.nn.log_softmax(networks.logits(state.actor.params, x)[0]),
+            log_old_policy=jax.nn.log_softmax(networks.logits(state.old_actor, x)[0]),
+            critic_params=state.critic.params,
+            trace=trace,
+            recent_x=recent_x,
+            recent_action=recent_action,
+        )
+
+    def _policy_step(
+        self,
+        actor: Optimised,
+        region: Any,
+        critic_params: Params,
+        key: jax.Array,
+        view: View,
+    ) -> tuple[Optimised, PolicyGradients, Metrics]:
+        """Mirror descent on the policies (Eq. 10), with actions drawn afresh from all of them."""
+        networks, hyper = self.networks, self.hyper
+        policy = distrax.Categorical(logits=view.log_policy)
+        action = policy.sample(seed=key)
+        q = networks.critic.apply(critic_params, view.x, networks.encode(action)[0]).q
+        advantage = losses.counterfactual_advantage(q, view.log_policy, action)
+        log_prob = losses.select(view.log_policy, action)
+        log_old = losses.select(view.log_old_policy, action)
+        weight = self.region.penalty(region, log_prob, log_old) - advantage
+
+        def score(params: Params, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+            """E[log π_i · weight_i] and the raw logits' mean square, ``[n]`` each."""
+            masked, raw = networks.logits(params, view.x)
+            chosen = losses.select(jax.nn.log_softmax(masked), action)
+            return losses.score_function_loss(chosen, weight), jnp.mean(raw**2, axis=(1, 2))
+
+        def loss(params: Params) -> tuple[jax.Array, jax.Array]:
+            objective, square = score(params, weight)
+            return jnp.sum(objective + hyper.logit_regularisation * square), objective
+
+        (_, objective), gradient = jax.value_and_grad(loss, has_aux=True)(actor.params)
+        updates, opt_state = networks.actor_optimiser.update(
+            gradient, actor.opt_state, actor.params
+        )
+        divergence = divergences.tsallis_divergence(log_prob, log_old, hyper.tsallis_q)
+
+        def value_term() -> jax.Array:
+            grad = jax.grad(lambda params, weight: jnp.sum(score(params, weight)[0]))
+            scale = preconditioner(opt_state, gradient, networks.adam, hyper.policy_clip)
+            pull = jax.tree.map(jnp.multiply, scale, grad(actor.params, divergence))
+            return agent_inner(grad(actor.params, advantage), pull)
+
+        gradients = PolicyGradients(value_term, jnp.mean(log_prob * divergence, axis=-1))
+        metrics = {
+            "policy_loss": objective,
+            "policy_grad_norm": agent_norms(gradient),
+            "entropy": jnp.mean(policy.entropy(), axis=-1),
+        }
+        stepped = Optimised(optax.apply_updates(actor.params, updates), opt_state)
+        return stepped, gradients, metrics | _drift(view)
 
 
 def scale_shared(gradient: Params, num_agents: int) -> Params:
@@ -219,78 +300,18 @@ def scale_shared(gradient: Params, num_agents: int) -> Params:
     return {"params": scaled}
 
 
-def _td_target(
-    networks: Networks, hyper: AlgorithmConfig, state: LearnerState, key: jax.Array, batch: Batch
-) -> jax.Array:
-    """Targets ``[n, B]`` from target policies and target critics on standardised rewards."""
-    x, _ = layers.batch_norm(jnp.swapaxes(batch.sample.next_obs, 0, 1))
-    policy = distrax.Categorical(logits=_logits(networks, state.target_actor, x)[0])
-    action, log_prob = policy.sample_and_log_prob(seed=key)
-    q = networks.critic.apply(state.target_critic, x, _encode(networks, action)[0]).q
-    reward = (batch.sample.reward - batch.reward_mean) / batch.reward_std
-    return losses.td_target(
-        reward.T,
-        hyper.discount,
-        batch.sample.terminated,
-        losses.select(q, action),
-        log_prob,
-        1.0 / hyper.soft_reward_scale,
-    )
+def _attention_entropy(weights: jax.Array) -> jax.Array:
+    """Mean entropy of each agent's attention, per head: ``[n, n, B, K] -> [n, K]``, nats."""
+    return jnp.mean(jnp.sum(jax.scipy.special.entr(weights), axis=1), axis=1)
 
 
-def _policy_step(
-    networks: Networks,
-    hyper: AlgorithmConfig,
-    region: TrustRegion,
-    state: LearnerState,
-    region_state: Any,
-    critic_params: Params,
-    key: jax.Array,
-    view: View,
-) -> tuple[Optimised, PolicyGradients, Metrics]:
-    """Mirror descent on the policies (Eq. 10), with actions drawn afresh from all of them."""
-    policy = distrax.Categorical(logits=view.log_policy)
-    action = policy.sample(seed=key)
-    q = networks.critic.apply(critic_params, view.x, _encode(networks, action)[0]).q
-    advantage = losses.counterfactual_advantage(q, view.log_policy, action)
-    log_prob = losses.select(view.log_policy, action)
-    log_old = losses.select(view.log_old_policy, action)
-    penalty = region.penalty(region_state, log_prob, log_old)
-
-    def objective(params: Params, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Σ_i E[log π_i · weight_i] and the raw logits' mean square ``[n]``."""
-        masked, raw = _logits(networks, params, view.x)
-        chosen = losses.select(jax.nn.log_softmax(masked), action)
-        return losses.score_function_loss(chosen, weight), jnp.mean(raw**2, axis=(1, 2))
-
-    def loss(params: Params) -> tuple[jax.Array, jax.Array]:
-        score, square = objective(params, penalty - advantage)
-        return jnp.sum(score + hyper.logit_regularisation * square), score
-
-    (_, score), gradient = jax.value_and_grad(loss, has_aux=True)(state.actor.params)
-    updates, opt_state = networks.actor_optimiser.update(
-        gradient, state.actor.opt_state, state.actor.params
-    )
-    divergence = divergences.tsallis_divergence(log_prob, log_old, hyper.tsallis_q)
-
-    def value_term() -> jax.Array:
-        grad = jax.grad(lambda params, weight: jnp.sum(objective(params, weight)[0]))
-        scale = preconditioner(opt_state, gradient, networks.adam, hyper.policy_clip)
-        pull = jax.tree.map(jnp.multiply, scale, grad(state.actor.params, divergence))
-        return agent_inner(grad(state.actor.params, advantage), pull)
-
-    gradients = PolicyGradients(value_term, jnp.mean(log_prob * divergence, axis=-1))
+def _drift(view: View) -> Metrics:
+    """How far the policies are from those of the last refresh (Definitions 2 and 3)."""
+    local = divergences.categorical_kl(view.log_policy, view.log_old_policy)
     shift = divergences.categorical_kl(view.log_old_policy, view.log_policy)
     switching = divergences.opponent_switching_cost(shift)
-    metrics = {
-        "policy_loss": score,
-        "policy_grad_norm": agent_norms(gradient),
-        "entropy": jnp.mean(policy.entropy(), axis=-1),
-        "local_kl": jnp.mean(
-            divergences.categorical_kl(view.log_policy, view.log_old_policy), axis=-1
-        ),
+    return {
+        "local_kl": jnp.mean(local, axis=-1),
         "switching_cost": switching,
         "delta_stationarity": jnp.mean(switching),
     }
-    actor = Optimised(optax.apply_updates(state.actor.params, updates), opt_state)
-    return actor, gradients, metrics

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mamt_jax.algorithms.learned_region import Nonstationarity
 from mamt_jax.algorithms.optimisers import (
@@ -18,7 +19,7 @@ from mamt_jax.algorithms.optimisers import (
 )
 from mamt_jax.algorithms.trust_region import View
 from mamt_jax.config import AlgorithmConfig
-from mamt_jax.networks.policies import ModellingPolicy
+from mamt_jax.networks.policies import ModellingPolicy, mask_logits
 from mamt_jax.ops import divergences, losses
 from mamt_jax.ops.coordination import opponents, to_square
 from mamt_jax.types import Metrics
@@ -37,12 +38,7 @@ def modelled_nonstationarity(
     adam = AdamSettings(hyper.learning_rate, hyper.adam_b1, hyper.adam_eps)
     optimiser = per_agent(clipped_adam(adam, hyper.policy_clip))
     others = opponents(num_agents)
-    counts = jnp.asarray(action_counts)[others][..., None, None]
-
-    def masked(logits: jax.Array) -> jax.Array:
-        if len(set(action_counts)) == 1:
-            return logits
-        return jnp.where(jnp.arange(num_actions) < counts, logits, -1e9)
+    counts = np.asarray(action_counts)[others]
 
     def init(key: jax.Array) -> Optimised:
         params = net.init(key, jnp.zeros((num_agents, 1, max(obs_sizes))))
@@ -50,7 +46,7 @@ def modelled_nonstationarity(
 
     def loss(params: Any, x: jax.Array, action: jax.Array) -> tuple[jax.Array, Any]:
         logits = net.apply(params, x)
-        entropy = losses.cross_entropy(masked(logits), action[others])
+        entropy = losses.cross_entropy(mask_logits(logits, counts), action[others])
         each = jnp.mean(entropy, axis=(1, 2))
         penalty = hyper.logit_regularisation * jnp.mean(logits**2, axis=(1, 2, 3))
         return jnp.sum(each + penalty), (logits, each)
@@ -62,7 +58,7 @@ def modelled_nonstationarity(
         (_, (logits, each)), gradient = grad(state.params, view.recent_x, view.recent_action)
         if hyper.modelling_recent:
             logits = net.apply(state.params, view.x)
-        expected = jax.nn.log_softmax(masked(logits))
+        expected = jax.nn.log_softmax(mask_logits(logits, counts))
         divergence = divergences.categorical_kl(expected, view.log_policy[others])
         drift = divergences.nonstationarity(
             to_square(divergence), coordination, hyper.nonstationarity_max

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mamt_jax.networks.layers import AgentDense, leaky_relu
 from mamt_jax.ops.coordination import opponents
@@ -12,13 +15,18 @@ from mamt_jax.ops.coordination import opponents
 MASKED_LOGIT = -1e9
 
 
-def mask_logits(logits: jax.Array, action_counts: tuple[int, ...]) -> jax.Array:
-    """Rules out actions that an agent does not have: ``[n, ..., A]``, a no-op where all have A."""
-    width = logits.shape[-1]
-    if all(count == width for count in action_counts):
+def mask_logits(logits: jax.Array, action_counts: Sequence[int] | np.ndarray) -> jax.Array:
+    """Rules out actions that an agent does not have; a no-op where all have A.
+
+    Args:
+      logits: ``[..., A]``.
+      action_counts: number of actions, for the leading axes of ``logits``.
+    """
+    counts, width = np.asarray(action_counts), logits.shape[-1]
+    if (counts == width).all():
         return logits
-    counts = jnp.asarray(action_counts).reshape((-1,) + (1,) * (logits.ndim - 1))
-    return jnp.where(jnp.arange(width) < counts, logits, MASKED_LOGIT)
+    counts = counts.reshape(counts.shape + (1,) * (logits.ndim - counts.ndim))
+    return jnp.where(np.arange(width) < counts, logits, MASKED_LOGIT)
 
 
 class Actor(nn.Module):
