@@ -306,7 +306,10 @@ def _attention_entropy(weights: jax.Array) -> jax.Array:
 
 
 def _drift(view: View) -> Metrics:
-    """How far the policies are from those of the last refresh (Definitions 2 and 3)."""
+    """How far the policies are from those of the last refresh (Definitions 2 and 3).
+
+    These two are the consecutive policies of mirror descent, whose iteration is m updates long.
+    """
     local = divergences.categorical_kl(view.log_policy, view.log_old_policy)
     shift = divergences.categorical_kl(view.log_old_policy, view.log_policy)
     switching = divergences.opponent_switching_cost(shift)

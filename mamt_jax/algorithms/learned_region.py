@@ -50,7 +50,7 @@ class RegionState(NamedTuple):
     log_delta: jax.Array
     """float32 [n]."""
     offset: jax.Array
-    """float32 [n]: exploration, added to log δ in the policy step that made today's policies."""
+    """float32 [n]: exploration, added to log δ in the last policy step."""
     key: jax.Array
     """Source of the offsets."""
     delta_opt: optax.OptState
@@ -140,7 +140,7 @@ class _LearnedRegion:
             "coordination_var": jnp.var(weights, axis=-1),
             "nonstationarity": jnp.mean(drift, axis=-1),
         }
-        target = blend(state.target_trd, trd.params, self.hyper.target_tau)
+        target = blend(state.target_trd, trd.params, self.hyper.trd_tau)
         state = state._replace(trd=trd, target_trd=target, nonstationarity=inner)
         return self._explore(state), context, metrics
 
@@ -180,9 +180,9 @@ class _LearnedRegion:
     def _explore(self, state: RegionState) -> RegionState:
         """Draws the offsets of this update's policy step.
 
-        TRD-Net is shown the δ that the current policies were made with. Were δ to move on its slow
-        path alone, its effect could not be told from the drift of D with time, and the slope of
-        KL_i in δ_i would be what initialisation left there; with independent offsets it is
+        TRD-Net is shown the δ of the step that made the current policies. Were δ to move on its
+        slow path alone, its effect could not be told from the drift of D with time, and the slope
+        of KL_i in δ_i would be what initialisation left there; with independent offsets it is
         identified: what one policy step with a wider region does to D.
         """
         key, draw = jax.random.split(state.key)
@@ -224,7 +224,8 @@ class _LearnedRegion:
 
         by_value = delta * self._gradient_of_value(delta, gradients)
         by_drift = jax.grad(cost)(explored)
-        excess = delta * (jnp.sum(delta) > self.budget)
+        learned = jnp.exp(state.log_delta)
+        excess = learned * (jnp.sum(learned) > self.budget)
         ascent = by_value - by_drift - excess
         updates, opt = self.delta_optimiser.update(-ascent, state.delta_opt)
         low, high = math.log(self.hyper.delta_min), math.log(self.hyper.delta_max)

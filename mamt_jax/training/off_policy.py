@@ -126,6 +126,10 @@ def plan_run(config: TrainConfig, spec: EnvSpec) -> Plan:
             f"batch_size must be at most the transitions that the run collects ({total}), "
             f"got {config.batch_size}; lower it or raise episodes."
         )
+    if total >= 2**31:
+        raise ConfigError(
+            f"episodes must keep the run below 2,147,483,648 transitions per seed, got {total:,}."
+        )
     capacity = min(config.buffer_size, total) // envs * envs
     if capacity < config.batch_size:
         raise ConfigError(
@@ -269,7 +273,7 @@ def map_seeds(
     batch, where ``lax.map`` would hold a second copy of every replay.
     """
     count = jax.tree.leaves(seeds)[0].shape[0]
-    if batch == count:
+    if batch == count > 1:
         return jax.vmap(function)(seeds)
 
     def body(stacked: SeedState, start: jax.Array) -> tuple[SeedState, Any]:
@@ -291,16 +295,24 @@ def map_seeds(
 
 
 def compile_for_backend(function: Callable[..., Any]) -> Callable[..., Any]:
-    """jit with the first argument donated, and on CPU with XLA's dot fusions off.
+    """jit with the first argument donated, and what the backend needs to be fast and exact.
 
-    XLA's CPU backend fuses what surrounds a matrix product into it and evaluates that with
-    unvectorised broadcasts: the update then takes 2.3 times as long (measured with jaxlib 0.10.2).
+    On CPU, XLA's dot fusions are off: they evaluate what surrounds a matrix product with
+    unvectorised broadcasts, and the update then takes 2.3 times as long (jaxlib 0.10.2, one core).
     The option belongs to this program alone; a jaxlib that does not know it goes without.
+    Elsewhere, products are computed in full float32: coordination coefficients are small
+    differences of Q values, which TensorFloat-32 would drown.
     """
-    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
-    if jax.default_backend() != "cpu" or not _accepts(options):
-        options = {}
-    return jax.jit(function, donate_argnums=0, compiler_options=options)
+    if jax.default_backend() == "cpu":
+        options = {"xla_cpu_experimental_ynn_fusion_type": ""}
+        known = options if _accepts(options) else {}
+        return jax.jit(function, donate_argnums=0, compiler_options=known)
+
+    def exact(*arguments: Any) -> Any:
+        with jax.default_matmul_precision("float32"):
+            return function(*arguments)
+
+    return jax.jit(exact, donate_argnums=0)
 
 
 def _accepts(options: dict[str, str]) -> bool:
