@@ -35,7 +35,7 @@ def update_time(
     """
     settings = {"log_interval": 24, "episodes": 10_000} | options
     config = make_config(algorithm=algorithm, env=env, seeds=seeds, **settings)
-    environment = envs.make(env)
+    environment = envs.make(env, **config.env_options)
     spec = environment.spec
     learner = make(algorithm, spec.obs_sizes, spec.action_counts, config.hyper)
     trainer = make_trainer(config, environment, learner)

@@ -118,7 +118,7 @@ COMMANDS: dict[str, Any] = {"train": Train, "evaluate": Evaluate, "report": Repo
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of ``mamt``; returns the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    return guarded(lambda: parse(given).run())
+    return guarded(lambda: parse(given).run(), trains=given[0] == "train")
 
 
 def parse(arguments: Sequence[str]) -> Any:
@@ -145,7 +145,7 @@ def parse(arguments: Sequence[str]) -> Any:
     return tyro.cli(Train, prog="mamt train", default=saved, args=arguments[1:])
 
 
-def guarded(work: Callable[[], None]) -> int:
+def guarded(work: Callable[[], None], trains: bool = False) -> int:
     """Runs a command; what a person can mend becomes one sentence and an exit status."""
     before = warnings.formatwarning
     warnings.formatwarning = lambda message, *_: f"{message}\n"
@@ -156,7 +156,8 @@ def guarded(work: Callable[[], None]) -> int:
         print(f"mamt: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("mamt: stopped at once; the last checkpoint is kept.", file=sys.stderr)
+        kept = "; the last checkpoint is kept" if trains else ""
+        print(f"mamt: stopped at once{kept}.", file=sys.stderr)
         sys.stderr.flush()
         os._exit(130)  # an orderly exit would wait for the computation that is still running
     finally:

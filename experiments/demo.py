@@ -8,29 +8,56 @@ from __future__ import annotations
 import argparse
 import shutil
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from experiments.cli import guarded
 from experiments.report import report
-from mamt_jax.training.run import train
+from mamt_jax.config import TrainConfig, make_config
+from mamt_jax.errors import InterruptedRun, RunError
+from mamt_jax.training.run import is_finished, run_config
 from mamt_jax.training.run_dir import RunDir
 
-EPISODES = 1800
+EPISODES = 1500
 OUT = Path("runs/demo")
 
 
-def demo(episodes: int = EPISODES, seeds: int = 8, out: Path = OUT) -> None:
-    """Trains, then prints the table and draws the figures; replaces an earlier demo in ``out``."""
-    if RunDir(out).holds_run():
-        shutil.rmtree(out)
+def demo(episodes: int = EPISODES, seeds: int = 8, out: Path = OUT, **options: Any) -> None:
+    """Trains, then prints the table and draws the figures.
+
+    An unfinished demo in ``out`` is resumed, a finished one replaced.
+
+    Raises:
+        RunError: ``out`` holds another run.
+        InterruptedRun: Ctrl-C or SIGTERM; the text says how to go on.
+    """
+    config = make_config(algorithm="mamt", env="spread", seeds=seeds, episodes=episodes, **options)
+    resume = _prepare(RunDir(out), config)
     console = Console(width=max(Console().width, 100))
     console.print(f"MAMT on Spread: {seeds} seeds, {episodes:,} episodes each.")
-    train("mamt", "spread", seeds=seeds, episodes=episodes, out=out, progress=True)
+    try:
+        run_config(config, out=out, resume=resume, progress=True)
+    except InterruptedRun as stopped:
+        raise InterruptedRun(
+            f"The demo was interrupted and is saved in {out}. To go on, run make demo again."
+        ) from stopped
     tables, figures = report([out], out / "figures")
     console.print(*tables, sep="\n\n")
     for figure in figures:
         console.print(f"  {figure}", highlight=False)
+
+
+def _prepare(directory: RunDir, config: TrainConfig) -> bool:
+    """Whether there is a demo to resume; removes one that is finished."""
+    if not directory.holds_run():
+        return False
+    if directory.read_config() != config:
+        raise RunError(f"{directory.path} holds another run than this demo; move it elsewhere.")
+    if not is_finished(directory):
+        return True
+    shutil.rmtree(directory.path)
+    return False
 
 
 def main() -> int:
@@ -39,7 +66,7 @@ def main() -> int:
     parser.add_argument("--episodes", type=int, default=EPISODES)
     parser.add_argument("--seeds", type=int, default=8)
     chosen = parser.parse_args()
-    return guarded(lambda: demo(chosen.episodes, chosen.seeds))
+    return guarded(lambda: demo(chosen.episodes, chosen.seeds), trains=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from experiments.references import References
 from mamt_jax.analysis.statistics import WINDOW, smooth
@@ -53,9 +54,7 @@ def draw_all(
             for axes, metrics in zip(figure.axes, having.values(), strict=True):
                 _agents(axes, metrics[name])
                 if name == "delta":
-                    axes.set_yscale("log")
-                    axes.yaxis.set_major_formatter("{x:g}")
-                    axes.yaxis.set_minor_formatter("{x:g}")
+                    _log_scale(axes)
             written.append(_save(_finish(figure), directory / file))
     having = {run: metrics for run, metrics in runs.items() if "coordination_mean" in metrics}
     if having:
@@ -94,6 +93,17 @@ def _panels(runs: Mapping[str, xr.Dataset], title: str, label: str) -> Figure:
     return figure
 
 
+def _log_scale(axes: Axes) -> None:
+    """Logarithmic ordinate with a few labels, however many decades it covers."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    low, high = axes.get_ylim()
+    if high > 10 * low:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_formatter("")
+
+
 def _agents(axes: Axes, values: xr.DataArray) -> None:
     for agent in range(values.sizes["agent"]):
         _curve(axes, values.isel(agent=agent), f"agent {agent}", agent)
@@ -119,10 +129,9 @@ def _curve(axes: Axes, values: xr.DataArray, label: str, index: int) -> None:
     colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
     # Coinciding curves stay visible, because the later ones are dashed.
     axes.plot(episodes[known], mean, linestyle=dash, color=colour, label=label, lw=1.8)
-    low = mean - std
-    if (values.values[np.isfinite(values.values)] >= 0).all():
-        low = np.maximum(low, np.nanmin(smoothed[:, known]) if known.any() else 0)
-    axes.fill_between(episodes[known], low, mean + std, color=colour, alpha=0.18, linewidth=0)
+    axes.fill_between(
+        episodes[known], mean - std, mean + std, color=colour, alpha=0.18, linewidth=0
+    )
 
 
 def _finish(figure: Figure) -> Figure:

@@ -29,7 +29,7 @@ def record(run: Path, file: Path, note: str = "") -> None:
     """Writes the summary of ``run`` to ``file``.
 
     Raises:
-        RunError: The directory holds no run or no metrics, or the file cannot be written.
+        RunError: The directory lacks config, versions or metrics, or the file cannot be written.
     """
     directory = RunDir(run)
     config, metrics = directory.read_config(), directory.read_metrics()
@@ -37,10 +37,10 @@ def record(run: Path, file: Path, note: str = "") -> None:
     summary = {
         "note": note,
         "config": config.to_dict(),
-        "versions": json.loads((run / "versions.json").read_text()),
+        "versions": _versions(run),
         "wall_seconds": metrics.attrs["wall_seconds"],
-        "first_return": first._asdict(),
-        "last_return": last._asdict(),
+        "first_return": _finite(first._asdict()),
+        "last_return": _finite(last._asdict()),
         "episode": metrics.episode_at_update.mean("seed").astype(int).values.tolist(),
         "update": metrics["update"].values.tolist(),
         "return_mean": {str(int(one.seed)): _round(one) for one in metrics.return_mean},
@@ -55,6 +55,17 @@ def record(run: Path, file: Path, note: str = "") -> None:
         file.write_text(json.dumps(summary, indent=None, separators=(",", ":")) + "\n")
     except OSError as error:
         raise RunError(f"Could not write {file}: {error.strerror or error}.") from error
+
+
+def _versions(run: Path) -> Any:
+    try:
+        return json.loads((run / "versions.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{run}/versions.json is missing or corrupt.") from error
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    return {name: value if np.isfinite(value) else None for name, value in values.items()}
 
 
 def _over_seeds(values: xr.DataArray) -> dict[str, Any]:

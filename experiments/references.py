@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import envs
 from mamt_jax.config import TrainConfig
 
 
@@ -21,8 +22,8 @@ _PAPER = {"maac": -43.23, "mamd": -42.17, "mamt": -38.06}
 
 def references(config: TrainConfig) -> References | None:
     """Levels for a run's environment and algorithm; None where none are known."""
-    options = {"num_agents": 2, "variant": "paper"} | config.env_options
-    if config.env != "spread" or options != {"num_agents": 2, "variant": "paper"}:
+    paper = envs.options("spread")
+    if config.env != "spread" or paper | config.env_options != paper:
         return None
     levels = {"random": -67.0, "greedy": -35.8}
     if config.algorithm in _PAPER:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import tyro
@@ -86,6 +87,8 @@ class AlgorithmConfig:
     """Updates per slow step on δ (Eq. 8)."""
     theta_steps: int = 1
     """Fast steps on TRD-Net per update (Eq. 8)."""
+    trd_tau: float = 1e-3
+    """Soft-update rate of the TRD-Net whose slope δ follows; 1 follows the newest parameters."""
     trd_monotone: bool = False
     """Constrain TRD-Net's prediction to be non-decreasing in every δ_i."""
 
@@ -101,8 +104,6 @@ class AlgorithmConfig:
             "soft_reward_scale",
             "old_policy_period",
             "nonstationarity_max",
-            "delta_init",
-            "delta_fixed",
             "delta_total_per_agent",
             "delta_min",
             "delta_max",
@@ -116,11 +117,14 @@ class AlgorithmConfig:
             "logit_regularisation",
             "critic_regularisation",
             "modelling_recent",
+            "delta_exploration",
         ):
             _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or greater")
         _check(0 <= self.discount < 1, "discount", self.discount, "in [0, 1)")
         _check(0 <= self.adam_b1 < 1, "adam_b1", self.adam_b1, "in [0, 1)")
-        _check(0 < self.target_tau <= 1, "target_tau", self.target_tau, "in (0, 1]")
+        _check(0 <= self.tsallis_q < 2, "tsallis_q", self.tsallis_q, "in [0, 2)")
+        for name in ("target_tau", "trd_tau"):
+            _check(0 < getattr(self, name) <= 1, name, getattr(self, name), "in (0, 1]")
         _check(
             0 <= self.coordination_threshold < 1,
             "coordination_threshold",
@@ -133,12 +137,10 @@ class AlgorithmConfig:
             self.hidden_size,
             f"a multiple of attention_heads ({self.attention_heads})",
         )
-        _check(
-            self.delta_min <= self.delta_init <= self.delta_max,
-            "delta_init",
-            self.delta_init,
-            f"between delta_min and delta_max ([{self.delta_min}, {self.delta_max}])",
-        )
+        accepted = f"between delta_min and delta_max ([{self.delta_min}, {self.delta_max}])"
+        for name in ("delta_init", "delta_fixed"):
+            delta = getattr(self, name)
+            _check(self.delta_min <= delta <= self.delta_max, name, delta, accepted)
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,6 @@ class TrainConfig:
             "num_envs",
             "steps_per_update",
             "updates_per_event",
-            "batch_size",
             "buffer_size",
             "log_interval",
             "checkpoint_interval",
@@ -194,6 +195,10 @@ class TrainConfig:
             _check(getattr(self, name) > 0, name, getattr(self, name), "greater than 0")
         for name in ("seed", "seed_batch"):
             _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or greater")
+        end = self.seed + self.seeds
+        _check(end < 2**31, "seed + seeds", end, "at most 2**31 - 1")
+        # Batch normalisation needs a variance.
+        _check(self.batch_size >= 2, "batch_size", self.batch_size, "2 or greater")
         _check(
             self.batch_size <= self.buffer_size,
             "batch_size",
@@ -215,8 +220,11 @@ def make_config(**options: Any) -> TrainConfig:
     """Builds a config from flat keywords: run settings, or any field of the learning rule."""
     run_names = {f.name for f in dataclasses.fields(TrainConfig)}
     hyper_names = {f.name for f in dataclasses.fields(AlgorithmConfig)}
-    hyper = options.pop("hyper", {})
-    hyper = dataclasses.asdict(hyper) if isinstance(hyper, AlgorithmConfig) else dict(hyper)
+    given = options.pop("hyper", {})
+    _check(
+        isinstance(given, AlgorithmConfig | dict), "hyper", given, "an AlgorithmConfig or a dict"
+    )
+    hyper = dataclasses.asdict(given) if isinstance(given, AlgorithmConfig) else dict(given)
     run = {}
     for name, value in options.items():
         if name in run_names:
@@ -231,7 +239,10 @@ def make_config(**options: Any) -> TrainConfig:
 
 
 def _check_types(config: Any) -> None:
-    """Refuses values of the wrong type, so that '8' or 2.5 seeds fail here and not in XLA."""
+    """Refuses values of the wrong type, so that '8' or 2.5 seeds fail here and not in XLA.
+
+    Numbers become Python's, NumPy's included.
+    """
     for name, kind in get_type_hints(type(config)).items():
         value = getattr(config, name)
         if get_args(kind) and all(isinstance(a, str) for a in get_args(kind)):
@@ -239,16 +250,12 @@ def _check_types(config: Any) -> None:
         elif kind is bool:
             _check(isinstance(value, bool), name, value, "true or false")
         elif kind is int:
-            _check(
-                isinstance(value, int) and not isinstance(value, bool), name, value, "an integer"
-            )
+            whole = isinstance(value, Integral) and not isinstance(value, bool)
+            _check(whole, name, value, "an integer")
+            object.__setattr__(config, name, int(value))
         elif kind is float:
-            numeric = isinstance(value, int | float) and not isinstance(value, bool)
-            _check(
-                numeric and value == value and abs(value) != float("inf"),
-                name,
-                value,
-                "a finite number",
-            )
+            numeric = isinstance(value, Real) and not isinstance(value, bool)
+            _check(numeric and abs(value) < float("inf"), name, value, "a finite number")
+            object.__setattr__(config, name, float(value))
         elif kind is str:
             _check(isinstance(value, str), name, value, "a name")

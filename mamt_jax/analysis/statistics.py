@@ -44,14 +44,6 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def interquartile_mean(values: np.ndarray) -> float:
-    """Mean of the middle half of ``values [S]``; values on the border count in part."""
-    values = np.sort(_vector(values))
-    edges = np.arange(len(values) + 1) / len(values)
-    weight = np.clip(edges[1:], 0.25, 0.75) - np.clip(edges[:-1], 0.25, 0.75)
-    return float((weight * values).sum() / weight.sum())
-
-
 def smooth(curve: np.ndarray, window: int = WINDOW) -> np.ndarray:
     """Centred moving average over the last axis, narrower at the ends; NaN are left out.
 

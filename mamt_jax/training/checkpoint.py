@@ -82,7 +82,7 @@ def save(directory: Path, state: Any, meta: Meta) -> None:
         raise
     finally:
         writer.close()
-    kept = [step for step in steps(directory) if step.name <= final.name]
+    kept = [step for step in steps(directory) if int(step.name) <= meta.points]
     kept = kept[-1 if meta.finished else -KEEP :]
     for old in set(steps(directory)) - set(kept):
         shutil.rmtree(old)
@@ -92,7 +92,8 @@ def steps(directory: Path) -> list[Path]:
     """Checkpoints in ``directory``, oldest first."""
     if not directory.is_dir():
         return []
-    return sorted(entry for entry in directory.iterdir() if entry.name.isdigit())
+    found = (entry for entry in directory.iterdir() if entry.name.isdecimal())
+    return sorted(found, key=lambda entry: int(entry.name))
 
 
 def read_meta(step: Path) -> Meta:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mamt_jax.training.off_policy import Trainer
 
 _POLL = 0.01  # seconds between looks at a computation, so that signals are handled meanwhile
+_NOT_SAVED = "nothing is saved, because the run has no directory (out)."
 
 
 class Start(NamedTuple):
@@ -53,21 +54,23 @@ def train_loop(
             state, output = trainer.epoch(state)
             try:
                 recorder.append(jax.device_get(_wait(output)))
-            except DivergedError:
-                if directory:
-                    directory.write_metrics(_dataset(recorder, config, clock))
-                raise
+            except DivergedError as error:
+                if directory is None:
+                    raise DivergedError(f"{error}; {_NOT_SAVED}") from error
+                directory.write_metrics(_dataset(recorder, config, clock))
+                raise DivergedError(f"{error}; metrics up to there are kept.") from error
             clock.tick()
             line.update(
                 recorder.points * plan.episodes_per_point, clock.pace, recorder.last_return()
             )
             finished = recorder.points >= plan.points
             due = recorder.points % config.checkpoint_interval == 0
-            if directory and (finished or due or stop.requested):
+            stopping = stop.requested  # read once: a signal may come at any moment
+            if directory and (finished or due or stopping):
                 directory.write_metrics(_dataset(recorder, config, clock))
                 meta = Meta(recorder.points, recorder.update_count, clock.seconds, finished)
                 directory.save_checkpoint(state, meta)
-            if stop.requested and not finished:
+            if stopping and not finished:
                 raise InterruptedRun(_interruption(directory, recorder.points, plan.points))
     return state, _dataset(recorder, config, clock)
 
@@ -108,7 +111,7 @@ def _dataset(recorder: Recorder, config: TrainConfig, clock: _Clock) -> xr.Datas
 def _interruption(directory: RunDir | None, points: int, planned: int) -> str:
     where = f"Interrupted after {points} of {planned} logging points"
     if directory is None:
-        return f"{where}; nothing is saved, because the run has no directory (out)."
+        return f"{where}; {_NOT_SAVED}"
     return f"{where}; saved. To go on: mamt train --resume --out {directory.path}"
 
 

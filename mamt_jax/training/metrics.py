@@ -39,7 +39,9 @@ QUANTITIES: dict[str, Quantity] = {
     "entropy": Quantity(("agent",), "nat", "entropy of the policy, batch mean"),
     "local_kl": Quantity(("agent",), "nat", "KL of the policy to its old policy, batch mean"),
     "switching_cost": Quantity(
-        ("agent",), "nat", "opponent switching cost (Definition 2), maximum over the batch"
+        ("agent",),
+        "nat",
+        "opponent switching cost since the last refresh (Definition 2), maximum over the batch",
     ),
     "delta_stationarity": Quantity((), "nat", "switching cost averaged over agents (Definition 3)"),
     "reward_mean": Quantity(("agent",), "reward", "mean reward of the replay's contents"),
@@ -76,6 +78,9 @@ QUANTITIES: dict[str, Quantity] = {
 }
 """Everything an algorithm may report, as means over the updates of a logging point."""
 
+_BLAME = sorted(QUANTITIES, key=lambda name: not name.endswith("_loss"))
+"""Which quantity of an update is named first where several are not finite: losses, then others."""
+
 _EVENT_QUANTITIES = {
     "return_sum": Quantity((), "reward", "summed return of the episodes finished in the event"),
     "episodes": Quantity((), "episode", "number of episodes finished in the event"),
@@ -92,10 +97,12 @@ class Recorder:
 
     Args:
         seeds: Seed ids, in the order of the leading axis of every output.
+        updates_per_event: Updates in every event that updates at all.
     """
 
-    def __init__(self, seeds: list[int]) -> None:
+    def __init__(self, seeds: list[int], updates_per_event: int) -> None:
         self.seeds = seeds
+        self._per_event = updates_per_event
         self.updates: list[int] = []
         self._rows: dict[str, list[np.ndarray]] = {}
         self._return_sum: list[np.ndarray] = []
@@ -126,18 +133,17 @@ class Recorder:
         if unknown:
             raise KeyError(f"not in training.metrics.QUANTITIES: {', '.join(sorted(unknown))}")
         updated = np.asarray(output.updated, bool)
-        before, per_event = self.update_count, 0
+        before = self.update_count
         done: dict[str, np.ndarray] = {}
         for name, value in output.metrics.items():
             value = np.asarray(value)
-            per_event = value.shape[2]
             kept = value[:, updated]
             done[name] = kept.reshape(kept.shape[0], -1, *value.shape[3:])
             row = np.full((value.shape[0], *value.shape[3:]), np.nan, np.float32)
             if updated.any():
                 row = done[name].mean(axis=1, dtype=np.float64).astype(np.float32)
             self._rows.setdefault(name, []).append(row)
-        self.updates.append(before + int(updated.sum()) * per_event)
+        self.updates.append(before + int(updated.sum()) * self._per_event)
         self._return_sum.append(np.asarray(output.return_sum, np.float32))
         self._episodes.append(np.asarray(output.episodes, np.int32))
         self._check_finite(done, before)
@@ -150,24 +156,24 @@ class Recorder:
             before: Updates done before this logging point.
         """
         first: tuple[int, int, str] | None = None
-        for name, values in done.items():
+        for name in sorted(done, key=_BLAME.index):
+            values = done[name]
             bad = ~np.isfinite(values).all(axis=tuple(range(2, values.ndim)))
             if bad.any():
                 update = int(np.argmax(bad.any(axis=0)))
                 found = (update, int(np.argmax(bad[:, update])), name)
-                first = min(first, found) if first else found
+                first = found if first is None or update < first[0] else first
         if first:
             update, seed, name = first
             raise DivergedError(
                 f"{name} of seed {self.seeds[seed]} is NaN or infinite at update "
-                f"{before + update + 1}; training stopped, metrics up to there are kept."
+                f"{before + update + 1}; training stopped"
             )
         finite = np.isfinite(self._return_sum[-1]).all(axis=1)
         if not finite.all():
             raise DivergedError(
                 f"The return of seed {self.seeds[int(np.argmin(finite))]} is NaN or infinite "
-                f"before update {self.update_count + 1}; training stopped, metrics up to there "
-                "are kept."
+                f"before update {self.update_count + 1}; training stopped"
             )
 
     def last_return(self) -> float:
@@ -211,9 +217,9 @@ class Recorder:
         return xr.Dataset(data, coords, {"points": points, **attrs})
 
     @classmethod
-    def from_dataset(cls, dataset: xr.Dataset, points: int) -> Recorder:
+    def from_dataset(cls, dataset: xr.Dataset, points: int, updates_per_event: int) -> Recorder:
         """Recorder that holds the first ``points`` logging points of a recorded run."""
-        recorder = cls([int(seed) for seed in dataset.seed.values])
+        recorder = cls([int(seed) for seed in dataset.seed.values], updates_per_event)
         recorder.updates = [int(update) for update in dataset["update"].values[:points]]
         for name in QUANTITIES:
             if name in dataset:

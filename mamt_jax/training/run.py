@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from mamt_jax.config import ConfigError, TrainConfig, make_config
-from mamt_jax.errors import MamtError, RunError
+from mamt_jax.errors import RunError
 from mamt_jax.training import checkpoint
 from mamt_jax.training.loop import Start, train_loop
 from mamt_jax.training.metrics import Recorder
@@ -26,6 +27,8 @@ from mamt_jax.types import Algorithm
 if TYPE_CHECKING:
     from envs import Environment
     from mamt_jax.training.off_policy import Plan, Trainer
+
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,20 +150,23 @@ def run_trainer(
     seeds = tuple(range(config.seed, config.seed + config.seeds))
     ids = jnp.asarray(seeds, jnp.int32)
     start = None
-    if resume and directory is not None:
-        if is_finished(directory):
-            warnings.warn(f"The run in {directory.path} is finished; nothing to do.", stacklevel=4)
-            return load_with(algorithm, config, directory)
-        start = _restore(directory, jax.eval_shape(trainer.init, ids))
-    if start is None:
-        start = Start(trainer.init(ids), Recorder(list(seeds)), 0.0)
-    start = start._replace(seconds=start.seconds + time.monotonic() - begin)
-    state, metrics = train_loop(trainer, start, config, directory, progress)
+    with directory.lock() if directory else nullcontext():
+        if resume and directory is not None:
+            if is_finished(directory):
+                message = f"The run in {directory.path} is finished; nothing to do."
+                warnings.warn(message, stacklevel=4)
+                return load_with(algorithm, config, directory)
+            start = _restore(directory, jax.eval_shape(trainer.init, ids), config.updates_per_event)
+        if start is None:
+            recorder = Recorder(list(seeds), config.updates_per_event)
+            start = Start(trainer.init(ids), recorder, 0.0)
+        start = start._replace(seconds=start.seconds + time.monotonic() - begin)
+        state, metrics = train_loop(trainer, start, config, directory, progress)
     policies = Policies(algorithm, state.learner, seeds)
     return Run(config, metrics, policies, directory.path if directory else None)
 
 
-def _restore(directory: RunDir, like: Any) -> Start | None:
+def _restore(directory: RunDir, like: Any, updates_per_event: int) -> Start | None:
     """State and records at the newest intact checkpoint; None where none was written yet."""
 
     def read(step: Path) -> tuple[checkpoint.Meta, Any]:
@@ -173,7 +179,8 @@ def _restore(directory: RunDir, like: Any) -> Start | None:
     metrics = directory.read_metrics()
     if metrics.sizes["update"] < meta.points:
         raise RunError(f"The metrics in {directory.path} end before its checkpoint.")
-    return Start(state, Recorder.from_dataset(metrics, meta.points), meta.seconds)
+    recorder = Recorder.from_dataset(metrics, meta.points, updates_per_event)
+    return Start(state, recorder, meta.seconds)
 
 
 def is_finished(directory: RunDir) -> bool:
@@ -211,7 +218,7 @@ def make_env(config: TrainConfig) -> Environment:
     try:
         return envs.make(config.env, **config.env_options)
     except (ValueError, TypeError) as error:
-        raise error if isinstance(error, MamtError) else ConfigError(str(error)) from error
+        raise ConfigError(str(error)) from error
 
 
 def make_algorithm(config: TrainConfig) -> tuple[Algorithm, Environment]:
@@ -244,11 +251,27 @@ def _free_bytes() -> int | None:
         stats = device.memory_stats() or {}
         limit = stats.get("bytes_limit")
         return None if limit is None else limit - stats.get("bytes_in_use", 0)
+    found = (_machine_bytes(), _container_bytes())
+    return min((free for free in found if free is not None), default=None)
+
+
+def _machine_bytes() -> int | None:
     try:
         text = Path("/proc/meminfo").read_text(encoding="ascii")
         available = next(line for line in text.splitlines() if line.startswith("MemAvailable"))
         return int(available.split()[1]) * 1024
     except (OSError, StopIteration, ValueError):
+        return None
+
+
+def _container_bytes() -> int | None:
+    """What a container's limit (cgroup v2) leaves; None where there is no limit."""
+    try:
+        limit, used = (int((_CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+        lines = (_CGROUP / "memory.stat").read_text().splitlines()
+        cache = next(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+        return limit - used + cache  # the kernel gives up its file cache on demand
+    except (OSError, StopIteration, ValueError):  # the limit may read "max"
         return None
 
 

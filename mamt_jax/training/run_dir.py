@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +24,21 @@ from mamt_jax.errors import RunError
 from mamt_jax.training import checkpoint
 
 T = TypeVar("T")
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "mamt-jax")
+_PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "distrax",
+    "jraph",
+    "tfp-nightly",
+    "chex",
+    "numpy",
+    "orbax-checkpoint",
+    "xarray",
+    "zarr",
+    "mamt-jax",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +66,7 @@ class RunDir:
 
         Raises:
             RunError: The directory holds a run or other files, or cannot be written.
+            ConfigError: ``env_options`` cannot be written as JSON.
         """
         if self.holds_run():
             raise RunError(
@@ -59,10 +74,36 @@ class RunDir:
             )
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise RunError(f"{self.path} exists and is not an empty directory; choose another one.")
-        with disk_errors(self.path, "create the run directory", "nothing"):
+        texts = {"config.json": _config_text(config), "versions.json": _json(versions())}
+        with disk_errors(self.path, "create the run directory", "nothing is kept"):
             self.checkpoints.mkdir(parents=True)
-            _write_json(self.path / "versions.json", versions())
-            _write_json(self.path / "config.json", config.to_dict())
+            for name, text in texts.items():
+                temporary = self.path / f"{name}.new"
+                temporary.write_text(text, encoding="utf-8")
+                temporary.replace(self.path / name)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps other processes from writing here; the system lifts it when this process ends.
+
+        Raises:
+            RunError: Another process holds the lock, or its file cannot be opened.
+        """
+        try:
+            import fcntl
+        except ImportError:  # not a POSIX system
+            yield
+            return
+        with disk_errors(self.path, "open the lock", "the run is kept"):
+            file = (self.path / "lock").open("w")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunError(f"{self.path} is being written by another process.") from error
+            except OSError:  # a file system without locks
+                pass
+            yield
 
     def read_config(self) -> TrainConfig:
         """The config of the run.
@@ -102,7 +143,8 @@ class RunDir:
             RunError: The disk is full or refuses; the metrics recorded before stay.
         """
         new, old = self.path / "metrics.new", self.path / "metrics.old"
-        with disk_errors(self.path, "write the metrics", "the metrics and checkpoints before"):
+        kept = "the earlier metrics and checkpoints are kept"
+        with disk_errors(self.path, "write the metrics", kept):
             try:
                 shutil.rmtree(new, ignore_errors=True)
                 dataset.to_zarr(new, mode="w", consolidated=False)
@@ -137,7 +179,8 @@ class RunDir:
         Raises:
             RunError: The disk is full or refuses; earlier checkpoints stay.
         """
-        with disk_errors(self.path, "write a checkpoint", "the metrics and earlier checkpoints"):
+        kept = "the metrics and earlier checkpoints are kept"
+        with disk_errors(self.path, "write a checkpoint", kept):
             checkpoint.save(self.checkpoints, state, meta)
 
     def newest_intact(self, read: Callable[[Path], T]) -> T | None:
@@ -168,7 +211,7 @@ class RunDir:
 
 @contextmanager
 def disk_errors(path: Path, action: str, kept: str) -> Iterator[None]:
-    """Turns a full or unwilling disk into one sentence.
+    """Turns a full or unwilling disk into one sentence that ends with what is ``kept``.
 
     Orbax and zarr wrap what the system says, so the whole chain of causes is searched for it.
     """
@@ -177,13 +220,14 @@ def disk_errors(path: Path, action: str, kept: str) -> Iterator[None]:
     except Exception as error:
         cause: BaseException | None = error
         while cause is not None:
-            full = "RESOURCE_EXHAUSTED" in str(cause) or "No space left" in str(cause)
-            if full or getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-                text = f"Could not {action} in {path}: the disk is full; {kept} are kept."
-                raise RunError(text.replace("nothing are kept", "nothing is kept")) from error
+            full = getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+            if full or "No space left" in str(cause):
+                raise RunError(
+                    f"Could not {action} in {path}: the disk is full; {kept}."
+                ) from error
             if isinstance(cause, OSError):
                 raise RunError(
-                    f"Could not {action} in {path}: {cause.strerror or cause}; {kept} is kept."
+                    f"Could not {action} in {path}: {cause.strerror or cause}; {kept}."
                 ) from error
             cause = cause.__cause__ or cause.__context__
         raise
@@ -191,14 +235,12 @@ def disk_errors(path: Path, action: str, kept: str) -> Iterator[None]:
 
 def versions() -> dict[str, Any]:
     """Software and hardware that a run depends on."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package.replace("-", "_")] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            from mamt_jax import __version__
+    from mamt_jax import __version__
 
-            found[package.replace("-", "_")] = f"{__version__} (not installed)"
+    found = {"python": platform.python_version(), "mamt_jax": f"{__version__} (not installed)"}
+    for package in _PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[package.replace("-", "_")] = importlib.metadata.version(package)
     device = jax.devices()[0]
     return found | {
         "git_commit": _git_commit(),
@@ -231,12 +273,16 @@ def _git_commit() -> str | None:
 
 
 def _flat(config: TrainConfig) -> dict[str, Any]:
-    values = json.loads(json.dumps(config.to_dict()))  # tuples compare as the lists JSON has
+    values = json.loads(_config_text(config))  # tuples compare as the lists JSON has
     return values | values.pop("hyper")
 
 
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-    temporary = path.with_suffix(".new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+def _config_text(config: TrainConfig) -> str:
+    try:
+        return _json(config.to_dict())
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"env_options must be what JSON can hold: {error}.") from error
+
+
+def _json(values: dict[str, Any]) -> str:
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"

@@ -46,13 +46,6 @@ def test_bootstrap_interval_covers_the_true_mean() -> None:
     assert 176 <= hits <= 199  # 95% nominal; small samples cover a little less
 
 
-def test_interquartile_mean_by_hand() -> None:
-    assert statistics.interquartile_mean(np.array([0.0, 1, 2, 100])) == 1.5
-    assert statistics.interquartile_mean(np.array([7.0])) == 7
-    # Of six values the middle half is values 3 and 4 and a half of 2 and of 5.
-    assert statistics.interquartile_mean(np.array([0.0, 1, 2, 4, 6, 99])) == pytest.approx(9.5 / 3)
-
-
 @given(curves, st.sampled_from([1, 3, 11]))
 def test_smoothing_is_the_mean_of_its_window(curve: np.ndarray, window: int) -> None:
     half = window // 2

@@ -153,5 +153,7 @@ def test_second_interrupt_leaves_at_once(
         raise KeyboardInterrupt
 
     cli.guarded(interrupted)
-    assert left == [130]
-    assert "stopped at once" in capsys.readouterr().err
+    assert capsys.readouterr().err == "mamt: stopped at once.\n"
+    cli.guarded(interrupted, trains=True)
+    assert left == [130, 130]
+    assert "stopped at once; the last checkpoint is kept." in capsys.readouterr().err

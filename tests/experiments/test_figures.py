@@ -8,9 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.figure import Figure
 from rich.console import Console
 
-from experiments.figures import draw_all, learning_curve
+import envs
+from experiments.figures import _curve, draw_all, learning_curve
 from experiments.references import references
 from experiments.report import merge_references, returns_table, thresholds_table
 from mamt_jax.config import make_config
@@ -21,7 +23,7 @@ SIZES = {"agent": 3, "opponent": 3, "head": 2}
 
 def record(names: set[str], seeds: int = 4, points: int = 30) -> xr.Dataset:
     """Returns that rise from −67 to about −37, and ones for every other quantity."""
-    recorder = Recorder(list(range(seeds)))
+    recorder = Recorder(list(range(seeds)), updates_per_event=4)
     for point in range(points):
         metrics = {
             name: np.ones((seeds, 2, 4, *(SIZES[dim] for dim in QUANTITIES[name].dims)))
@@ -63,6 +65,18 @@ def test_learning_curve_shows_what_was_recorded() -> None:
     assert [line.get_ydata()[0] for line in levels] == [-67.0, -35.8, -38.06]
 
 
+def test_band_is_one_standard_deviation_on_both_sides() -> None:
+    episodes = ("update", np.arange(5.0))
+    values = xr.DataArray(
+        np.outer([0, 2], np.ones(5)), {"episode_at_update": episodes}, ("seed", "update")
+    )
+    values = values.assign_coords(episode_at_update=values.episode_at_update.expand_dims(seed=2))
+    axes = Figure().subplots()
+    _curve(axes, values, "never negative", 0)
+    band = axes.collections[0].get_paths()[0].vertices[:, 1]
+    np.testing.assert_allclose([band.min(), band.max()], [1 - 2**0.5, 1 + 2**0.5])
+
+
 def test_table_times_thresholds(capsys: pytest.CaptureFixture[str]) -> None:
     known = references(make_config())
     assert known is not None
@@ -75,7 +89,8 @@ def test_table_times_thresholds(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_references_are_for_the_paper_s_spread_only() -> None:
-    assert references(make_config(env_options={"num_agents": 2})) is not None
+    assert references(make_config(env_options=envs.options("spread"))) is not None
+    assert references(make_config(env_options={"episode_length": 50})) is None
     assert references(make_config(env_options={"num_agents": 3})) is None
     assert references(make_config(env_options={"variant": "mpe2"})) is None
     assert references(make_config(env="spread3_mix")) is None

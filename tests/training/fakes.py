@@ -53,7 +53,8 @@ class FakeTrainer(NamedTuple):
 
 
 def config(**options: Any) -> TrainConfig:
-    return make_config(**{"seeds": 3, "episodes": 70, "checkpoint_interval": 2, **options})
+    small = {"seeds": 3, "episodes": 70, "checkpoint_interval": 2, "updates_per_event": PER_EVENT}
+    return make_config(**small | options)
 
 
 def algorithm() -> Algorithm:

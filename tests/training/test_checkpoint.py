@@ -56,6 +56,12 @@ def test_newest_two_are_kept(tmp_path: Path) -> None:
     assert [checkpoint.read_meta(step).points for step in checkpoint.steps(tmp_path)] == [2, 3]
 
 
+def test_checkpoints_are_ordered_as_numbers(tmp_path: Path) -> None:
+    for points in (999_998, 999_999, 1_000_000):
+        save(tmp_path, points)
+    assert [step.name for step in checkpoint.steps(tmp_path)] == ["999999", "1000000"]
+
+
 def test_later_checkpoints_of_an_abandoned_past_go(tmp_path: Path) -> None:
     for points in (2, 4, 3):
         save(tmp_path, points)

@@ -15,6 +15,7 @@ import xarray as xr
 from mamt_jax import DivergedError, InterruptedRun, RunError
 from mamt_jax.config import ConfigError
 from mamt_jax.training import run as run_module
+from mamt_jax.training.progress import StopRequest
 from mamt_jax.training.run import Run, check_memory, run_trainer
 from mamt_jax.training.run_dir import RunDir
 from tests.training import fakes
@@ -117,6 +118,30 @@ def test_metrics_newer_than_the_checkpoint_are_cut_back(tmp_path: Path) -> None:
     assert_same(whole, resume(tmp_path / "cut"))
 
 
+def test_signal_between_saving_and_stopping_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks a second time hears of the signal; the run must not claim to be saved."""
+
+    class Late(StopRequest):
+        asked = 0
+
+        @property
+        def requested(self) -> bool:
+            self.asked += 1
+            return self.asked > 1
+
+        @requested.setter
+        def requested(self, value: bool) -> None: ...
+
+    monkeypatch.setattr("mamt_jax.training.loop.StopRequest", Late)
+    config = fakes.config(checkpoint_interval=100)
+    RunDir(tmp_path / "run").create(config)
+    with pytest.raises(InterruptedRun, match="after 2 of 7 logging points; saved"):
+        run_trainer(fakes.trainer(), fakes.algorithm(), config, RunDir(tmp_path / "run"))
+    assert RunDir(tmp_path / "run").read_metrics().sizes["update"] == 2
+
+
 def test_second_signal_stops_at_once(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         start(tmp_path / "run", trainer=stopping(3, signals=2))
@@ -145,7 +170,8 @@ def test_seconds_add_up_over_resumes(tmp_path: Path) -> None:
 
 
 def test_nan_stops_with_update_seed_and_quantity(tmp_path: Path) -> None:
-    with pytest.raises(DivergedError, match="critic_loss of seed 1 .* at update 19;") as stopped:
+    says = "critic_loss of seed 1 .* at update 19; training stopped; metrics up to there are kept.$"
+    with pytest.raises(DivergedError, match=says) as stopped:
         start(tmp_path / "run", nan_at=19)
     assert stopped.value.exit_code == 1
     metrics = RunDir(tmp_path / "run").read_metrics()
@@ -154,6 +180,29 @@ def test_nan_stops_with_update_seed_and_quantity(tmp_path: Path) -> None:
     assert np.isfinite(metrics.critic_loss.values[:, :3]).all()
     with pytest.raises(DivergedError, match="update 19;"):
         resume(tmp_path / "run", nan_at=19)
+    with pytest.raises(DivergedError, match="nothing is saved, because the run has no directory"):
+        run_trainer(fakes.trainer(7, 19), fakes.algorithm(), fakes.config(), None)
+
+
+def test_updates_are_counted_without_metrics() -> None:
+    inner = fakes.trainer()
+
+    def epoch(state: Any) -> Any:
+        state, output = inner.epoch(state)
+        return state, output._replace(metrics={})
+
+    trainer: Any = inner._replace(epoch=epoch)
+    metrics = run_trainer(trainer, fakes.algorithm(), fakes.config(), None).metrics
+    assert metrics["update"].values.tolist() == [4, 10, 16, 22, 28, 34, 40]
+
+
+def test_second_writer_is_refused(tmp_path: Path) -> None:
+    RunDir(tmp_path / "run").create(fakes.config())
+    with (
+        RunDir(tmp_path / "run").lock(),
+        pytest.raises(RunError, match="is being written by another process"),
+    ):
+        resume(tmp_path / "run")
 
 
 def test_unlisted_metric_is_refused() -> None:
@@ -195,3 +244,14 @@ def test_load_without_a_checkpoint(tmp_path: Path) -> None:
 def test_replay_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"takes 1000000\.0 GB .* lower buffer_size"):
         check_memory(fakes.config(), fakes.FakePlan(replay_bytes=10**15))  # type: ignore[arg-type]
+
+
+def test_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "_CGROUP", tmp_path)
+    machine = run_module._free_bytes()
+    (tmp_path / "memory.current").write_text("3000\n")
+    (tmp_path / "memory.stat").write_text("anon 2000\ninactive_file 1000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert run_module._container_bytes() is None and machine
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert run_module._free_bytes() == 5000 - 3000 + 1000

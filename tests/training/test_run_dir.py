@@ -37,6 +37,8 @@ def test_versions_name_what_matters(tmp_path: Path) -> None:
     found = run_dir.versions()
     for name in ("python", "jax", "jaxlib", "flax", "optax", "numpy", "mamt_jax", "device_kind"):
         assert found[name], name
+    for name in ("distrax", "jraph", "tfp_nightly", "chex", "orbax_checkpoint", "xarray", "zarr"):
+        assert found[name], name
     json.dumps(found)
 
 
@@ -69,6 +71,25 @@ def test_taken_directories_are_refused(tmp_path: Path) -> None:
         RunDir(tmp_path / "other/thesis.tex/run").create(fakes.config())
 
 
+def test_options_that_json_cannot_hold_leave_nothing_behind(tmp_path: Path) -> None:
+    directory = RunDir(tmp_path / "run")
+    with pytest.raises(ConfigError, match="env_options must be what JSON can hold"):
+        directory.create(fakes.config(env_options={"num_agents": {2}}))
+    assert not directory.path.exists()
+
+
+def test_lock_keeps_a_second_writer_out(tmp_path: Path) -> None:
+    one, two = RunDir(tmp_path), RunDir(tmp_path)
+    with (
+        one.lock(),
+        pytest.raises(RunError, match="is being written by another process"),
+        two.lock(),
+    ):
+        pass
+    with two.lock():
+        pass
+
+
 def test_metrics_are_replaced_whole(tmp_path: Path) -> None:
     directory = RunDir(tmp_path)
     with pytest.raises(RunError, match="no metrics yet"):
@@ -94,7 +115,7 @@ def test_full_disk_keeps_the_metrics_before(
 
     with monkeypatch.context() as patch:
         patch.setattr(xr.Dataset, "to_zarr", full)
-        with pytest.raises(RunError, match="write the metrics .* the disk is full; .* are kept"):
+        with pytest.raises(RunError, match="write the metrics .* the disk is full; .* are kept.$"):
             directory.write_metrics(dataset(2))
     assert directory.read_metrics().delta.values.tolist() == [1, 1, 1]
 
@@ -102,14 +123,19 @@ def test_full_disk_keeps_the_metrics_before(
 def test_full_disk_is_found_behind_library_errors(tmp_path: Path) -> None:
     with (
         pytest.raises(RunError, match="the disk is full"),
-        run_dir.disk_errors(tmp_path, "write a checkpoint", "the metrics"),
+        run_dir.disk_errors(tmp_path, "write a checkpoint", "the metrics are kept"),
     ):
         raise ValueError("RESOURCE_EXHAUSTED: Error writing file [OS error 28: No space left]")
     with (
-        pytest.raises(ZeroDivisionError),
-        run_dir.disk_errors(tmp_path, "write a checkpoint", "the metrics"),
+        pytest.raises(RunError, match="Permission denied; the metrics are kept.$"),
+        run_dir.disk_errors(tmp_path, "write a checkpoint", "the metrics are kept"),
     ):
-        raise ZeroDivisionError
+        raise PermissionError(13, "Permission denied")
+    with (
+        pytest.raises(RuntimeError, match="Out of memory"),  # of the device, no matter of the disk
+        run_dir.disk_errors(tmp_path, "write a checkpoint", "the metrics are kept"),
+    ):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
 
 
 def test_corrupt_metrics(tmp_path: Path) -> None:

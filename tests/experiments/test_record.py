@@ -1,0 +1,48 @@
+"""The summary of a run as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.record import record
+from mamt_jax import RunError
+from mamt_jax.training.run import run_trainer
+from mamt_jax.training.run_dir import RunDir
+from tests.training import fakes
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> RunDir:
+    """A finished run of the fake trainer."""
+    directory = RunDir(tmp_path / "run")
+    directory.create(fakes.config())
+    run_trainer(fakes.trainer(), fakes.algorithm(), fakes.config(), directory)
+    return directory
+
+
+def test_returns_that_are_not_known_are_null(directory: RunDir, tmp_path: Path) -> None:
+    record(directory.path, tmp_path / "new/one.json")
+    assert json.loads((tmp_path / "new/one.json").read_text())["last_return"]["mean"] is not None
+    metrics = directory.read_metrics()
+    metrics["return_sum"] = metrics.return_sum * np.nan
+    directory.write_metrics(metrics)
+    record(directory.path, tmp_path / "two.json")
+    text = (tmp_path / "two.json").read_text()
+    assert "NaN" not in text
+    assert set(json.loads(text)["last_return"].values()) == {None}
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_versions_that_cannot_be_read(
+    directory: RunDir, tmp_path: Path, content: str | None
+) -> None:
+    file = directory.path / "versions.json"
+    file.unlink()
+    if content:
+        file.write_text(content)
+    with pytest.raises(RunError, match="versions.json is missing or corrupt"):
+        record(directory.path, tmp_path / "one.json")
