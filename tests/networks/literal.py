@@ -1,10 +1,11 @@
-"""The networks of SPEC §2 in NumPy float64, with loops over agents and heads as the papers write them.
+"""The networks of SPEC §2 in NumPy float64, with the papers' loops over agents and heads.
 
 They read the parameters of the flax modules and share no code with them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -113,19 +114,16 @@ def trd_net(
     action: np.ndarray,
     log_delta: np.ndarray,
     coordination: np.ndarray,
-    monotone: bool = False,
+    sign: Callable[[np.ndarray], np.ndarray] = lambda kernel: kernel,
 ) -> np.ndarray:
-    """KL [n, B]; one sample and one agent at a time."""
+    """KL [n, B]; one sample and one agent at a time. ``sign`` makes kernels positive if it must."""
     num_agents, batch, _ = x.shape
-    sign = np.abs if monotone else (lambda kernel: kernel)
     node = np.zeros((num_agents, batch, params["convolution"]["kernel"].shape[0]))
     for i in range(num_agents):
         encoded = agent_dense(params["encode_obs"], i, x[i])
         encoded = leaky(encoded + agent_dense(params["encode_action"], i, action[i]))
-        embedded = log_delta[i] * sign(params["embed_delta"]["kernel"][i, 0])
-        embedded = leaky(embedded + params["embed_delta"]["bias"][i])
-        joint = shared_dense(params["node_encoded"], encoded)
-        node[i] = leaky(joint + embedded @ sign(params["node_delta"]["kernel"]))
+        by_delta = log_delta[i] * sign(params["delta"]["kernel"])[0]
+        node[i] = leaky(shared_dense(params["node"], encoded) + by_delta)
     out = np.zeros((num_agents, batch))
     for b in range(batch):
         weight = coordination[:, :, b] + np.eye(num_agents)

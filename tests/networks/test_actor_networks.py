@@ -9,7 +9,7 @@ import pytest
 
 from mamt_jax.networks.policies import Actor, ModellingPolicy, mask_logits
 from mamt_jax.ops.coordination import opponents
-from tests.networks import literal
+from tests.networks import literal, quick
 
 SIZES, ACTIONS, HIDDEN, BATCH = (5, 3, 4), 4, 8, 6
 
@@ -24,13 +24,13 @@ def observations(num_agents: int) -> np.ndarray:
 def test_actor_is_three_layers_per_agent() -> None:
     x = observations(3)
     net = Actor(SIZES, ACTIONS, HIDDEN)
-    params = jax.jit(net.init)(jax.random.key(0), jnp.asarray(x))
+    params = quick.jit(net.init)(jax.random.key(0), jnp.asarray(x))
     expected = literal.actor(literal.as_numpy(params), x)
-    np.testing.assert_allclose(jax.jit(net.apply)(params, jnp.asarray(x)), expected, atol=1e-5)
+    np.testing.assert_allclose(quick.jit(net.apply)(params, jnp.asarray(x)), expected, atol=1e-5)
 
 
 def test_padded_agents_start_at_the_scale_of_their_own_inputs() -> None:
-    first = Actor((100, 4), 2, 50).init(jax.random.key(0), jnp.zeros((2, 1, 100)))
+    first = quick.jit(Actor((100, 4), 2, 50).init)(jax.random.key(0), jnp.zeros((2, 1, 100)))
     wide, narrow = np.abs(first["params"]["AgentDense_0"]["kernel"]).max(axis=(1, 2))
     assert 0.09 < wide <= 0.1 and 0.48 < narrow <= 0.5
 
@@ -39,8 +39,8 @@ def test_padded_agents_start_at_the_scale_of_their_own_inputs() -> None:
 def test_modelling_policy_appends_the_opponents_one_hot(num_agents: int) -> None:
     x = observations(num_agents)
     net = ModellingPolicy(SIZES[:num_agents], ACTIONS, HIDDEN)
-    params = jax.jit(net.init)(jax.random.key(0), jnp.asarray(x))
-    got = jax.jit(net.apply)(params, jnp.asarray(x))
+    params = quick.jit(net.init)(jax.random.key(0), jnp.asarray(x))
+    got = quick.jit(net.apply)(params, jnp.asarray(x))
     expected = literal.modelling(literal.as_numpy(params), x)
     for i, row in enumerate(opponents(num_agents)):
         for place, j in enumerate(row):
@@ -48,7 +48,8 @@ def test_modelling_policy_appends_the_opponents_one_hot(num_agents: int) -> None
 
 
 def test_modelling_policy_scales_with_observation_and_one_hot_together() -> None:
-    params = ModellingPolicy((6, 1), 2, 300).init(jax.random.key(0), jnp.zeros((2, 1, 6)))
+    init = quick.jit(ModellingPolicy((6, 1), 2, 300).init)
+    params = init(jax.random.key(0), jnp.zeros((2, 1, 6)))
     for name in ("obs", "agent"):
         bounds = np.abs(params["params"][name]["kernel"]).max(axis=(1, 2))
         np.testing.assert_allclose(bounds, [1 / np.sqrt(8), 1 / np.sqrt(3)], rtol=0.03)

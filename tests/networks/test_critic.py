@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mamt_jax.networks.critic import AttentionCritic, CriticTrace
-from tests.networks import literal
+from tests.networks import literal, quick
 
 HEADS, HIDDEN, ACTIONS, BATCH = 2, 8, 3, 6
 OBS = (5, 3, 4, 5)
@@ -44,12 +44,12 @@ def as_f32(x: np.ndarray) -> jax.Array:
     return jnp.asarray(x, jnp.float32)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(quick.jit, static_argnums=0)
 def forward(critic: AttentionCritic, *arguments: Any) -> CriticTrace:
     return critic.apply(*arguments)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(quick.jit, static_argnums=0)
 def counterfactual(critic: AttentionCritic, *arguments: Any) -> jax.Array:
     return critic.apply(*arguments, method=AttentionCritic.counterfactual_effect)
 
@@ -65,9 +65,7 @@ def make(num_agents: int, sharpness: float = 1.0) -> Case:
         x[i, :, size:] = 0
     action = rng.integers(0, ACTIONS, (num_agents, BATCH))
     table = np.eye(ACTIONS)[None] * rng.uniform(1, 3, (num_agents, 1, ACTIONS)) - 0.5
-    params = critic.init(
-        jax.random.key(num_agents), jnp.asarray(x), jnp.asarray(table[:, action[0]])
-    )
+    params = quick.jit(critic.init)(jax.random.key(num_agents), x, table[:, action[0]])
     for name in ("query", "key"):
         params["params"][name]["kernel"] *= sharpness
     return Case(critic, params, x, action, table)

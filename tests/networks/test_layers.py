@@ -9,7 +9,7 @@ import pytest
 
 from mamt_jax.networks import layers
 from mamt_jax.networks.layers import AgentDense, NormState, SharedDense
-from tests.networks import literal
+from tests.networks import literal, quick
 
 KEY = jax.random.key(0)
 
@@ -21,28 +21,29 @@ def test_leaky_relu_has_slope_one_hundredth() -> None:
 @pytest.mark.parametrize("features", [400])
 def test_initialisation_is_pytorchs_uniform(features: int) -> None:
     """U(±1/√fan_in) for kernel and bias: bounds are met, and the spread is that of a uniform."""
-    params = AgentDense(features).init(KEY, jnp.zeros((2, 1, 16)))["params"]
+    params = quick.jit(AgentDense(features).init)(KEY, jnp.zeros((2, 1, 16)))["params"]
     for leaf in (params["kernel"], params["bias"]):
         for agent in np.asarray(leaf):
             assert 0.24 < np.abs(agent).max() <= 0.25
             np.testing.assert_allclose(agent.std(), 0.25 / np.sqrt(3), rtol=0.1)
             assert abs(agent.mean()) < 0.03
     assert not np.allclose(params["kernel"][0], params["kernel"][1])  # agents differ
-    shared = SharedDense(features).init(KEY, jnp.zeros((2, 1, 16)))["params"]
+    shared = quick.jit(SharedDense(features).init)(KEY, jnp.zeros((2, 1, 16)))["params"]
     assert shared["kernel"].shape == (16, features) and shared["bias"].shape == (features,)
     assert 0.24 < np.abs(shared["kernel"]).max() <= 0.25
 
 
 def test_each_agents_scale_follows_its_own_fan_in() -> None:
     """Padding to 16 inputs must not shrink the weights of an agent that has four."""
-    params = AgentDense(500, fan_in=(4, 16)).init(KEY, jnp.zeros((2, 1, 16)))["params"]
+    params = quick.jit(AgentDense(500, fan_in=(4, 16)).init)(KEY, jnp.zeros((2, 1, 16)))["params"]
     for leaf in (params["kernel"], params["bias"]):
         for agent, bound in zip(np.asarray(leaf), (0.5, 0.25), strict=True):
             assert 0.97 * bound < np.abs(agent).max() <= bound
 
 
 def test_one_fan_in_serves_all_agents() -> None:
-    kernel = AgentDense(500, fan_in=(64,)).init(KEY, jnp.zeros((3, 1, 16)))["params"]["kernel"]
+    params = quick.jit(AgentDense(500, fan_in=(64,)).init)(KEY, jnp.zeros((3, 1, 16)))["params"]
+    kernel = params["kernel"]
     assert kernel.shape == (3, 16, 500)
     assert 0.97 / 8 < np.abs(kernel).max() <= 1 / 8
 
@@ -50,7 +51,7 @@ def test_one_fan_in_serves_all_agents() -> None:
 def test_zero_padding_does_not_change_outputs() -> None:
     x = jax.random.normal(KEY, (2, 5, 6)).at[0, :, 4:].set(0.0)
     layer = AgentDense(3, fan_in=(4, 6))
-    params = layer.init(KEY, x)
+    params = quick.jit(layer.init)(KEY, x)
     out = layer.apply(params, x)
     kernel, bias = params["params"]["kernel"][0, :4], params["params"]["bias"][0]
     np.testing.assert_allclose(out[0], x[0, :, :4] @ kernel + bias, atol=1e-6)
@@ -61,13 +62,20 @@ def test_zero_padding_does_not_change_outputs() -> None:
 def test_agent_dense_applies_each_agents_map(shape: tuple[int, ...], monotone: bool) -> None:
     x = jax.random.normal(KEY, shape)
     layer = AgentDense(3, monotone=monotone)
-    params = layer.init(KEY, x)
+    params = quick.jit(layer.init)(KEY, x)
     kernel = np.asarray(params["params"]["kernel"])
-    kernel = np.abs(kernel) if monotone else kernel
+    kernel = layers.positive(kernel) if monotone else kernel
     got = layer.apply(params, x)
     for i in range(2):
         expected = np.asarray(x[i]) @ kernel[i] + params["params"]["bias"][i]
         np.testing.assert_allclose(got[i], expected, atol=1e-5)
+
+
+def test_positive_kernels_are_even_and_never_negative() -> None:
+    kernel = jax.random.normal(KEY, (2, 5, 3))
+    np.testing.assert_array_equal(layers.positive(kernel), layers.positive(-kernel))
+    assert (np.asarray(layers.positive(kernel)) > 0).all()
+    assert not layers.positive(jnp.zeros((5, 3))).any()
 
 
 def test_batch_norm_matches_numpy_and_keeps_constant_inputs_at_zero() -> None:

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mamt_jax.ops import moments
+from tests.networks import quick
 
 AGENTS = 2
-replace = jax.jit(moments.replace)
-mean_and_std = jax.jit(moments.mean_and_std)
+replace = quick.jit(moments.replace)
+mean_and_std = quick.jit(moments.mean_and_std)
 
 
 class Ring:
@@ -93,7 +94,7 @@ def test_a_hundred_thousand_insertions_do_not_drift(offset: float) -> None:
     """
     capacity, rows, steps = 120, 12, 100_000
 
-    @jax.jit
+    @quick.jit
     def run(blocks: jax.Array) -> tuple[jax.Array, moments.Moments]:
         def body(carry: tuple, block: jax.Array) -> tuple[tuple, None]:
             state, contents, inserted = carry

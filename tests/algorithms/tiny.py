@@ -1,0 +1,115 @@
+"""Tiny learners, batches and views, and policies whose draws are known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import distrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mamt_jax.algorithms.actor_critic import (
+    LearnerState,
+    Networks,
+    actor_critic,
+    build_networks,
+)
+from mamt_jax.algorithms.trust_region import PolicyGradients, TrustRegion, View, mirror_penalty
+from mamt_jax.config import AlgorithmConfig
+from mamt_jax.types import Algorithm, Batch, Transition
+from tests.networks import quick
+
+
+def hyper(**options: Any) -> AlgorithmConfig:
+    return AlgorithmConfig(**{"hidden_size": 4, "attention_heads": 2, **options})
+
+
+def batch(
+    obs_sizes: tuple[int, ...],
+    action_counts: tuple[int, ...],
+    size: int = 6,
+    seed: int = 0,
+    recent: bool = False,
+) -> Batch:
+    """Random transitions, padded like those of an environment."""
+    rng = np.random.default_rng(seed)
+    num_agents = len(obs_sizes)
+
+    def transitions() -> Transition:
+        obs = rng.normal(1.0, 2.0, (2, size, num_agents, max(obs_sizes))).astype(np.float32)
+        for i, width in enumerate(obs_sizes):
+            obs[:, :, i, width:] = 0
+        return Transition(
+            jnp.asarray(obs[0]),
+            jnp.asarray(rng.integers(0, action_counts, (size, num_agents)), jnp.int32),
+            jnp.asarray(rng.normal(-3.0, 2.0, (size, num_agents)), jnp.float32),
+            jnp.asarray(obs[1]),
+            jnp.asarray(np.arange(size) % 3 == 0),
+        )
+
+    mean = jnp.linspace(-3.5, -2.5, num_agents)
+    std = jnp.linspace(1.5, 2.5, num_agents)
+    return Batch(transitions(), mean, std, transitions() if recent else None)
+
+
+def grown(algorithm: Algorithm, scale: float = 2.0) -> LearnerState:
+    """A learner whose online, target and old networks all differ, with larger weights."""
+    online, target, old = (
+        quick.jit(algorithm.init)(key) for key in jax.random.split(jax.random.key(0), 3)
+    )
+    enlarge = lambda tree: jax.tree.map(lambda leaf: leaf * scale, tree)  # noqa: E731
+    return online._replace(
+        actor=online.actor._replace(params=enlarge(online.actor.params)),
+        critic=online.critic._replace(params=enlarge(online.critic.params)),
+        target_actor=enlarge(target.actor.params),
+        old_actor=enlarge(old.actor.params),
+        target_critic=enlarge(target.critic.params),
+    )
+
+
+def probe(settings: AlgorithmConfig) -> TrustRegion:
+    """A trust region whose state is δ itself, and that reports all it is shown as metrics."""
+
+    def adapt(delta: Any, memo: Any, gradients: PolicyGradients, count: Any) -> tuple[Any, Any]:
+        terms = {"value": gradients.value_term(), "surrogate": gradients.surrogate_term}
+        return delta, {"terms": terms}
+
+    return TrustRegion(
+        init=lambda key: jnp.ones(()),
+        observe=lambda delta, view: (delta, None, {"view": view}),
+        penalty=lambda delta, *logs: mirror_penalty(delta, *logs, settings.tsallis_q),
+        adapt=adapt,
+    )
+
+
+def view(
+    obs_sizes: tuple[int, ...], action_counts: tuple[int, ...], of: Batch, **options: Any
+) -> tuple[Networks, View]:
+    """What an update's trust region sees of a batch, and the networks it comes from."""
+    settings = hyper(**options)
+    networks = build_networks(obs_sizes, action_counts, settings)
+    algorithm = actor_critic("probe", networks, settings, probe(settings))
+    state = grown(algorithm)._replace(region=jnp.ones(len(obs_sizes)))
+    _, metrics = quick.jit(algorithm.update)(state, jax.random.key(0), of, jnp.int32(0))
+    return networks, metrics["view"]
+
+
+def drawn(num_agents: int, size: int, num_actions: int) -> np.ndarray:
+    """The actions of :func:`know_the_draws`, [n, B]."""
+    return (np.arange(num_agents)[:, None] * 2 + np.arange(size) ** 2) % num_actions
+
+
+def know_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes every distrax.Categorical of shape [n, B, A] draw :func:`drawn`, whatever the key."""
+
+    def sample(self: distrax.Categorical, **_: Any) -> jax.Array:
+        return jnp.asarray(drawn(*self.logits.shape), jnp.int32)
+
+    def sample_and_log_prob(self: distrax.Categorical, **_: Any) -> tuple[jax.Array, jax.Array]:
+        action = sample(self)
+        return action, self.log_prob(action)
+
+    monkeypatch.setattr(distrax.Categorical, "sample", sample)
+    monkeypatch.setattr(distrax.Categorical, "sample_and_log_prob", sample_and_log_prob)
