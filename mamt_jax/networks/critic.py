@@ -29,8 +29,6 @@ class CriticTrace(NamedTuple):
     """[n, B, H]."""
     value: jax.Array
     """[n, B, H]."""
-    attended: jax.Array
-    """[n, B, H]: attention-weighted average of the opponents' values."""
     obs_part: jax.Array
     """[n, B, H]: the state-action encoder's first layer on o_i, before the action is added."""
 
@@ -71,7 +69,7 @@ class AttentionCritic(nn.Module):
         attended = jnp.sum(self._spread(weights) * value[None], axis=1)
         state_part = self.head_state(state)
         q = self.head_out(leaky_relu(state_part + self.head_attended(attended)))
-        return CriticTrace(q, logits, weights, state_part, query, value, attended, obs_part)
+        return CriticTrace(q, logits, weights, state_part, query, value, obs_part)
 
     def _spread(self, per_head: jax.Array) -> jax.Array:
         """Repeats ``[..., K]`` over each head's width: ``[..., H]``."""
@@ -96,8 +94,8 @@ class AttentionCritic(nn.Module):
     ) -> jax.Array:
         """|Q_i(a\\j) − Q_i(a)|, agent j's action marginalised out under its policy (Eq. 5).
 
-        Exact. Replacing one opponent's key and value changes one term in the numerator and the
-        denominator of the attention average, so only n·A encodings and the heads are computed.
+        Exact. Replacing one opponent's key and value changes one term of the attention average, so
+        only n·A encodings and the heads are computed.
 
         Args:
           trace: of the actions taken.
@@ -126,20 +124,17 @@ class AttentionCritic(nn.Module):
     ) -> jax.Array:
         """Q_i ``[n, A, B, A]`` if agent ``other[i]`` had each of the given keys and values.
 
-        With w the replaced agent's weight and r the new term relative to the old denominator, the
-        new average is (average − w·v + r·v') / (1 − w + r), for each head.
+        The average over the remaining agents is taken once; a new term then enters it with the
+        share that its logit has against theirs, a sigmoid of the difference. No weight is computed
+        as one minus another, so attention may be as sharp as it likes.
         """
         agents = jnp.arange(other.shape[0])
-        weight = trace.weights[agents, other]
-        scaled = trace.logits * self._scale
-        diagonal = np.eye(other.shape[0], dtype=bool)[:, :, None, None]
-        total = jax.nn.logsumexp(jnp.where(diagonal, -jnp.inf, scaled), axis=1)
+        left_out = (agents == agents[:, None]) | (agents == other[:, None])
+        scaled = jnp.where(left_out[:, :, None, None], -jnp.inf, trace.logits * self._scale)
+        total = jnp.maximum(jax.nn.logsumexp(scaled, axis=1), jnp.finfo(scaled.dtype).min)
+        weights = self._spread(jnp.exp(scaled - total[:, None]))
+        kept = jnp.sum(weights * trace.value[None], axis=1)
         gap = self._per_head(trace.query[:, None] * keys) * self._scale - total[:, None]
-        down = jnp.exp(-jnp.maximum(gap, 0.0))
-        ratio = jnp.exp(jnp.minimum(gap, 0.0))
-        rest = jnp.maximum(1.0 - weight, 0.0)[:, None] * down
-        kept = trace.attended - self._spread(weight) * trace.value[other]
-        attended = (
-            self._spread(down) * kept[:, None] + self._spread(ratio) * values
-        ) / self._spread(rest + ratio)
+        share = self._spread(jax.nn.sigmoid(gap))
+        attended = kept[:, None] + share * (values - kept[:, None])
         return self.head_out(leaky_relu(trace.state_part[:, None] + self.head_attended(attended)))
