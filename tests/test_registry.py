@@ -76,13 +76,14 @@ def test_actions_are_possible_and_every_possible_one_is_drawn(name: str, sharp: 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_updates_are_finite_and_report_what_the_table_lists(variant: str) -> None:
-    """Every metric is in QUANTITIES with the dimensions that it says; states keep their types."""
+    """Every metric is in QUANTITIES with the dimensions that it says; states keep their types, keys are used once."""
     algorithm, state, settings = built(variant)
     batch = tiny.batch(OBS, ACTIONS, BATCH, recent=bool(settings.modelling_recent))
     update, first = quick.jit(algorithm.update), state
-    for count in range(3):
-        before = state
-        state, metrics = update(state, jax.random.key(count), batch, jnp.int32(count))
+    with jax.debug_key_reuse(True):
+        for count in range(3):
+            before = state
+            state, metrics = update(state, jax.random.key(count), batch, jnp.int32(count))
     like = lambda tree: jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)  # noqa: E731
     assert like(first) == like(state)
     sizes = {"agent": 3, "opponent": 3, "head": settings.attention_heads}

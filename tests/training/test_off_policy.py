@@ -16,6 +16,7 @@ from mamt_jax.training.off_policy import (
     EpochOutput,
     RunState,
     Trainer,
+    _Carry,
     collection_period,
     make_trainer,
     map_seeds,
@@ -54,19 +55,20 @@ def counting() -> Algorithm:
         return jax.random.bernoulli(key, 0.1, obs.shape[:2]).astype(jnp.int32)
 
     def update(state: Any, key: jax.Array, batch: Batch, count: jax.Array) -> tuple[Any, Any]:
+        noise = jax.random.normal(key)
         metrics = {
             "count": count,
             "reward_mean": batch.reward_mean,
-            "noise": jax.random.uniform(key),
+            "noise": noise,
         }
-        return {"w": state["w"] + jax.random.normal(key)}, metrics
+        return {"w": state["w"] + noise}, metrics
 
     init = lambda key: {"w": jax.random.normal(key)}  # noqa: E731
     return Algorithm("counting", init, act, lambda state, obs: None, update)
 
 
 def config(**options: Any) -> Any:
-    sizes = {"num_envs": ENVS, "steps_per_update": 6, "updates_per_event": 2, "batch_size": 13}
+    sizes = {"num_envs": ENVS, "steps_per_update": 6, "updates_per_event": 2, "batch_size": 12}
     limits = {"buffer_size": 122, "episodes": 60, "log_interval": 10, "seeds": 4}
     return make_config(**sizes | limits | options)
 
@@ -147,8 +149,8 @@ def test_updates_begin_with_the_first_batch_and_count_without_gaps() -> None:
     collect = np.tile(plan.collect, 3)
     transitions = np.cumsum(collect) * ENVS
     updated = np.concatenate([output.updated for output in run.outputs])
-    np.testing.assert_array_equal(updated, transitions >= 13)
-    assert not updated[0] and updated[2:].all()
+    np.testing.assert_array_equal(updated, transitions >= 12)
+    assert transitions[:2].tolist() == [8, 12] and updated[:2].tolist() == [False, True]
     counts = np.concatenate([output.metrics["count"] for output in run.outputs], axis=1)
     assert counts.shape == (SEEDS, len(collect), 2)
     for seed in range(SEEDS):
@@ -229,6 +231,20 @@ def test_epochs_are_deterministic_and_seeds_differ() -> None:
     jax.tree.map(np.testing.assert_array_equal, first, second)
     noise = first.metrics["noise"][:, -1]
     assert len(np.unique(noise)) == noise.size  # no two updates or seeds share a key
+
+
+def test_no_key_is_used_twice() -> None:
+    """JAX's own checker, over collection, an update event, and collection again."""
+    loop = played().trainer.epoch.__wrapped__.__self__
+    with jax.debug_key_reuse(True):
+        carry = _Carry(loop._init_seed(0), jnp.int32(0), jnp.int32(0))
+        for collected in (0, ENVS, 2 * ENVS):
+            seed, _, _ = loop._collect(carry.seed, jnp.int32(collected))
+            carry = _Carry(seed, jnp.int32(collected + ENVS), carry.updates)
+        carry, _ = loop._updates(carry)
+        loop._collect(carry.seed, carry.transitions)
+        with pytest.raises(jax.errors.KeyReuseError):
+            loop._collect(carry.seed, carry.transitions)
 
 
 @pytest.mark.parametrize("batch", [2, 4])
