@@ -76,7 +76,7 @@ def test_actions_are_possible_and_every_possible_one_is_drawn(name: str, sharp: 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_updates_are_finite_and_report_what_the_table_lists(variant: str) -> None:
-    """Every metric is in QUANTITIES with the dimensions that it says; states keep their types, keys are used once."""
+    """Every metric has the dimensions that QUANTITIES says; states keep types; keys serve once."""
     algorithm, state, settings = built(variant)
     batch = tiny.batch(OBS, ACTIONS, BATCH, recent=bool(settings.modelling_recent))
     update, first = quick.jit(algorithm.update), state
