@@ -173,6 +173,10 @@ class TrainConfig:
     """Episodes per logging point, rounded up to whole collection periods."""
     checkpoint_interval: int = 10
     """Logging points between checkpoints."""
+    evaluation_interval: int = 10
+    """Logging points between evaluations of the greedy policies; 0 means none while training."""
+    evaluation_episodes: int = 10
+    """Episodes per evaluation and seed."""
     seed_batch: int = 0
     """Seeds computed side by side; 0 means 1 on CPU and all on an accelerator."""
     hyper: Annotated[AlgorithmConfig, tyro.conf.arg(name="")] = field(
@@ -191,9 +195,10 @@ class TrainConfig:
             "buffer_size",
             "log_interval",
             "checkpoint_interval",
+            "evaluation_episodes",
         ):
             _check(getattr(self, name) > 0, name, getattr(self, name), "greater than 0")
-        for name in ("seed", "seed_batch"):
+        for name in ("seed", "seed_batch", "evaluation_interval"):
             _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or greater")
         end = self.seed + self.seeds
         _check(end < 2**31, "seed + seeds", end, "at most 2**31 - 1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,24 +13,23 @@ from envs.wrappers import VectorEnv, VectorState
 from mamt_jax.types import Algorithm
 
 
-def evaluate(
-    algorithm: Algorithm, env: Environment, learners: Any, key: jax.Array, episodes: int
-) -> jax.Array:
-    """Plays ``episodes`` greedy episodes with each seed's policies, the same ones for all seeds.
+def make_evaluator(
+    algorithm: Algorithm, env: Environment, episodes: int
+) -> Callable[[Any, jax.Array], jax.Array]:
+    """Compiles, at its first call, a function that plays greedy episodes.
 
     Args:
       algorithm: whose policies act.
       env: where.
-      learners: the algorithm's states, leaves ``[S, ...]``.
-      key: draws the starts.
       episodes: per seed.
 
     Returns:
-      float32 ``[S, episodes]``: undiscounted returns, averaged over agents.
+      (the algorithm's states, leaves ``[S, ...]``; a key that draws the starts, the same for all
+      seeds) -> float32 ``[S, episodes]``: undiscounted returns, averaged over agents.
     """
     vector = VectorEnv(env, episodes)
 
-    def play(learner: Any) -> jax.Array:
+    def play(learner: Any, key: jax.Array) -> jax.Array:
         reset_key, step_key = jax.random.split(key)
 
         def advance(
@@ -45,4 +45,4 @@ def evaluate(
         (_, returns, _), _ = jax.lax.scan(advance, start, keys)
         return returns
 
-    return jax.jit(lambda states: jax.lax.map(play, states))(learners)
+    return jax.jit(lambda learners, key: jax.lax.map(lambda one: play(one, key), learners))

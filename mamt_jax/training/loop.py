@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import numpy as np
 import xarray as xr
 
 from mamt_jax.config import TrainConfig
@@ -52,8 +53,10 @@ def train_loop(
     with StopRequest() as stop, ProgressLine(progress, total, done) as line:
         while recorder.points < plan.points:
             state, output = trainer.epoch(state)
+            output = jax.device_get(_wait(output))
+            greedy = _evaluate(trainer, state, config, recorder.points + 1)
             try:
-                recorder.append(jax.device_get(_wait(output)))
+                recorder.append(output, greedy)
             except DivergedError as error:
                 if directory is None:
                     raise DivergedError(f"{error}; {_NOT_SAVED}") from error
@@ -73,6 +76,18 @@ def train_loop(
             if stopping and not finished:
                 raise InterruptedRun(_interruption(directory, recorder.points, plan.points))
     return state, _dataset(recorder, config, clock)
+
+
+def _evaluate(trainer: Trainer, state: Any, config: TrainConfig, point: int) -> np.ndarray | None:
+    """Mean greedy return of each seed ``[S]`` where one is due after this many logging points.
+
+    The starts depend on the config and the point alone, so that a resumed run draws the same.
+    """
+    interval = config.evaluation_interval
+    if not interval or (point % interval and point < trainer.plan.points):
+        return None
+    key = jax.random.fold_in(jax.random.key(config.seed), point)
+    return np.asarray(trainer.evaluate(state.learner, key)).mean(axis=1)
 
 
 class _Clock:

@@ -90,6 +90,9 @@ _DERIVED = {
         (), "reward", "mean return (mean over agents) of the episodes of a logging point"
     ),
 }
+_GREEDY_RETURN = Quantity(
+    (), "reward", "mean return of greedy episodes; NaN at logging points without evaluation"
+)
 
 
 class Recorder:
@@ -105,6 +108,7 @@ class Recorder:
         self._per_event = updates_per_event
         self.updates: list[int] = []
         self._rows: dict[str, list[np.ndarray]] = {}
+        self._greedy: list[np.ndarray] = []
         self._return_sum: list[np.ndarray] = []
         self._episodes: list[np.ndarray] = []
 
@@ -118,12 +122,13 @@ class Recorder:
         """Updates done so far, per seed."""
         return self.updates[-1] if self.updates else 0
 
-    def append(self, output: Any) -> None:
+    def append(self, output: Any, greedy: np.ndarray | None = None) -> None:
         """Adds one logging point, finite or not.
 
         Args:
             output: ``EpochOutput`` with numpy leaves: metrics ``[S, events, U, ...]``, ``updated
                 [events]``, ``return_sum [S, events]`` and ``episodes [S, events]``.
+            greedy: Mean returns of greedy episodes ``[S]``, if there was an evaluation.
 
         Raises:
             DivergedError: A value is NaN or infinite. The logging point is recorded first.
@@ -146,6 +151,8 @@ class Recorder:
         self.updates.append(before + int(updated.sum()) * self._per_event)
         self._return_sum.append(np.asarray(output.return_sum, np.float32))
         self._episodes.append(np.asarray(output.episodes, np.int32))
+        missing = np.full(len(self.seeds), np.nan, np.float32)
+        self._greedy.append(missing if greedy is None else np.asarray(greedy, np.float32))
         self._check_finite(done, before)
 
     def _check_finite(self, done: dict[str, np.ndarray], before: int) -> None:
@@ -196,6 +203,9 @@ class Recorder:
             quantity = QUANTITIES[name]
             dims = ("seed", "update", *quantity.dims)
             data[name] = _variable(dims, np.stack(rows, 1), quantity)
+        if np.isfinite(self._greedy).any():
+            greedy = np.stack(self._greedy, 1)
+            data["greedy_return"] = _variable(("seed", "update"), greedy, _GREEDY_RETURN)
         for name, value in (("return_sum", return_sum), ("episodes", episodes)):
             flat = value.reshape(seeds, -1)
             data[name] = _variable(("seed", "event"), flat, _EVENT_QUANTITIES[name])
@@ -225,6 +235,9 @@ class Recorder:
             if name in dataset:
                 values = dataset[name].values
                 recorder._rows[name] = [values[:, point] for point in range(points)]
+        missing = np.full((len(recorder.seeds), points), np.nan, np.float32)
+        greedy = dataset["greedy_return"].values if "greedy_return" in dataset else missing
+        recorder._greedy = [greedy[:, point] for point in range(points)]
         recorded = dataset.sizes["update"]
         for name, rows in (
             ("return_sum", recorder._return_sum),

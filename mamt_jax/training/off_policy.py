@@ -20,6 +20,7 @@ import numpy as np
 from envs.base import Environment, EnvSpec
 from envs.wrappers import VectorEnv, VectorState
 from mamt_jax.config import ConfigError, TrainConfig
+from mamt_jax.training.evaluate import make_evaluator
 from mamt_jax.training.replay import Replay, ReplayState, make_replay, transition_bytes
 from mamt_jax.types import Algorithm, Metrics, Transition
 
@@ -87,13 +88,15 @@ class EpochOutput(NamedTuple):
 
 
 class Trainer(NamedTuple):
-    """Training as two compiled functions."""
+    """Training as compiled functions."""
 
     plan: Plan
     init: Callable[[jax.Array], RunState]
     """Integer seeds [S] -> state."""
     epoch: Callable[[RunState], tuple[RunState, EpochOutput]]
     """One logging point. Donates its argument."""
+    evaluate: Callable[[Any, jax.Array], jax.Array]
+    """Algorithm's states ``[S, ...]``, key -> returns of greedy episodes float32 ``[S, E]``."""
 
 
 def collection_period(num_envs: int, steps_per_update: int) -> tuple[int, ...]:
@@ -158,7 +161,8 @@ def make_trainer(config: TrainConfig, env: Environment, algorithm: Algorithm) ->
         env.spec.obs_size,
     )
     loop = _Loop(config, plan, algorithm, replay, VectorEnv(env, config.num_envs))
-    return Trainer(plan, jax.jit(loop.init), compile_for_backend(loop.epoch))
+    greedy = make_evaluator(algorithm, env, config.evaluation_episodes)
+    return Trainer(plan, jax.jit(loop.init), compile_for_backend(loop.epoch), greedy)
 
 
 class _Carry(NamedTuple):

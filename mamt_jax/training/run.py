@@ -57,16 +57,13 @@ class Run:
         Returns:
             ``[S, episodes]``: undiscounted return, averaged over agents.
         """
-        from mamt_jax.training.evaluate import evaluate
+        from mamt_jax.training.evaluate import make_evaluator
 
         if episodes < 1:
             raise ConfigError(f"episodes must be greater than 0, got {episodes}.")
         env = make_env(self.config)
-        policies = self.policies
-        returns = evaluate(
-            policies.algorithm, env, policies.learner, jax.random.key(seed), episodes
-        )
-        return np.asarray(returns)
+        play = make_evaluator(self.policies.algorithm, env, episodes)
+        return np.asarray(play(self.policies.learner, jax.random.key(seed)))
 
 
 def train(

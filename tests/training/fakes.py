@@ -50,10 +50,12 @@ class FakeTrainer(NamedTuple):
     plan: FakePlan
     init: Any
     epoch: Any
+    evaluate: Any
 
 
 def config(**options: Any) -> TrainConfig:
     small = {"seeds": 3, "episodes": 70, "checkpoint_interval": 2, "updates_per_event": PER_EVENT}
+    small |= {"evaluation_interval": 3}
     return make_config(**small | options)
 
 
@@ -113,4 +115,8 @@ def trainer(points: int = 7, nan_at: int = 0) -> FakeTrainer:
         next_state = FakeState(carried, state.updates + updated.sum() * PER_EVENT)
         return next_state, output
 
-    return FakeTrainer(FakePlan(points=points), jax.jit(init), jax.jit(epoch, donate_argnums=0))
+    def evaluate(learners: Any, key: jax.Array) -> jax.Array:
+        return learners["w"] + jax.random.normal(key, (4,))
+
+    plan, donated = FakePlan(points=points), jax.jit(epoch, donate_argnums=0)
+    return FakeTrainer(plan, jax.jit(init), donated, jax.jit(evaluate))

@@ -71,6 +71,16 @@ def test_records_means_and_coordinates(tmp_path: Path) -> None:
     assert (tmp_path / "run/versions.json").exists()
 
 
+def test_greedy_policies_are_evaluated_at_intervals_and_at_the_end(tmp_path: Path) -> None:
+    greedy = start(tmp_path / "run").metrics.greedy_return
+    assert np.isfinite(greedy.values).all(axis=0).tolist() == [False, False, True] * 2 + [True]
+    assert len(np.unique(greedy.values[:, 2])) == 3  # every seed's own policies
+    quiet = fakes.config(evaluation_interval=0)
+    assert (
+        "greedy_return" not in run_trainer(fakes.trainer(), fakes.algorithm(), quiet, None).metrics
+    )
+
+
 def test_in_memory_run_equals_recorded_run(tmp_path: Path) -> None:
     recorded = start(tmp_path / "run")
     memory = run_trainer(fakes.trainer(), fakes.algorithm(), fakes.config(), None)
