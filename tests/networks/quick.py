@@ -1,11 +1,13 @@
-"""Compilation that takes a fraction of the time: tests run small programs once."""
+"""Compilation that takes a fraction of the time, for programs that run once; plain arrays."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 if TYPE_CHECKING:
     from mamt_jax.training.off_policy import Trainer
@@ -20,3 +22,13 @@ def trainer(real: T) -> T:
     return real._replace(
         init=jit(real.init.__wrapped__), epoch=jit(real.epoch.__wrapped__, donate_argnums=0)
     )
+
+
+def plain(tree: Any) -> Any:
+    """NumPy arrays, random keys as their data."""
+
+    def convert(leaf: jax.Array) -> np.ndarray:
+        keyed = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return np.array(jax.random.key_data(leaf) if keyed else leaf)
+
+    return jax.tree.map(convert, tree)

@@ -32,13 +32,6 @@ def make(count: int, batch: int) -> Trainer:
     return quick.trainer(make_trainer(config, env, registry.make("mamt", *sizes, config.hyper)))
 
 
-def plain(tree: Any) -> Any:
-    """NumPy arrays, random keys as their data."""
-    is_key = lambda leaf: jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)  # noqa: E731
-    data = lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf  # noqa: E731
-    return jax.tree.map(lambda leaf: np.array(data(leaf)), tree)
-
-
 @cache
 def train(batch: int, *seeds: int) -> tuple[Any, Any]:
     """State and metrics after two logging points, 16 updates."""
@@ -46,9 +39,9 @@ def train(batch: int, *seeds: int) -> tuple[Any, Any]:
     state, outputs = trainer.init(jnp.asarray(seeds)), []
     for _ in range(2):
         state, output = trainer.epoch(state)
-        outputs.append(plain(output))
+        outputs.append(quick.plain(output))
     assert int(state.updates) == 16
-    return plain(state.seeds), outputs
+    return quick.plain(state.seeds), outputs
 
 
 @pytest.mark.parametrize(
@@ -77,7 +70,7 @@ def test_seeds_together_are_the_seeds_alone(batch: int) -> None:
 
 def test_any_two_seeds_differ_from_initialisation_on() -> None:
     """In every random parameter, in the first observations, in their keys, and ever after."""
-    first = plain(make(SEEDS, 4).init(jnp.arange(SEEDS)).seeds)
+    first = quick.plain(make(SEEDS, 4).init(jnp.arange(SEEDS)).seeds)
     last, _ = train(4, *range(SEEDS))
     for one, two in combinations(range(SEEDS), 2):
         for path, leaf in jax.tree_util.tree_leaves_with_path(first.learner.actor.params):
@@ -93,7 +86,7 @@ def test_any_two_seeds_differ_from_initialisation_on() -> None:
 def test_a_seeds_name_is_what_counts_not_its_place() -> None:
     """Seed 3 alone, or fourth of four, starts from the same parameters; so does a run from 3 on."""
     four, two = (
-        plain(make(len(ids), batch).init(jnp.asarray(ids)).seeds.learner)
+        quick.plain(make(len(ids), batch).init(jnp.asarray(ids)).seeds.learner)
         for ids, batch in ((range(4), 4), ((3,), 1))
     )
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[3], b[0]), four, two)
