@@ -78,7 +78,7 @@ class Report:
     """Print the tables of recorded runs and draw their figures."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run directories."""
+    """Run directories, or their records in JSON."""
     figures: Path | None = None
     """Where the figures go; figures/ in the first run directory where nothing is given."""
 
@@ -90,13 +90,17 @@ class Report:
 
         if not self.runs:
             raise ConfigError("report needs at least one run directory.")
-        tables, files = report(list(self.runs), self.figures or self.runs[0] / "figures")
+        tables, files = report(list(self.runs), self.figures or self._beside_the_first())
         console = Console()
         # A pipe has no width of its own; a table cut to 80 columns would lose numbers.
         console = console if console.is_terminal else Console(width=160)
         console.print(*tables, sep="\n\n")
         for file in files:
             print(file)
+
+    def _beside_the_first(self) -> Path:
+        first = self.runs[0]
+        return (first.parent if first.is_file() else first) / "figures"
 
 
 @dataclass(frozen=True)

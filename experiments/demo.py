@@ -19,7 +19,7 @@ from mamt_jax.errors import InterruptedRun, RunError
 from mamt_jax.training.run import is_finished, run_config
 from mamt_jax.training.run_dir import RunDir
 
-EPISODES = 1500
+EPISODES = 1380
 OUT = Path("runs/demo")
 
 

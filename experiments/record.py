@@ -3,7 +3,8 @@
     python -m experiments.record runs/mamt-spread results/spread/mamt.json --note "2 cores"
 
 It holds the config, the versions, the wall-clock time, every seed's returns, and the mean and
-standard deviation over seeds of all other recorded quantities, at every logging point.
+standard deviation over seeds of all other recorded quantities, at every logging point. ``mamt
+report`` reads such files like run directories; of them it knows the returns alone.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import numpy as np
 import xarray as xr
 
 from experiments.cli import guarded
-from experiments.report import first_and_last
+from experiments.returns import first_and_last
+from mamt_jax.config import TrainConfig
 from mamt_jax.errors import RunError
 from mamt_jax.training.run_dir import RunDir
 
@@ -55,6 +57,37 @@ def record(run: Path, file: Path, note: str = "") -> None:
         file.write_text(json.dumps(summary, indent=None, separators=(",", ":")) + "\n")
     except OSError as error:
         raise RunError(f"Could not write {file}: {error.strerror or error}.") from error
+
+
+def read_record(file: Path) -> tuple[TrainConfig, xr.Dataset]:
+    """Config and returns of a recorded run, laid out as :class:`~mamt_jax.Run`'s metrics.
+
+    Where those count the episodes of every collection period, these count those of a logging point.
+
+    Raises:
+        RunError: The file is no such record.
+    """
+    try:
+        summary = json.loads(file.read_text(encoding="utf-8"))
+        config = TrainConfig.from_dict(summary["config"])
+        returns = np.array(list(summary["return_mean"].values()), np.float64)
+        finished = np.broadcast_to(summary["episode"], returns.shape)
+        seeds = [int(seed) for seed in summary["return_mean"]]
+        episodes = np.diff(finished, prepend=0, axis=1)
+        return config, xr.Dataset(
+            {
+                "return_mean": (("seed", "update"), returns),
+                "return_sum": (("seed", "event"), returns * episodes),
+                "episodes": (("seed", "event"), episodes),
+            },
+            {
+                "seed": seeds,
+                "update": summary["update"],
+                "episode_at_update": (("seed", "update"), finished),
+            },
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{file} is not a record written by experiments.record.") from error
 
 
 def _versions(run: Path) -> Any:

@@ -10,40 +10,40 @@ import xarray as xr
 from rich.table import Table
 
 from experiments.figures import draw_all
+from experiments.record import read_record
 from experiments.references import References, references
-from mamt_jax.analysis.statistics import (
-    WINDOW,
-    Summary,
-    episodes_to_threshold,
-    first_episodes_mean,
-    last_episodes_mean,
-    smooth,
-    summarise,
-)
+from experiments.returns import first_and_last, windows
+from mamt_jax.analysis.statistics import WINDOW, Summary, episodes_to_threshold, smooth
 from mamt_jax.config import ConfigError, TrainConfig
 from mamt_jax.training.run_dir import RunDir
 
-LAST = 1000
-"""Episodes averaged at the end of training, as in the paper's Table 10."""
-
 
 def report(paths: list[Path], figures: Path) -> tuple[list[Table], list[Path]]:
-    """Tables and figures of recorded runs, finished or not.
+    """Tables and figures of runs, finished or not.
+
+    Args:
+        paths: Run directories, or files written by :mod:`experiments.record`.
+        figures: Where the figures go.
 
     Raises:
-        RunError: A directory holds no run or no metrics.
-        ConfigError: No directory is given.
+        RunError: A path holds no run or no metrics.
+        ConfigError: No path is given.
     """
     if not paths:
         raise ConfigError("report needs at least one run directory.")
-    configs = [RunDir(path).read_config() for path in paths]
+    opened = [read_record(path) if path.is_file() else _open(RunDir(path)) for path in paths]
+    configs = [config for config, _ in opened]
     labels = _labels(paths, configs)
-    runs = {label: RunDir(path).read_metrics() for label, path in zip(labels, paths, strict=True)}
+    runs = {label: metrics for label, (_, metrics) in zip(labels, opened, strict=True)}
     known = merge_references(configs)
     tables = [returns_table(runs, known)]
     if known:
         tables.append(thresholds_table(runs, known))
     return tables, draw_all(runs, known, figures)
+
+
+def _open(directory: RunDir) -> tuple[TrainConfig, xr.Dataset]:
+    return directory.read_config(), directory.read_metrics()
 
 
 def merge_references(configs: list[TrainConfig]) -> References | None:
@@ -90,32 +90,13 @@ def thresholds_table(runs: Mapping[str, xr.Dataset], known: References) -> Table
     return shown
 
 
-def first_and_last(metrics: xr.Dataset) -> tuple[Summary, Summary]:
-    """Returns over seeds of the first tenth and of the last :data:`LAST` episodes of a run.
-
-    A run shorter than twice :data:`LAST` is averaged over its last tenth instead.
-    """
-    return_sum, episodes = metrics.return_sum.values, metrics.episodes.values
-    first, last = _windows(metrics)
-    return (
-        summarise(first_episodes_mean(return_sum, episodes, first)),
-        summarise(last_episodes_mean(return_sum, episodes, last)),
-    )
-
-
 def text(summary: Summary) -> str:
     """A summary as the tables show it."""
     return f"{summary.mean:.2f} ± {summary.std:.2f} [{summary.low:.2f}, {summary.high:.2f}]"
 
 
-def _windows(metrics: xr.Dataset) -> tuple[int, int]:
-    total = int(metrics.episodes.sum("event").min())
-    tenth = max(total // 10, 1)
-    return min(tenth, LAST), (LAST if total >= 2 * LAST else tenth)
-
-
 def _sizes(runs: Mapping[str, xr.Dataset], share: str) -> str:
-    sizes = sorted({_windows(metrics)[share == "last"] for metrics in runs.values()})
+    sizes = sorted({windows(metrics)[share == "last"] for metrics in runs.values()})
     return "/".join(f"{size:,}" for size in sizes)
 
 

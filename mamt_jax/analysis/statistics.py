@@ -45,7 +45,9 @@ def bootstrap_interval(
 
 
 def smooth(curve: np.ndarray, window: int = WINDOW) -> np.ndarray:
-    """Centred moving average over the last axis, narrower at the ends; NaN are left out.
+    """Centred moving average over the last axis; NaN are left out.
+
+    Towards an end the window narrows on both sides, so that a slope is not bent there.
 
     Args:
         curve: ``[..., T]``.
@@ -58,9 +60,9 @@ def smooth(curve: np.ndarray, window: int = WINDOW) -> np.ndarray:
         raise ValueError(f"window must be odd and positive, got {window}.")
     curve = np.asarray(curve, np.float64)
     known = np.isfinite(curve)
-    half, length = window // 2, curve.shape[-1]
-    start = np.maximum(np.arange(length) - half, 0)
-    stop = np.minimum(np.arange(length) + half + 1, length)
+    index = np.arange(curve.shape[-1])
+    half = np.minimum(window // 2, np.minimum(index, index[::-1]))
+    start, stop = index - half, index + half + 1
 
     def windowed(values: np.ndarray) -> np.ndarray:
         padded = np.concatenate([np.zeros((*values.shape[:-1], 1)), values.cumsum(-1)], axis=-1)

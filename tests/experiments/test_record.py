@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.record import record
+from experiments.record import read_record, record
+from experiments.report import report
 from mamt_jax import RunError
 from mamt_jax.training.run import run_trainer
 from mamt_jax.training.run_dir import RunDir
@@ -46,3 +47,23 @@ def test_versions_that_cannot_be_read(
         file.write_text(content)
     with pytest.raises(RunError, match="versions.json is missing or corrupt"):
         record(directory.path, tmp_path / "one.json")
+
+
+def test_report_reads_records_like_runs(directory: RunDir, tmp_path: Path) -> None:
+    record(directory.path, tmp_path / "one.json")
+    config, returns = read_record(tmp_path / "one.json")
+    metrics = directory.read_metrics()
+    assert config == directory.read_config()
+    np.testing.assert_allclose(returns.return_mean, metrics.return_mean, rtol=1e-3)
+    np.testing.assert_array_equal(returns.episode_at_update, metrics.episode_at_update)
+    assert returns.episodes.sum() == metrics.episodes.sum()
+    tables, files = report([tmp_path / "one.json"], tmp_path / "figures")
+    assert tables[0].row_count >= 1
+    assert [file.name for file in files] == ["learning_curve.png"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"config": {"seeds": 0}}'])
+def test_files_that_are_no_records(tmp_path: Path, content: str) -> None:
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(RunError, match="is not a record"):
+        report([tmp_path / "x.json"], tmp_path)

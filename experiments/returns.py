@@ -1,0 +1,35 @@
+"""First and last returns of a run over its seeds."""
+
+from __future__ import annotations
+
+import xarray as xr
+
+from mamt_jax.analysis.statistics import (
+    Summary,
+    first_episodes_mean,
+    last_episodes_mean,
+    summarise,
+)
+
+LAST = 1000
+"""Episodes averaged at the end of training, as in the paper's Table 10."""
+
+
+def first_and_last(metrics: xr.Dataset) -> tuple[Summary, Summary]:
+    """Returns over seeds of the first tenth and of the last :data:`LAST` episodes of a run.
+
+    A run shorter than twice :data:`LAST` is averaged over its last tenth instead.
+    """
+    return_sum, episodes = metrics.return_sum.values, metrics.episodes.values
+    first, last = windows(metrics)
+    return (
+        summarise(first_episodes_mean(return_sum, episodes, first)),
+        summarise(last_episodes_mean(return_sum, episodes, last)),
+    )
+
+
+def windows(metrics: xr.Dataset) -> tuple[int, int]:
+    """Episodes over which the first and the last returns of a run are averaged."""
+    total = int(metrics.episodes.sum("event").min())
+    tenth = max(total // 10, 1)
+    return min(tenth, LAST), (LAST if total >= 2 * LAST else tenth)
