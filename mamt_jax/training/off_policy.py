@@ -298,8 +298,10 @@ def map_seeds(
     return seeds, jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), outputs)
 
 
-def compile_for_backend(function: Callable[..., Any]) -> Callable[..., Any]:
-    """jit with the first argument donated, and what the backend needs to be fast and exact.
+def compile_for_backend(
+    function: Callable[..., Any], donate: tuple[int, ...] = (0,)
+) -> Callable[..., Any]:
+    """jit with the arguments ``donate`` donated, and what the backend needs to be fast and exact.
 
     On CPU, XLA's dot fusions are off: they evaluate what surrounds a matrix product with
     unvectorised broadcasts, and the update then takes 2.3 times as long (jaxlib 0.10.2, one core).
@@ -310,13 +312,13 @@ def compile_for_backend(function: Callable[..., Any]) -> Callable[..., Any]:
     if jax.default_backend() == "cpu":
         options = {"xla_cpu_experimental_ynn_fusion_type": ""}
         known = options if _accepts(options) else {}
-        return jax.jit(function, donate_argnums=0, compiler_options=known)
+        return jax.jit(function, donate_argnums=donate, compiler_options=known)
 
     def exact(*arguments: Any) -> Any:
         with jax.default_matmul_precision("float32"):
             return function(*arguments)
 
-    return jax.jit(exact, donate_argnums=0)
+    return jax.jit(exact, donate_argnums=donate)
 
 
 def _accepts(options: dict[str, str]) -> bool:

@@ -1,0 +1,170 @@
+"""What a wider trust region does in one step: measured, next to what Eq. 8 believes.
+
+    python -m experiments.probe runs/mix --batches 16
+
+Forks an unfinished run of a learned trust region at its newest checkpoint: one update is done with
+each log δ_j a little larger and a little smaller, on the same batch with the same random numbers,
+and D_i,ns is measured on another batch afterwards. Beside the measured slope ∂ΣD/∂log δ_j stand the
+two terms of Eq. 8's gradient as the run computes them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from experiments.cli import guarded
+from mamt_jax.config import ConfigError
+from mamt_jax.errors import RunError
+from mamt_jax.training import checkpoint
+from mamt_jax.training.off_policy import compile_for_backend, make_trainer
+from mamt_jax.training.replay import make_replay
+from mamt_jax.training.run import make_algorithm
+from mamt_jax.training.run_dir import RunDir
+from mamt_jax.types import Algorithm, Batch
+
+HALF_STEP = 0.5
+"""Half the distance in log δ between the two updates that are compared."""
+
+
+class Slopes(NamedTuple):
+    """One column per agent j, ``[S, batches, n]`` each."""
+
+    measured: jax.Array
+    """∂ΣD/∂log δ_j after one update."""
+    predicted: jax.Array
+    """TRD-Net's ∂ΣKL/∂log δ_j."""
+    value: jax.Array
+    """∂V/∂log δ_j, value term of Eq. 8."""
+    delta: jax.Array
+    """δ_j."""
+    weight: jax.Array
+    """Σ_i C_ij: the weight of agent j in ΣD."""
+
+
+def slopes(directory: RunDir, batches: int) -> tuple[int, Slopes]:
+    """Measures at the newest checkpoint of a run.
+
+    Returns:
+        Updates done, and the slopes.
+
+    Raises:
+        ConfigError: The run's algorithm learns no trust region, or no batch is asked for.
+        RunError: There is no run, or no checkpoint of an unfinished one.
+    """
+    if batches < 1:
+        raise ConfigError(f"batches must be greater than 0, got {batches}.")
+    config = directory.read_config()
+    algorithm, env = make_algorithm(config)
+    trainer = make_trainer(config, env, algorithm)
+    like = jax.eval_shape(trainer.init, jnp.arange(config.seeds))
+    if not hasattr(getattr(like.learner, "region", None), "log_delta"):
+        raise ConfigError(f"{config.algorithm} learns no trust region; probe a run of mamt.")
+    state = directory.newest_intact(
+        lambda step: None if checkpoint.read_meta(step).finished else checkpoint.restore(step, like)
+    )
+    if state is None:
+        raise RunError(f"{directory.path} has no checkpoint of an unfinished run to fork.")
+    spec, recent = env.spec, config.hyper.modelling_recent
+    replay = make_replay(
+        trainer.plan.capacity, config.batch_size, recent, spec.num_agents, spec.obs_size
+    )
+
+    def one(inputs: tuple[Any, jax.Array]) -> Slopes:
+        seed, key = inputs
+        first, second, update = jax.random.split(key, 3)
+        here = replay.sample(seed.replay, first, state.transitions)
+        there = replay.sample(seed.replay, second, state.transitions)
+        return fork(algorithm, seed.learner, (here, there), update, config.hyper.delta_period)
+
+    def all_batches(seed: Any) -> Slopes:
+        keys = jax.random.split(jax.random.key(0), batches)
+        return jax.lax.map(lambda key: one((seed, key)), keys)
+
+    measure = compile_for_backend(lambda seeds: jax.lax.map(all_batches, seeds), donate=())
+    return int(state.updates), jax.device_get(measure(state.seeds))
+
+
+def fork(
+    algorithm: Algorithm,
+    learner: Any,
+    batches: tuple[Batch, Batch],
+    key: jax.Array,
+    delta_period: int,
+) -> Slopes:
+    """Slopes of one learner, from an update on the first batch and a look at the second.
+
+    Args:
+        algorithm: An algorithm whose learner has ``region.log_delta``.
+        learner: Its state, for one seed.
+        batches: Where the policies step, and where D is measured.
+        key: Randomness that all forks share.
+        delta_period: Updates per slow step on δ, so that the terms of Eq. 8 are computed here.
+    """
+    here, there = batches
+    due = jnp.int32(delta_period - 1)
+    region = learner.region
+
+    def drift_after(shift: jax.Array) -> tuple[jax.Array, Any]:
+        moved = region._replace(log_delta=region.log_delta + shift)
+        stepped, metrics = algorithm.update(learner._replace(region=moved), key, here, due)
+        _, after = algorithm.update(stepped, key, there, due)
+        return jnp.sum(after["nonstationarity"]), metrics
+
+    steps = HALF_STEP * jnp.eye(region.log_delta.shape[0])
+    shifts = jnp.concatenate((steps, -steps, jnp.zeros((1, len(steps)))))
+    drift, metrics = jax.lax.map(drift_after, shifts)
+    wider, narrower = drift[: len(steps)], drift[len(steps) : -1]
+    metrics = jax.tree.map(lambda leaf: leaf[-1], metrics)
+    return Slopes(
+        measured=(wider - narrower) / (2 * HALF_STEP),
+        predicted=metrics["delta_grad_kl"],
+        value=metrics["delta_grad_value"],
+        delta=jnp.exp(region.log_delta),
+        weight=jnp.sum(metrics["coordination_mean"], axis=0),
+    )
+
+
+def table(updates: int, found: Slopes) -> Table:
+    """Means over seeds and batches, one column per agent; in brackets each seed's mean."""
+    shown = Table(title=f"One step after {updates:,} updates: mean (each seed)")
+    shown.add_column("", no_wrap=True)
+    for agent in range(found.delta.shape[-1]):
+        shown.add_column(f"agent {agent}", justify="right")
+    rows = {
+        "δ": found.delta,
+        "Σ_i C_ij": found.weight,
+        "∂ΣD/∂log δ, measured": found.measured,
+        "∂ΣKL/∂log δ, TRD-Net": found.predicted,
+        "∂V/∂log δ": found.value,
+    }
+    for name, values in rows.items():
+        by_seed = np.asarray(values, np.float64).mean(axis=1)
+        each = (", ".join(f"{value:.2g}" for value in column) for column in by_seed.T)
+        cells = (f"{mean:.3g} ({seeds})" for mean, seeds in zip(by_seed.mean(0), each, strict=True))
+        shown.add_row(name, *cells)
+    return shown
+
+
+def main() -> int:
+    """Entry point of ``python -m experiments.probe``."""
+    parser = argparse.ArgumentParser(description="Measures what δ does in one update of a run.")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--batches", type=int, default=16)
+    chosen = parser.parse_args()
+
+    def show() -> None:
+        Console(width=140).print(table(*slopes(RunDir(chosen.run), chosen.batches)))
+
+    return guarded(show)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
