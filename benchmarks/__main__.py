@@ -14,8 +14,11 @@ from typing import Any
 
 import jax
 
-from benchmarks.environments import throughput
+from benchmarks.environments import positive, throughput
 from benchmarks.training import update_time
+from experiments.cli import guarded
+from mamt_jax.config import make_config
+from mamt_jax.training.run import make_algorithm
 
 COMPILE = """
 import json, sys
@@ -68,7 +71,7 @@ def _processor() -> str:
         return platform.processor()
 
 
-def main() -> None:
+def main() -> int:
     """Runs the chosen measurements and prints one JSON object."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--algorithms", nargs="*", default=["maac", "mamd", "mamt"])
@@ -77,6 +80,18 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--skip-compile", action="store_true", help="leave out compile time")
     chosen = parser.parse_args()
+    return guarded(lambda: measure(chosen))
+
+
+def measure(chosen: argparse.Namespace) -> None:
+    """As the command line asks.
+
+    Raises:
+        ConfigError: A name is unknown or a count out of range; before anything is measured.
+    """
+    positive("repetitions", chosen.repetitions)
+    for name in chosen.algorithms:
+        make_algorithm(make_config(algorithm=name, env=chosen.env, seeds=chosen.seeds))
     report: dict[str, Any] = {"hardware": hardware()}
     report["environment"] = throughput(chosen.env, 4096, 500, chosen.repetitions)
     report["update"] = [
@@ -89,4 +104,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-import envs
 from envs import VectorEnv, VectorState
+from experiments.cli import guarded
+from mamt_jax.config import ConfigError, make_config
+from mamt_jax.training.run import make_env
 
 
 def random_actions(key: jax.Array, vector_env: VectorEnv) -> jax.Array:
@@ -60,6 +62,12 @@ def run(
     return end
 
 
+def positive(name: str, count: int) -> None:
+    """Raises ConfigError for a count below 1."""
+    if count < 1:
+        raise ConfigError(f"{name} must be greater than 0, got {count}.")
+
+
 def throughput(
     name: str, num_envs: int = 4096, steps: int = 500, repetitions: int = 7
 ) -> dict[str, Any]:
@@ -68,7 +76,9 @@ def throughput(
     Every step draws random actions for all agents, computes observations, rewards and episode
     statistics, and resets finished episodes. One step of one environment counts as one.
     """
-    vector_env = VectorEnv(envs.make(name), num_envs)
+    for option, count in (("num_envs", num_envs), ("steps", steps), ("repetitions", repetitions)):
+        positive(option, count)
+    vector_env = VectorEnv(make_env(make_config(env=name)), num_envs)
     state = jax.jit(vector_env.reset)(jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), repetitions + 1)
     seconds, returns, episodes = [], 0.0, 0
@@ -92,7 +102,7 @@ def throughput(
     }
 
 
-def main() -> None:
+def main() -> int:
     """Prints one JSON object a measured environment."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=["spread"], metavar="NAME")
@@ -100,9 +110,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--repetitions", type=int, default=7)
     chosen = parser.parse_args()
-    for name in chosen.names:
-        print(json.dumps(throughput(name, chosen.num_envs, chosen.steps, chosen.repetitions)))
+
+    def measure() -> None:
+        for name in chosen.names:
+            print(json.dumps(throughput(name, chosen.num_envs, chosen.steps, chosen.repetitions)))
+
+    return guarded(measure)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

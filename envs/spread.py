@@ -19,6 +19,7 @@ from envs.base import EnvSpec, TimeStep, check_at_least
 from envs.particles import Bodies, State
 
 AGENT_RADIUS = 0.15
+MOST_AGENTS = 100  # collisions are pairwise, written out when the program is traced
 _VARIANTS = ("paper", "mpe2")
 _MESSAGE_SIZE = 2  # agents are silent: their messages are observed as zeros
 
@@ -147,6 +148,10 @@ class Spread(_SpreadWorld):
 
     def __post_init__(self) -> None:
         check_at_least("spread", "num_agents", self.num_agents, 2)
+        if self.num_agents > MOST_AGENTS:
+            raise ValueError(
+                f"spread: num_agents must be at most {MOST_AGENTS}, got {self.num_agents}."
+            )
         check_at_least("spread", "episode_length", self.episode_length, 1)
         if self.variant not in _VARIANTS:
             accepted = " or ".join(repr(v) for v in _VARIANTS)

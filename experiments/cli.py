@@ -88,7 +88,7 @@ class Report:
 
         from experiments.report import report
 
-        if not self.runs:
+        if not self.runs:  # of which the first would say where the figures go
             raise ConfigError("report needs at least one run directory.")
         tables, files = report(list(self.runs), self.figures or self._beside_the_first())
         console = Console()
@@ -159,6 +159,11 @@ def guarded(work: Callable[[], None], trains: bool = False) -> int:
     except MamtError as error:
         print(f"mamt: {error}", file=sys.stderr)
         return error.exit_code
+    except Exception as error:
+        if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
+            raise
+        print("mamt: out of memory; lower seeds, batch_size or the counts.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         kept = "; the last checkpoint is kept" if trains else ""
         print(f"mamt: stopped at once{kept}.", file=sys.stderr)

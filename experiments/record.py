@@ -19,6 +19,7 @@ import xarray as xr
 
 from experiments.cli import guarded
 from experiments.returns import first_and_last
+from mamt_jax.analysis.statistics import Summary
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import RunError
 from mamt_jax.training.run_dir import RunDir
@@ -34,13 +35,15 @@ def record(run: Path, file: Path, note: str = "") -> None:
         RunError: The directory lacks config, versions or metrics, or the file cannot be written.
     """
     directory = RunDir(run)
-    config, metrics = directory.read_config(), directory.read_metrics()
+    directory.read_config()  # raises where it cannot be read; what is kept is the file as it is
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    metrics = directory.read_metrics()
     first, last = first_and_last(metrics)
     summary = {
         "note": note,
-        "config": config.to_dict(),
+        "config": config,
         "versions": _versions(run),
-        "wall_seconds": metrics.attrs["wall_seconds"],
+        "wall_seconds": metrics.attrs.get("wall_seconds"),
         "first_return": _finite(first._asdict()),
         "last_return": _finite(last._asdict()),
         "episode": metrics.episode_at_update.mean("seed").astype(int).values.tolist(),
@@ -54,7 +57,9 @@ def record(run: Path, file: Path, note: str = "") -> None:
     }
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(summary, indent=None, separators=(",", ":")) + "\n")
+        file.write_text(
+            json.dumps(summary, indent=None, separators=(",", ":")) + "\n", encoding="utf-8"
+        )
     except OSError as error:
         raise RunError(f"Could not write {file}: {error.strerror or error}.") from error
 
@@ -77,7 +82,7 @@ def read_record(file: Path) -> tuple[TrainConfig, xr.Dataset]:
         return config, xr.Dataset(
             {
                 "return_mean": (("seed", "update"), returns),
-                "return_sum": (("seed", "event"), returns * episodes),
+                "return_sum": (("seed", "event"), np.where(episodes > 0, returns * episodes, 0)),
                 "episodes": (("seed", "event"), episodes),
             },
             {
@@ -85,6 +90,7 @@ def read_record(file: Path) -> tuple[TrainConfig, xr.Dataset]:
                 "update": summary["update"],
                 "episode_at_update": (("seed", "update"), finished),
             },
+            {name: _known(summary[name]) for name in ("first_return", "last_return")},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{file} is not a record written by experiments.record.") from error
@@ -95,6 +101,10 @@ def _versions(run: Path) -> Any:
         return json.loads((run / "versions.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"{run}/versions.json is missing or corrupt.") from error
+
+
+def _known(values: dict[str, float | None]) -> Summary:
+    return Summary(**{name: np.nan if value is None else value for name, value in values.items()})
 
 
 def _finite(values: dict[str, float]) -> dict[str, float | None]:

@@ -15,7 +15,7 @@ from experiments.references import References, references
 from experiments.returns import first_and_last, windows
 from mamt_jax.analysis.statistics import WINDOW, Summary, episodes_to_threshold, smooth
 from mamt_jax.config import ConfigError, TrainConfig
-from mamt_jax.training.run_dir import RunDir
+from mamt_jax.training.run_dir import RunDir, disk_errors
 
 
 def report(paths: list[Path], figures: Path) -> tuple[list[Table], list[Path]]:
@@ -31,6 +31,9 @@ def report(paths: list[Path], figures: Path) -> tuple[list[Table], list[Path]]:
     """
     if not paths:
         raise ConfigError("report needs at least one run directory.")
+    twice = [str(path) for path in paths if paths.count(path) > 1]
+    if twice:
+        raise ConfigError(f"report was given {twice[0]} more than once.")
     opened = [read_record(path) if path.is_file() else _open(RunDir(path)) for path in paths]
     configs = [config for config, _ in opened]
     labels = _labels(paths, configs)
@@ -39,7 +42,8 @@ def report(paths: list[Path], figures: Path) -> tuple[list[Table], list[Path]]:
     tables = [returns_table(runs, known)]
     if known:
         tables.append(thresholds_table(runs, known))
-    return tables, draw_all(runs, known, figures)
+    with disk_errors(figures, "write the figures", "the runs are untouched"):
+        return tables, draw_all(runs, known, figures)
 
 
 def _open(directory: RunDir) -> tuple[TrainConfig, xr.Dataset]:

@@ -64,7 +64,8 @@ class AlgorithmConfig:
     coordination_threshold: float = 0.2
     """σ of Eq. 5: smaller coordination coefficients are set to zero."""
     coordination_units: CoordinationUnits = "relative"
-    """Scale of the scores in Eq. 5's softmax: in units of their batch mean, or raw Q values."""
+    """Scale of the scores in Eq. 5's softmax: in units of their batch mean, or raw Q values as the
+    paper has it."""
     nonstationarity_max: float = 100.0
     """Upper end of the projection Π_ns (Eq. 6)."""
     modelling_recent: int = 0
@@ -82,13 +83,15 @@ class AlgorithmConfig:
     delta_max: float = 100.0
     """Upper clip of δ_i."""
     delta_exploration: float = 0.5
-    """Standard deviation of the random offset on log δ_i, drawn afresh in every update."""
+    """Standard deviation of the random offset on log δ_i, drawn afresh in every update; ours, 0 is
+    the paper's."""
     delta_period: int = 2
     """Updates per slow step on δ (Eq. 8)."""
     theta_steps: int = 1
     """Fast steps on TRD-Net per update (Eq. 8)."""
     trd_tau: float = 1e-3
-    """Soft-update rate of the TRD-Net whose slope δ follows; 1 follows the newest parameters."""
+    """Soft-update rate of the TRD-Net whose slope δ follows; ours, 1 (the newest parameters) is the
+    paper's."""
     trd_monotone: bool = False
     """Constrain TRD-Net's prediction to be non-decreasing in every δ_i."""
 
@@ -158,7 +161,7 @@ class TrainConfig:
     seed: int = 0
     """First seed: the run trains seeds seed, seed + 1, …, seed + seeds − 1."""
     episodes: int = 10_000
-    """Training episodes per seed, rounded up to whole logging points."""
+    """Training episodes of full length per seed, rounded up to whole logging points."""
     num_envs: int = 12
     """Parallel environments per seed."""
     steps_per_update: int = 100
@@ -200,6 +203,15 @@ class TrainConfig:
             _check(getattr(self, name) > 0, name, getattr(self, name), "greater than 0")
         for name in ("seed", "seed_batch", "evaluation_interval"):
             _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or greater")
+        _check(
+            self.evaluation_episodes <= 100_000,
+            "evaluation_episodes",
+            self.evaluation_episodes,
+            "at most 100000",
+        )
+        options = self.env_options
+        named = isinstance(options, dict) and all(isinstance(name, str) for name in options)
+        _check(named, "env_options", options, "a dict from names to values")
         end = self.seed + self.seeds
         _check(end < 2**31, "seed + seeds", end, "at most 2**31 - 1")
         # Batch normalisation needs a variance.

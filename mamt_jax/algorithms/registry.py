@@ -13,9 +13,6 @@ from mamt_jax.algorithms.trust_region import fixed_trust_region, no_trust_region
 from mamt_jax.config import AlgorithmConfig, ConfigError
 from mamt_jax.types import Algorithm
 
-Sizes = tuple[tuple[int, ...], tuple[int, ...]]
-"""Observation sizes and action counts of the agents."""
-
 
 class Entry(NamedTuple):
     """A registered algorithm."""
@@ -45,7 +42,11 @@ def mamd(
 def mamt(
     obs_sizes: tuple[int, ...], action_counts: tuple[int, ...], hyper: AlgorithmConfig
 ) -> Algorithm:
-    """Mirror descent with trust regions learned against modelled non-stationarity."""
+    """Mirror descent with trust regions learned against modelled non-stationarity.
+
+    Three defaults are ours, because δ does not follow Eq. 8 without them (results/README.md). The
+    paper's are ``coordination_units="raw"``, ``delta_exploration=0`` and ``trd_tau=1``.
+    """
     networks = build_networks(obs_sizes, action_counts, hyper)
     weights = critic_coordination(networks.critic, hyper)
     drift = modelled_nonstationarity(obs_sizes, action_counts, hyper)

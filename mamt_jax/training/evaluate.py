@@ -12,6 +12,18 @@ from envs.base import Environment
 from envs.wrappers import VectorEnv, VectorState
 from mamt_jax.types import Algorithm
 
+MOST_EPISODES = 100_000
+"""Most episodes per seed that one evaluation plays side by side."""
+
+_STREAM = 0xE7A1
+"""Folded into every key of an evaluation, so that no training stream shares it."""
+
+
+def evaluation_key(seed: int, point: int = 0) -> jax.Array:
+    """Key of an evaluation, from its seed and the logging point that it belongs to."""
+    stream = jax.random.fold_in(jax.random.key(seed), _STREAM)
+    return jax.random.fold_in(stream, point)
+
 
 def make_evaluator(
     algorithm: Algorithm, env: Environment, episodes: int
@@ -24,8 +36,8 @@ def make_evaluator(
       episodes: per seed.
 
     Returns:
-      (the algorithm's states, leaves ``[S, ...]``; a key that draws the starts, the same for all
-      seeds) -> float32 ``[S, episodes]``: undiscounted returns, averaged over agents.
+      (the algorithm's states, leaves ``[S, ...]``; a key, from which every seed draws starts of
+      its own) -> float32 ``[S, episodes]``: undiscounted returns, averaged over agents.
     """
     vector = VectorEnv(env, episodes)
 
@@ -45,4 +57,8 @@ def make_evaluator(
         (_, returns, _), _ = jax.lax.scan(advance, start, keys)
         return returns
 
-    return jax.jit(lambda learners, key: jax.lax.map(lambda one: play(one, key), learners))
+    def play_all(learners: Any, key: jax.Array) -> jax.Array:
+        count = jax.tree.leaves(learners)[0].shape[0]
+        return jax.lax.map(lambda one: play(*one), (learners, jax.random.split(key, count)))
+
+    return jax.jit(play_all)

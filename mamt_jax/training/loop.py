@@ -12,6 +12,7 @@ import xarray as xr
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import DivergedError, InterruptedRun
 from mamt_jax.training.checkpoint import Meta
+from mamt_jax.training.evaluate import evaluation_key
 from mamt_jax.training.metrics import Recorder
 from mamt_jax.training.progress import ProgressLine, StopRequest
 from mamt_jax.training.run_dir import RunDir
@@ -86,7 +87,7 @@ def _evaluate(trainer: Trainer, state: Any, config: TrainConfig, point: int) -> 
     interval = config.evaluation_interval
     if not interval or (point % interval and point < trainer.plan.points):
         return None
-    key = jax.random.fold_in(jax.random.key(config.seed), point)
+    key = evaluation_key(config.seed, point)
     return np.asarray(trainer.evaluate(state.learner, key)).mean(axis=1)
 
 

@@ -48,7 +48,7 @@ QUANTITIES: dict[str, Quantity] = {
     "reward_std": Quantity(
         ("agent",), "reward", "standard deviation of the reward over the replay's contents"
     ),
-    "delta": Quantity(("agent",), "nat", "local trust region δ_i"),
+    "delta": Quantity(("agent",), "nat", "local trust region δ_i, before the random offset"),
     "delta_within_budget": Quantity((), "1", "share of updates whose sum of δ_i is at most δ"),
     "coordination_score": Quantity(
         ("agent", "opponent"), "standardised reward", "score in Eq. 5's softmax, before scaling"

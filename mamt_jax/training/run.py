@@ -57,13 +57,15 @@ class Run:
         Returns:
             ``[S, episodes]``: undiscounted return, averaged over agents.
         """
-        from mamt_jax.training.evaluate import make_evaluator
+        from mamt_jax.training.evaluate import MOST_EPISODES, evaluation_key, make_evaluator
 
-        if episodes < 1:
-            raise ConfigError(f"episodes must be greater than 0, got {episodes}.")
+        if not 1 <= episodes <= MOST_EPISODES:
+            raise ConfigError(f"episodes must be in 1 to {MOST_EPISODES:,}, got {episodes}.")
+        if not 0 <= seed < 2**31:
+            raise ConfigError(f"seed must be in 0 to 2**31 - 1, got {seed}.")
         env = make_env(self.config)
         play = make_evaluator(self.policies.algorithm, env, episodes)
-        return np.asarray(play(self.policies.learner, jax.random.key(seed)))
+        return np.asarray(play(self.policies.learner, evaluation_key(seed)))
 
 
 def train(

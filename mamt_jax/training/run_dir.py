@@ -169,9 +169,13 @@ class RunDir:
             raise RunError(f"{self.path} holds no metrics yet.")
         try:
             with xr.open_zarr(path, consolidated=False) as dataset:
-                return dataset.load()
+                loaded = dataset.load()
         except Exception as error:  # zarr's codecs raise many kinds on damaged files
             raise RunError(f"The metrics in {path} are corrupt.") from error
+        missing = {"return_mean", "return_sum", "episodes"} - set(loaded)
+        if missing:
+            raise RunError(f"The metrics in {path} are corrupt: no {', '.join(sorted(missing))}.")
+        return loaded
 
     def save_checkpoint(self, state: Any, meta: checkpoint.Meta) -> None:
         """Writes a checkpoint.

@@ -213,3 +213,55 @@ def test_several_fast_steps_are_several_steps() -> None:
         at_once.trd.params,
         state.trd.params,
     )
+
+
+def test_policies_and_trd_net_feel_the_offset() -> None:
+    """The penalty divides by δ·exp(offset); TRD-Net then explains D by that δ."""
+    region, (state, _) = build(), begin()
+    offset = jnp.array([0.7, 0.0, -0.4])
+    log_new, log_old = jnp.log(jnp.asarray(RNG.uniform(0.05, 0.95, (2, 3, BATCH))))
+    moved = state._replace(offset=offset)
+    plain = region.penalty(state, log_new, log_old)
+    got = region.penalty(moved, log_new, log_old)
+    np.testing.assert_allclose(got, plain / np.exp(offset)[:, None], rtol=1e-5)
+    shifted = state._replace(log_delta=state.log_delta + offset)
+    observe = quick.jit(region.observe)
+    for one, two in ((moved, shifted), (moved, state)):
+        same = np.allclose(observe(one, VIEW)[2]["trd_kl"], observe(two, VIEW)[2]["trd_kl"])
+        assert same == (two is shifted)
+
+
+def test_offsets_are_drawn_afresh_for_every_agent_and_update() -> None:
+    region = build(delta_exploration=0.5)
+
+    @quick.jit
+    def draw(key: jax.Array) -> jax.Array:
+        def body(state: Any, _: None) -> tuple[Any, jax.Array]:
+            state = region.observe(state, VIEW)[0]
+            return state, state.offset
+
+        return jax.lax.scan(body, region.init(key), None, length=400)[1]
+
+    offsets = np.asarray(draw(jax.random.key(3)))  # [updates, agents]
+    np.testing.assert_allclose(offsets.std(axis=0), 0.5, rtol=0.15)
+    np.testing.assert_allclose(offsets.mean(axis=0), 0, atol=0.1)
+    together = np.corrcoef(np.concatenate((offsets[1:], offsets[:-1]), axis=1).T)
+    assert (np.abs(together - np.eye(6)) < 0.2).all()
+
+
+def test_delta_follows_the_slow_average_of_trd_net() -> None:
+    case, tau = make(delta_objective="kl_only"), tiny.hyper().trd_tau
+    newest = jax.tree.map(lambda leaf: 2 * leaf, case.state.trd.params)
+    state = case.state._replace(trd=case.state.trd._replace(params=newest))
+    np.testing.assert_array_equal(
+        case.adapt(state, VALUE, 1)[1]["delta"], case.adapt(case.state, VALUE, 1)[1]["delta"]
+    )
+    after = quick.jit(case.region.observe)(state, VIEW)[0]
+    jax.tree.map(
+        lambda slow, before, new: np.testing.assert_allclose(
+            slow, before + tau * (new - before), rtol=1e-4, atol=1e-6
+        ),
+        after.target_trd,
+        state.target_trd,
+        after.trd.params,
+    )

@@ -1,0 +1,66 @@
+"""Greedy episodes: whose policies, how many, and where they end."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from envs.toy import ToySurvival
+from envs.wrappers import VectorEnv
+from mamt_jax.config import ConfigError, make_config
+from mamt_jax.training.evaluate import evaluation_key, make_evaluator
+from mamt_jax.training.loop import _evaluate
+from mamt_jax.types import Algorithm
+from tests.training import fakes
+
+
+def careless(env: ToySurvival) -> Algorithm:
+    """Misses whenever the context is 0, so that episodes end at any time."""
+
+    def greedy(state: jax.Array, obs: jax.Array) -> jax.Array:
+        return env.best_actions(obs) * (jnp.argmax(obs, axis=-1) > 0)
+
+    return fakes.algorithm()._replace(greedy=greedy)
+
+
+def test_returns_are_those_of_the_first_episodes() -> None:
+    env, episodes, seeds = ToySurvival(), 20, 2
+    algorithm = careless(env)
+    played = make_evaluator(algorithm, env, episodes)(jnp.arange(seeds), evaluation_key(0))
+    vector = VectorEnv(env, episodes)
+    for seed, key in enumerate(jax.random.split(evaluation_key(0), seeds)):
+        reset_key, step_key = jax.random.split(key)
+        state, first = vector.reset(reset_key), np.full(episodes, np.nan)
+        for at_step in jax.random.split(step_key, env.spec.episode_length):
+            state, step = vector.step(at_step, state, algorithm.greedy(None, state.obs))
+            fresh = np.asarray(step.finished) & np.isnan(first)
+            first[fresh] = np.asarray(step.finished_return)[fresh]
+        np.testing.assert_array_equal(played[seed], first)
+    assert len(np.unique(played)) > 2
+
+
+def test_every_seed_and_every_point_has_its_own_starts() -> None:
+    trainer = fakes.trainer()._replace(
+        evaluate=lambda learners, key: jax.random.uniform(key, (3, 5))
+    )
+    state = trainer.init(jnp.arange(3))
+    config = fakes.config(evaluation_interval=1)
+    at = {point: _evaluate(trainer, state, config, point) for point in (1, 2)}
+    assert not np.allclose(at[1], at[2])
+    np.testing.assert_array_equal(at[1], _evaluate(trainer, state, config, 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"evaluation_episodes": 0}, "evaluation_episodes must be greater than 0"),
+        ({"evaluation_episodes": 10**9}, "evaluation_episodes must be at most 100000"),
+        ({"evaluation_interval": -1}, "evaluation_interval must be 0 or greater"),
+        ({"env_options": [3]}, "env_options must be a dict"),
+    ],
+)
+def test_settings_out_of_range(options: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        make_config(**options)
