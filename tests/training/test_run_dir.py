@@ -19,7 +19,8 @@ from tests.training import fakes
 
 
 def dataset(value: float = 1.0) -> xr.Dataset:
-    return xr.Dataset({"delta": ("update", np.full(3, value, np.float32))})
+    names = ("delta", "return_mean", "return_sum", "episodes")
+    return xr.Dataset({name: ("update", np.full(3, value, np.float32)) for name in names})
 
 
 def test_config_round_trip(tmp_path: Path) -> None:
@@ -102,6 +103,13 @@ def test_metrics_are_replaced_whole(tmp_path: Path) -> None:
     directory.write_metrics(dataset(3))
     assert directory.read_metrics().delta.values.tolist() == [3, 3, 3]
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.zarr"]
+
+
+def test_metrics_without_returns_are_corrupt(tmp_path: Path) -> None:
+    directory = RunDir(tmp_path)
+    directory.write_metrics(dataset().drop_vars("return_sum"))
+    with pytest.raises(RunError, match="are corrupt: no return_sum"):
+        directory.read_metrics()
 
 
 def test_full_disk_keeps_the_metrics_before(
