@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from envs.base import Environment, EnvSpec, TimeStep
+from envs.pursuit import Pursuit
 from envs.rover_tower import RoverTower
 from envs.spread import Spread, Spread3Ful, Spread3Mix, Spread3Sep
 from envs.toy import ToyMatching, ToySurvival
@@ -39,6 +40,7 @@ _REGISTRY: Mapping[str, Callable[..., Environment]] = {
     "spread3_mix": Spread3Mix,
     "spread3_ful": Spread3Ful,
     "rover_tower": RoverTower,
+    "pursuit": Pursuit,
     "toy_matching": ToyMatching,
     "toy_survival": ToySurvival,
 }
