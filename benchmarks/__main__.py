@@ -14,10 +14,10 @@ from typing import Any
 
 import jax
 
-from benchmarks.environments import positive, throughput
+from benchmarks.environments import throughput
 from benchmarks.training import update_time
 from experiments.cli import guarded
-from mamt_jax.config import make_config
+from mamt_jax.config import check, make_config
 from mamt_jax.training.run import make_algorithm
 
 COMPILE = """
@@ -89,7 +89,7 @@ def measure(chosen: argparse.Namespace) -> None:
     Raises:
         ConfigError: A name is unknown or a count out of range; before anything is measured.
     """
-    positive("repetitions", chosen.repetitions)
+    check(chosen.repetitions > 0, "repetitions", chosen.repetitions, "greater than 0")
     for name in chosen.algorithms:
         make_algorithm(make_config(algorithm=name, env=chosen.env, seeds=chosen.seeds))
     report: dict[str, Any] = {"hardware": hardware()}

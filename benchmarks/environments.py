@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from envs import VectorEnv, VectorState
 from experiments.cli import guarded
-from mamt_jax.config import ConfigError, make_config
+from mamt_jax.config import check, make_config
 from mamt_jax.training.run import make_env
 
 
@@ -62,12 +62,6 @@ def run(
     return end
 
 
-def positive(name: str, count: int) -> None:
-    """Raises ConfigError for a count below 1."""
-    if count < 1:
-        raise ConfigError(f"{name} must be greater than 0, got {count}.")
-
-
 def throughput(
     name: str, num_envs: int = 4096, steps: int = 500, repetitions: int = 7
 ) -> dict[str, Any]:
@@ -77,7 +71,7 @@ def throughput(
     statistics, and resets finished episodes. One step of one environment counts as one.
     """
     for option, count in (("num_envs", num_envs), ("steps", steps), ("repetitions", repetitions)):
-        positive(option, count)
+        check(count > 0, option, count, "greater than 0")
     vector_env = VectorEnv(make_env(make_config(env=name)), num_envs)
     state = jax.jit(vector_env.reset)(jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), repetitions + 1)

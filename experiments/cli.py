@@ -80,7 +80,7 @@ class Report:
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Run directories, or their records in JSON."""
     figures: Path | None = None
-    """Where the figures go; figures/ in the first run directory where nothing is given."""
+    """Where the figures go; by default figures/ in the first run, or beside the first record."""
 
     def run(self) -> None:
         """Prints the tables and the names of the figures."""
@@ -88,19 +88,13 @@ class Report:
 
         from experiments.report import report
 
-        if not self.runs:  # of which the first would say where the figures go
-            raise ConfigError("report needs at least one run directory.")
-        tables, files = report(list(self.runs), self.figures or self._beside_the_first())
+        tables, files = report(list(self.runs), self.figures)
         console = Console()
         # A pipe has no width of its own; a table cut to 80 columns would lose numbers.
         console = console if console.is_terminal else Console(width=160)
         console.print(*tables, sep="\n\n")
         for file in files:
             print(file)
-
-    def _beside_the_first(self) -> Path:
-        first = self.runs[0]
-        return (first.parent if first.is_file() else first) / "figures"
 
 
 @dataclass(frozen=True)

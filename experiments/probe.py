@@ -21,11 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.cli import guarded
-from mamt_jax.config import ConfigError
+from mamt_jax.config import ConfigError, check
 from mamt_jax.errors import RunError
 from mamt_jax.training import checkpoint
 from mamt_jax.training.off_policy import compile_for_backend, make_trainer
-from mamt_jax.training.replay import make_replay
 from mamt_jax.training.run import make_algorithm
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.types import Algorithm, Batch
@@ -59,8 +58,7 @@ def slopes(directory: RunDir, batches: int) -> tuple[int, Slopes]:
         ConfigError: The run's algorithm learns no trust region, or no batch is asked for.
         RunError: There is no run, or no checkpoint of an unfinished one.
     """
-    if batches < 1:
-        raise ConfigError(f"batches must be greater than 0, got {batches}.")
+    check(batches > 0, "batches", batches, "greater than 0")
     config = directory.read_config()
     algorithm, env = make_algorithm(config)
     trainer = make_trainer(config, env, algorithm)
@@ -72,16 +70,12 @@ def slopes(directory: RunDir, batches: int) -> tuple[int, Slopes]:
     )
     if state is None:
         raise RunError(f"{directory.path} has no checkpoint of an unfinished run to fork.")
-    spec, recent = env.spec, config.hyper.modelling_recent
-    replay = make_replay(
-        trainer.plan.capacity, config.batch_size, recent, spec.num_agents, spec.obs_size
-    )
 
     def one(inputs: tuple[Any, jax.Array]) -> Slopes:
         seed, key = inputs
         first, second, update = jax.random.split(key, 3)
-        here = replay.sample(seed.replay, first, state.transitions)
-        there = replay.sample(seed.replay, second, state.transitions)
+        here = trainer.replay.sample(seed.replay, first, state.transitions)
+        there = trainer.replay.sample(seed.replay, second, state.transitions)
         return fork(algorithm, seed.learner, (here, there), update, config.hyper.delta_period)
 
     def all_batches(seed: Any) -> Slopes:

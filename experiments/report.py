@@ -18,12 +18,13 @@ from mamt_jax.config import ConfigError, TrainConfig
 from mamt_jax.training.run_dir import RunDir, disk_errors
 
 
-def report(paths: list[Path], figures: Path) -> tuple[list[Table], list[Path]]:
+def report(paths: list[Path], figures: Path | None = None) -> tuple[list[Table], list[Path]]:
     """Tables and figures of runs, finished or not.
 
     Args:
         paths: Run directories, or files written by :mod:`experiments.record`.
-        figures: Where the figures go.
+        figures: Where the figures go; None for figures/ in the first run directory, or beside the
+            first record.
 
     Raises:
         RunError: A path holds no run or no metrics.
@@ -42,6 +43,8 @@ def report(paths: list[Path], figures: Path) -> tuple[list[Table], list[Path]]:
     tables = [returns_table(runs, known)]
     if known:
         tables.append(thresholds_table(runs, known))
+    first = paths[0]
+    figures = figures or (first.parent if first.is_file() else first) / "figures"
     with disk_errors(figures, "write the figures", "the runs are untouched"):
         return tables, draw_all(runs, known, figures)
 

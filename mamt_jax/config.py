@@ -16,11 +16,16 @@ CoordinationUnits = Literal["relative", "raw"]
 DeltaObjective = Literal["lookahead", "surrogate", "kl_only"]
 
 
+MOST_EPISODES = 100_000
+"""Most episodes per seed that one greedy evaluation plays side by side."""
+
+
 class ConfigError(MamtError, ValueError):
     """A setting is out of range; the message says what is wrong and what is accepted."""
 
 
-def _check(condition: bool, name: str, value: Any, accepted: str) -> None:
+def check(condition: bool, name: str, value: Any, accepted: str) -> None:
+    """Raises ConfigError, naming the setting and what is accepted, unless the condition holds."""
     if not condition:
         raise ConfigError(f"{name} must be {accepted}, got {value!r}.")
 
@@ -114,7 +119,7 @@ class AlgorithmConfig:
             "theta_steps",
         )
         for name in positive:
-            _check(getattr(self, name) > 0, name, getattr(self, name), "greater than 0")
+            check(getattr(self, name) > 0, name, getattr(self, name), "greater than 0")
         for name in (
             "critic_weight_decay",
             "logit_regularisation",
@@ -122,19 +127,19 @@ class AlgorithmConfig:
             "modelling_recent",
             "delta_exploration",
         ):
-            _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or greater")
-        _check(0 <= self.discount < 1, "discount", self.discount, "in [0, 1)")
-        _check(0 <= self.adam_b1 < 1, "adam_b1", self.adam_b1, "in [0, 1)")
-        _check(0 <= self.tsallis_q < 2, "tsallis_q", self.tsallis_q, "in [0, 2)")
+            check(getattr(self, name) >= 0, name, getattr(self, name), "0 or greater")
+        check(0 <= self.discount < 1, "discount", self.discount, "in [0, 1)")
+        check(0 <= self.adam_b1 < 1, "adam_b1", self.adam_b1, "in [0, 1)")
+        check(0 <= self.tsallis_q < 2, "tsallis_q", self.tsallis_q, "in [0, 2)")
         for name in ("target_tau", "trd_tau"):
-            _check(0 < getattr(self, name) <= 1, name, getattr(self, name), "in (0, 1]")
-        _check(
+            check(0 < getattr(self, name) <= 1, name, getattr(self, name), "in (0, 1]")
+        check(
             0 <= self.coordination_threshold < 1,
             "coordination_threshold",
             self.coordination_threshold,
             "in [0, 1)",
         )
-        _check(
+        check(
             self.hidden_size % self.attention_heads == 0,
             "hidden_size",
             self.hidden_size,
@@ -143,7 +148,7 @@ class AlgorithmConfig:
         accepted = f"between delta_min and delta_max ([{self.delta_min}, {self.delta_max}])"
         for name in ("delta_init", "delta_fixed"):
             delta = getattr(self, name)
-            _check(self.delta_min <= delta <= self.delta_max, name, delta, accepted)
+            check(self.delta_min <= delta <= self.delta_max, name, delta, accepted)
 
 
 @dataclass(frozen=True)
@@ -200,23 +205,23 @@ class TrainConfig:
             "checkpoint_interval",
             "evaluation_episodes",
         ):
-            _check(getattr(self, name) > 0, name, getattr(self, name), "greater than 0")
+            check(getattr(self, name) > 0, name, getattr(self, name), "greater than 0")
         for name in ("seed", "seed_batch", "evaluation_interval"):
-            _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or greater")
-        _check(
-            self.evaluation_episodes <= 100_000,
+            check(getattr(self, name) >= 0, name, getattr(self, name), "0 or greater")
+        check(
+            self.evaluation_episodes <= MOST_EPISODES,
             "evaluation_episodes",
             self.evaluation_episodes,
-            "at most 100000",
+            f"at most {MOST_EPISODES}",
         )
         options = self.env_options
         named = isinstance(options, dict) and all(isinstance(name, str) for name in options)
-        _check(named, "env_options", options, "a dict from names to values")
+        check(named, "env_options", options, "a dict from names to values")
         end = self.seed + self.seeds
-        _check(end < 2**31, "seed + seeds", end, "at most 2**31 - 1")
+        check(end < 2**31, "seed + seeds", end, "at most 2**31 - 1")
         # Batch normalisation needs a variance.
-        _check(self.batch_size >= 2, "batch_size", self.batch_size, "2 or greater")
-        _check(
+        check(self.batch_size >= 2, "batch_size", self.batch_size, "2 or greater")
+        check(
             self.batch_size <= self.buffer_size,
             "batch_size",
             self.batch_size,
@@ -238,9 +243,7 @@ def make_config(**options: Any) -> TrainConfig:
     run_names = {f.name for f in dataclasses.fields(TrainConfig)}
     hyper_names = {f.name for f in dataclasses.fields(AlgorithmConfig)}
     given = options.pop("hyper", {})
-    _check(
-        isinstance(given, AlgorithmConfig | dict), "hyper", given, "an AlgorithmConfig or a dict"
-    )
+    check(isinstance(given, AlgorithmConfig | dict), "hyper", given, "an AlgorithmConfig or a dict")
     hyper = dataclasses.asdict(given) if isinstance(given, AlgorithmConfig) else dict(given)
     run = {}
     for name, value in options.items():
@@ -263,16 +266,16 @@ def _check_types(config: Any) -> None:
     for name, kind in get_type_hints(type(config)).items():
         value = getattr(config, name)
         if get_args(kind) and all(isinstance(a, str) for a in get_args(kind)):
-            _check(value in get_args(kind), name, value, "one of " + ", ".join(get_args(kind)))
+            check(value in get_args(kind), name, value, "one of " + ", ".join(get_args(kind)))
         elif kind is bool:
-            _check(isinstance(value, bool), name, value, "true or false")
+            check(isinstance(value, bool), name, value, "true or false")
         elif kind is int:
             whole = isinstance(value, Integral) and not isinstance(value, bool)
-            _check(whole, name, value, "an integer")
+            check(whole, name, value, "an integer")
             object.__setattr__(config, name, int(value))
         elif kind is float:
             numeric = isinstance(value, Real) and not isinstance(value, bool)
-            _check(numeric and abs(value) < float("inf"), name, value, "a finite number")
+            check(numeric and abs(value) < float("inf"), name, value, "a finite number")
             object.__setattr__(config, name, float(value))
         elif kind is str:
-            _check(isinstance(value, str), name, value, "a name")
+            check(isinstance(value, str), name, value, "a name")

@@ -12,9 +12,6 @@ from envs.base import Environment
 from envs.wrappers import VectorEnv, VectorState
 from mamt_jax.types import Algorithm
 
-MOST_EPISODES = 100_000
-"""Most episodes per seed that one evaluation plays side by side."""
-
 _STREAM = 0xE7A1
 """Folded into every key of an evaluation, so that no training stream shares it."""
 

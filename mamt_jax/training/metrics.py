@@ -89,10 +89,10 @@ _DERIVED = {
     "return_mean": Quantity(
         (), "reward", "mean return (mean over agents) of the episodes of a logging point"
     ),
+    "greedy_return": Quantity(
+        (), "reward", "mean return of greedy episodes; NaN at logging points without evaluation"
+    ),
 }
-_GREEDY_RETURN = Quantity(
-    (), "reward", "mean return of greedy episodes; NaN at logging points without evaluation"
-)
 
 
 class Recorder:
@@ -205,7 +205,7 @@ class Recorder:
             data[name] = _variable(dims, np.stack(rows, 1), quantity)
         if np.isfinite(self._greedy).any():
             greedy = np.stack(self._greedy, 1)
-            data["greedy_return"] = _variable(("seed", "update"), greedy, _GREEDY_RETURN)
+            data["greedy_return"] = _variable(("seed", "update"), greedy, _DERIVED["greedy_return"])
         for name, value in (("return_sum", return_sum), ("episodes", episodes)):
             flat = value.reshape(seeds, -1)
             data[name] = _variable(("seed", "event"), flat, _EVENT_QUANTITIES[name])

@@ -88,9 +88,10 @@ class EpochOutput(NamedTuple):
 
 
 class Trainer(NamedTuple):
-    """Training as compiled functions."""
+    """Training as compiled functions, and the replay that they share."""
 
     plan: Plan
+    replay: Replay
     init: Callable[[jax.Array], RunState]
     """Integer seeds [S] -> state."""
     epoch: Callable[[RunState], tuple[RunState, EpochOutput]]
@@ -162,7 +163,7 @@ def make_trainer(config: TrainConfig, env: Environment, algorithm: Algorithm) ->
     )
     loop = _Loop(config, plan, algorithm, replay, VectorEnv(env, config.num_envs))
     greedy = make_evaluator(algorithm, env, config.evaluation_episodes)
-    return Trainer(plan, jax.jit(loop.init), compile_for_backend(loop.epoch), greedy)
+    return Trainer(plan, replay, jax.jit(loop.init), compile_for_backend(loop.epoch), greedy)
 
 
 class _Carry(NamedTuple):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from mamt_jax.config import ConfigError, TrainConfig, make_config
+from mamt_jax.config import MOST_EPISODES, ConfigError, TrainConfig, check, make_config
 from mamt_jax.errors import RunError
 from mamt_jax.training import checkpoint
 from mamt_jax.training.loop import Start, train_loop
@@ -57,12 +57,11 @@ class Run:
         Returns:
             ``[S, episodes]``: undiscounted return, averaged over agents.
         """
-        from mamt_jax.training.evaluate import MOST_EPISODES, evaluation_key, make_evaluator
+        from mamt_jax.training.evaluate import evaluation_key, make_evaluator
 
-        if not 1 <= episodes <= MOST_EPISODES:
-            raise ConfigError(f"episodes must be in 1 to {MOST_EPISODES:,}, got {episodes}.")
-        if not 0 <= seed < 2**31:
-            raise ConfigError(f"seed must be in 0 to 2**31 - 1, got {seed}.")
+        accepted = f"in 1 to {MOST_EPISODES:,}"
+        check(1 <= episodes <= MOST_EPISODES, "episodes", episodes, accepted)
+        check(0 <= seed < 2**31, "seed", seed, "in 0 to 2**31 - 1")
         env = make_env(self.config)
         play = make_evaluator(self.policies.algorithm, env, episodes)
         return np.asarray(play(self.policies.learner, evaluation_key(seed)))

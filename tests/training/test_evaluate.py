@@ -41,7 +41,7 @@ def test_returns_are_those_of_the_first_episodes() -> None:
     assert len(np.unique(played)) > 2
 
 
-def test_every_seed_and_every_point_has_its_own_starts() -> None:
+def test_every_point_has_its_own_starts() -> None:
     trainer = fakes.trainer()._replace(
         evaluate=lambda learners, key: jax.random.uniform(key, (3, 5))
     )
