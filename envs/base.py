@@ -5,6 +5,7 @@ Shape legend: E parallel environments, n agents, O observation size of the wides
 
 from __future__ import annotations
 
+import math
 import numbers
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -23,6 +24,10 @@ class EnvSpec:
       action_counts: number of discrete actions of each agent, length n.
       episode_length: environment steps after which an episode is truncated.
       summary: one line for people.
+      obs_bounds: smallest and largest number that an observation may hold.
+      obs_dtype: smallest type that holds every observation exactly, "float32" or "uint8": what a
+        replay stores. Environments return float32 whatever it is.
+      agents_may_leave: whether an agent may be out of an episode that goes on without it.
     """
 
     name: str
@@ -31,6 +36,9 @@ class EnvSpec:
     action_counts: tuple[int, ...]
     episode_length: int
     summary: str = ""
+    obs_bounds: tuple[float, float] = (-math.inf, math.inf)
+    obs_dtype: str = "float32"
+    agents_may_leave: bool = False
 
     @property
     def obs_size(self) -> int:

@@ -143,6 +143,7 @@ class Pursuit:
     @property
     def spec(self) -> EnvSpec:
         """Static description."""
+        most = max(self.n_pursuers, self.n_evaders)  # all may stand in one cell
         return EnvSpec(
             name=self.name,
             num_agents=self.n_pursuers,
@@ -150,6 +151,8 @@ class Pursuit:
             action_counts=(_NUM_ACTIONS,) * self.n_pursuers,
             episode_length=self.max_cycles,
             summary=self.summary,
+            obs_bounds=(0.0, float(most)),
+            obs_dtype="uint8" if most < 256 else "float32",
         )
 
     def reset(self, key: jax.Array) -> tuple[PursuitState, jax.Array]:
