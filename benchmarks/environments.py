@@ -6,15 +6,19 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from envs import VectorEnv, VectorState
+from benchmarks.originals import ORIGINALS, steps_per_second
+from envs import Environment, HostEnvironment, VectorEnv, VectorState
+from envs.workers import HostVectorEnv
 from experiments.cli import guarded
-from mamt_jax.config import check, make_config
+from mamt_jax.config import ConfigError, check, make_config
 from mamt_jax.training.run import make_env
 
 
@@ -62,38 +66,85 @@ def run(
     return end
 
 
+def stepper(env: Environment, num_envs: int, steps: int) -> Callable[[jax.Array], Totals]:
+    """A function that makes `steps` steps of `num_envs` environments, random from its key."""
+    vector_env = VectorEnv(env, num_envs)
+    kept = [jax.jit(vector_env.reset)(jax.random.key(0))]
+
+    def play(key: jax.Array) -> Totals:
+        kept[0], totals = jax.block_until_ready(run(vector_env, key, kept[0], steps))
+        return totals
+
+    return play
+
+
+def bridge_stepper(env: HostEnvironment, num_envs: int, steps: int) -> Callable[[jax.Array], None]:
+    """As `stepper`, of an environment on the host: its worker processes, one per core."""
+    workers = HostVectorEnv(env, num_envs)
+    workers.reset([(0, row) for row in range(num_envs)])
+
+    def play(key: jax.Array) -> None:
+        random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        for _ in range(steps):
+            workers.step(
+                random.integers(0, env.spec.action_counts, (num_envs, env.spec.num_agents))
+            )
+
+    return play
+
+
 def throughput(
-    name: str, num_envs: int = 4096, steps: int = 500, repetitions: int = 7
+    name: str, num_envs: int = 4096, steps: int = 500, repetitions: int = 7, compare: bool = False
 ) -> dict[str, Any]:
     """Median speed of `repetitions` warm runs of `steps` steps of `num_envs` environments.
 
     Every step draws random actions for all agents, computes observations, rewards and episode
-    statistics, and resets finished episodes. One step of one environment counts as one.
+    statistics, and resets finished episodes. One step of one environment counts as one. With
+    `compare`, the original is measured in turns with ours, for as long as ours took (at least 3 s).
     """
     for option, count in (("num_envs", num_envs), ("steps", steps), ("repetitions", repetitions)):
         check(count > 0, option, count, "greater than 0")
-    vector_env = VectorEnv(make_env(make_config(env=name)), num_envs)
-    state = jax.jit(vector_env.reset)(jax.random.key(0))
-    keys = jax.random.split(jax.random.key(1), repetitions + 1)
-    seconds, returns, episodes = [], 0.0, 0
-    for key in keys:
+    env = make_env(make_config(env=name))
+    if compare and name not in ORIGINALS:
+        accepted = ", ".join(ORIGINALS)
+        raise ConfigError(f"{name} has no original to compare with; {accepted} have.")
+    play: Callable[[jax.Array], Totals | None]
+    if isinstance(env, HostEnvironment):
+        play = bridge_stepper(env, num_envs, steps)
+    else:
+        play = stepper(env, num_envs, steps)
+    original = ORIGINALS[name]() if compare else None
+    seconds, theirs, returns, episodes = [], [], 0.0, 0
+    for key in jax.random.split(jax.random.key(1), repetitions + 1):
         began = time.perf_counter()
-        state, totals = jax.block_until_ready(run(vector_env, key, state, steps))
+        totals = play(key)
         seconds.append(time.perf_counter() - began)
-        returns, episodes = returns + float(totals.returns), episodes + int(totals.episodes)
-    rates = sorted(num_envs * steps / s for s in seconds[1:])  # the first call compiles
-    return {
+        if totals is not None:
+            returns, episodes = returns + float(totals.returns), episodes + int(totals.episodes)
+        if original is not None:
+            theirs.append(steps_per_second(original, max(seconds[-1], 3.0)))
+    ours = [num_envs * steps / s for s in seconds[1:]]  # the first call compiles
+    result = {
         "environment": name,
         "num_envs": num_envs,
         "steps": steps,
         "repetitions": repetitions,
-        "steps_per_second": statistics.median(rates),
-        "slowest": rates[0],
-        "fastest": rates[-1],
+        "steps_per_second": statistics.median(ours),
+        "slowest": min(ours),
+        "fastest": max(ours),
         "first_call_seconds": seconds[0],
-        "mean_return": returns / max(episodes, 1),
-        "episodes": episodes,
     }
+    if episodes:
+        result |= {"mean_return": returns / episodes, "episodes": episodes}
+    if original is not None:
+        ratios = [x / y for x, y in zip(ours, theirs[1:], strict=True)]
+        result |= {
+            "original_steps_per_second": statistics.median(theirs[1:]),
+            "ratio": statistics.median(ratios),
+            "smallest_ratio": min(ratios),
+            "largest_ratio": max(ratios),
+        }
+    return result
 
 
 def main() -> int:
@@ -103,11 +154,15 @@ def main() -> int:
     parser.add_argument("--num-envs", type=int, default=4096)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--compare", action="store_true", help="in turns with the originals")
     chosen = parser.parse_args()
 
     def measure() -> None:
         for name in chosen.names:
-            print(json.dumps(throughput(name, chosen.num_envs, chosen.steps, chosen.repetitions)))
+            result = throughput(
+                name, chosen.num_envs, chosen.steps, chosen.repetitions, chosen.compare
+            )
+            print(json.dumps(result), flush=True)
 
     return guarded(measure)
 

@@ -10,10 +10,12 @@ Example::
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from envs.base import Environment, EnvSpec, TimeStep
+from envs.bridge import HostEnvironment, PettingZoo
+from envs.multiwalker import MultiWalker
 from envs.pursuit import Pursuit
 from envs.rover_tower import RoverTower
 from envs.spread import Spread, Spread3Ful, Spread3Mix, Spread3Sep
@@ -23,6 +25,7 @@ from envs.wrappers import VectorEnv, VectorState, VectorStep
 __all__ = [
     "EnvSpec",
     "Environment",
+    "HostEnvironment",
     "TimeStep",
     "VectorEnv",
     "VectorState",
@@ -34,13 +37,15 @@ __all__ = [
 ]
 
 # Options and their defaults are read from the constructors, never listed a second time.
-_REGISTRY: Mapping[str, Callable[..., Environment]] = {
+_REGISTRY: Mapping[str, type[Any]] = {
     "spread": Spread,
     "spread3_sep": Spread3Sep,
     "spread3_mix": Spread3Mix,
     "spread3_ful": Spread3Ful,
     "rover_tower": RoverTower,
     "pursuit": Pursuit,
+    "multiwalker": MultiWalker,
+    "pettingzoo": PettingZoo,
     "toy_matching": ToyMatching,
     "toy_survival": ToySurvival,
 }
@@ -53,7 +58,7 @@ def names() -> tuple[str, ...]:
 
 def summaries() -> dict[str, str]:
     """One line about every registered environment."""
-    return {name: make(name).spec.summary for name in _REGISTRY}
+    return {name: environment.summary for name, environment in _REGISTRY.items()}
 
 
 def options(name: str) -> dict[str, Any]:
@@ -62,12 +67,15 @@ def options(name: str) -> dict[str, Any]:
     Raises:
       ValueError: no environment is called `name`.
     """
-    parameters = inspect.signature(_constructor(name)).parameters
-    return {option: parameter.default for option, parameter in parameters.items()}
+    parameters = inspect.signature(_constructor(name)).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
 
 
-def make(name: str, **chosen: Any) -> Environment:
+def make(name: str, **chosen: Any) -> Any:
     """Builds environment `name` with the `chosen` options, defaults for the rest.
+
+    Returns:
+      An `Environment`, or for those of PettingZoo a `HostEnvironment`.
 
     Raises:
       ValueError: unknown name, unknown option, or a value that the environment rejects.
@@ -75,7 +83,7 @@ def make(name: str, **chosen: Any) -> Environment:
     constructor = _constructor(name)
     accepted = options(name)
     unknown = [option for option in chosen if option not in accepted]
-    if unknown:
+    if unknown and constructor is not PettingZoo:  # which hands them on
         raise ValueError(
             f"{name} has no option {', '.join(map(repr, unknown))}; "
             f"it accepts {', '.join(accepted)}."
@@ -83,7 +91,7 @@ def make(name: str, **chosen: Any) -> Environment:
     return constructor(**chosen)
 
 
-def _constructor(name: str) -> Callable[..., Environment]:
+def _constructor(name: str) -> type[Any]:
     if name not in _REGISTRY:
         raise ValueError(f"No environment is called {name!r}; there are {', '.join(_REGISTRY)}.")
     return _REGISTRY[name]

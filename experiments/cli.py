@@ -31,6 +31,8 @@ class Train:
     """Go on with the run in --out; options left out are taken from it."""
     env_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Option of the environment, as KEY=VALUE."""
+    dry_run: bool = False
+    """Only say how long the run is and what memory it takes."""
 
     def directory(self) -> Path:
         """Where the run goes."""
@@ -44,9 +46,37 @@ class Train:
         config = self.config
         if self.env_option:
             config = replace(config, env_options=_parse_options(self.env_option))
+        if self.dry_run:
+            return print_plan(config)
         run = run_config(config, out=self.directory(), resume=self.resume, progress=True)
         print(f"Return of the last episodes: {text(first_and_last(run.metrics)[1])}")
         print(f"Recorded in {self.directory()}; see: mamt report {self.directory()}")
+
+
+def print_plan(config: TrainConfig) -> None:
+    """Prints the length of a run and its memory; allocates nothing of it.
+
+    Raises:
+        ConfigError: As the run would, also where it does not fit.
+    """
+    from mamt_jax.training import memory
+    from mamt_jax.training.run import prepare
+
+    trainer, _ = prepare(config)
+    plan, held = trainer.plan, memory.memory_of(trainer, config)
+    print(f"{config.algorithm} on {config.env}, seeds: {config.seeds}. Each of them:")
+    print(f"  environment steps    {plan.points * plan.steps_per_point * config.num_envs:>14,}")
+    print(f"  updates, at most     {plan.points * plan.updates_per_point:>14,}")
+    print(f"  logging points       {plan.points:>14,}")
+    print(f"  transitions kept     {plan.capacity:>14,}")
+    print("Memory of all seeds:")
+    for name, size in {
+        **held._asdict(),
+        "in an update": memory.working_bytes(trainer, config),
+        "free": memory.free_bytes(),
+    }.items():
+        print(f"  {name:<20} {'unknown' if size is None else f'{size / 1e6:,.1f} MB':>14}")
+    memory.check_memory(trainer, config)
 
 
 @dataclass(frozen=True)

@@ -177,8 +177,9 @@ class TrainConfig:
     """Transitions per update."""
     buffer_size: int = 1_000_000
     """Replay capacity in transitions per seed (less is allocated where a run is shorter)."""
-    log_interval: int = 60
-    """Episodes per logging point, rounded up to whole collection periods."""
+    log_interval: int = 0
+    """Episodes per logging point, rounded up to whole collection periods; 0 means as many as make
+    about 1,500 transitions (60 episodes of Spread)."""
     checkpoint_interval: int = 10
     """Logging points between checkpoints."""
     evaluation_interval: int = 10
@@ -187,6 +188,11 @@ class TrainConfig:
     """Episodes per evaluation and seed."""
     seed_batch: int = 0
     """Seeds computed side by side; 0 means 1 on CPU and all on an accelerator."""
+    env_workers: int = 0
+    """Processes that step an environment on the host; 0 means one per core. Environments in JAX
+    need none."""
+    env_timeout: float = 120.0
+    """Seconds after which a worker that has not answered counts as hanging."""
     hyper: Annotated[AlgorithmConfig, tyro.conf.arg(name="")] = field(
         default_factory=AlgorithmConfig
     )
@@ -201,12 +207,12 @@ class TrainConfig:
             "steps_per_update",
             "updates_per_event",
             "buffer_size",
-            "log_interval",
             "checkpoint_interval",
             "evaluation_episodes",
+            "env_timeout",
         ):
             check(getattr(self, name) > 0, name, getattr(self, name), "greater than 0")
-        for name in ("seed", "seed_batch", "evaluation_interval"):
+        for name in ("seed", "seed_batch", "log_interval", "evaluation_interval", "env_workers"):
             check(getattr(self, name) >= 0, name, getattr(self, name), "0 or greater")
         check(
             self.evaluation_episodes <= MOST_EPISODES,

@@ -17,6 +17,10 @@ class DivergedError(MamtError):
     """A recorded quantity became NaN or infinite; the text names update, seed and quantity."""
 
 
+class EnvironmentFailed(MamtError):  # noqa: N818 - as DivergedError: what happened to the run
+    """A process that steps a host environment crashed or hangs; the text ends with where."""
+
+
 class InterruptedRun(MamtError):  # noqa: N818 - an outcome, not a fault
     """Ctrl-C or SIGTERM stopped the run after a logging point; the text says how to resume."""
 

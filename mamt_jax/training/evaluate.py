@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from envs.base import Environment
+from envs.bridge import HostEnvironment
 from envs.wrappers import VectorEnv, VectorState
+from mamt_jax.config import TrainConfig
 from mamt_jax.types import Algorithm
 
 _STREAM = 0xE7A1
@@ -23,19 +25,24 @@ def evaluation_key(seed: int, point: int = 0) -> jax.Array:
 
 
 def make_evaluator(
-    algorithm: Algorithm, env: Environment, episodes: int
-) -> Callable[[Any, jax.Array], jax.Array]:
+    algorithm: Algorithm, env: Environment | HostEnvironment, config: TrainConfig, episodes: int
+) -> Callable[[Any, jax.Array], Any]:
     """Compiles, at its first call, a function that plays greedy episodes.
 
     Args:
       algorithm: whose policies act.
       env: where.
+      config: of the run; for the workers of a host environment.
       episodes: per seed.
 
     Returns:
       (the algorithm's states, leaves ``[S, ...]``; a key, from which every seed draws starts of
       its own) -> float32 ``[S, episodes]``: undiscounted returns, averaged over agents.
     """
+    if isinstance(env, HostEnvironment):
+        from mamt_jax.training.bridged import make_bridged_evaluator
+
+        return make_bridged_evaluator(algorithm, env, config, episodes)
     vector = VectorEnv(env, episodes)
 
     def play(learner: Any, key: jax.Array) -> jax.Array:

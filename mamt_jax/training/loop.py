@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from mamt_jax.config import TrainConfig
-from mamt_jax.errors import DivergedError, InterruptedRun
+from mamt_jax.errors import DivergedError, EnvironmentFailed, InterruptedRun
 from mamt_jax.training.checkpoint import Meta
 from mamt_jax.training.evaluate import evaluation_key
 from mamt_jax.training.metrics import Recorder
@@ -46,23 +46,31 @@ def train_loop(
         The final state and the recorded metrics.
 
     Raises:
-        DivergedError, InterruptedRun, RunError: As :func:`train`; what was recorded is on disk.
+        DivergedError, EnvironmentFailed, InterruptedRun, RunError: As :func:`train`; what was
+            recorded is on disk.
     """
     plan, (state, recorder, seconds) = trainer.plan, start
     clock = _Clock(seconds, plan.steps_per_point * config.num_envs * config.seeds)
     total, done = plan.points * plan.episodes_per_point, recorder.points * plan.episodes_per_point
     with StopRequest() as stop, ProgressLine(progress, total, done) as line:
         while recorder.points < plan.points:
-            state, output = trainer.epoch(state)
-            output = jax.device_get(_wait(output))
-            greedy = _evaluate(trainer, state, config, recorder.points + 1)
             try:
+                state, output = trainer.epoch(state)
+                output = jax.device_get(_wait(output))
+                greedy = _evaluate(trainer, state, config, recorder.points + 1)
                 recorder.append(output, greedy)
             except DivergedError as error:
                 if directory is None:
                     raise DivergedError(f"{error}; {_NOT_SAVED}") from error
                 directory.write_metrics(_dataset(recorder, config, clock))
                 raise DivergedError(f"{error}; metrics up to there are kept.") from error
+            except EnvironmentFailed as error:
+                kept = _NOT_SAVED
+                if directory is not None:
+                    directory.write_metrics(_dataset(recorder, config, clock))
+                    kept = f"metrics and the last checkpoint are kept. {_how_to_resume(directory)}"
+                where = f"Stopped after {recorder.points} of {plan.points} logging points"
+                raise EnvironmentFailed(f"{where}; {kept}\n{error}") from error
             clock.tick()
             line.update(
                 recorder.points * plan.episodes_per_point, clock.pace, recorder.last_return()
@@ -128,7 +136,11 @@ def _interruption(directory: RunDir | None, points: int, planned: int) -> str:
     where = f"Interrupted after {points} of {planned} logging points"
     if directory is None:
         return f"{where}; {_NOT_SAVED}"
-    return f"{where}; saved. To go on: mamt train --resume --out {directory.path}"
+    return f"{where}; saved. {_how_to_resume(directory)}"
+
+
+def _how_to_resume(directory: RunDir) -> str:
+    return f"To go on: mamt train --resume --out {directory.path}"
 
 
 def _wait(output: Any) -> Any:

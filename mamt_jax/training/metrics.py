@@ -184,11 +184,14 @@ class Recorder:
             )
 
     def last_return(self) -> float:
-        """Mean return over seeds of the last logging point; NaN while no episode has ended."""
-        if not self.points:
-            return float("nan")
-        count = self._episodes[-1].sum()
-        return float(self._return_sum[-1].sum() / count) if count else float("nan")
+        """Mean return over seeds of the newest logging point in which an episode has ended.
+
+        NaN while none has.
+        """
+        for returns, episodes in zip(self._return_sum[::-1], self._episodes[::-1], strict=True):
+            if count := episodes.sum():
+                return float(returns.sum() / count)
+        return float("nan")
 
     def to_dataset(self, **attrs: Any) -> xr.Dataset:
         """Everything recorded, with units and meaning as attributes of each variable."""

@@ -11,18 +11,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from envs.base import Environment, EnvSpec
-from envs.wrappers import VectorEnv, VectorState
+from envs.bridge import HostEnvironment
+from envs.wrappers import VectorEnv
 from mamt_jax.config import ConfigError, TrainConfig
 from mamt_jax.training.evaluate import make_evaluator
 from mamt_jax.training.replay import Replay, ReplayState, make_replay, transition_bytes
-from mamt_jax.types import Algorithm, Metrics, Transition
+from mamt_jax.types import Algorithm, Batch, Metrics, Transition
+
+Seeds = TypeVar("Seeds")
+
+_TRANSITIONS_PER_POINT = 1500
+"""About how many lie between logging points where ``log_interval`` is 0."""
 
 
 class Plan(NamedTuple):
@@ -54,7 +60,8 @@ class SeedState(NamedTuple):
 
     learner: Any
     replay: ReplayState
-    env: VectorState
+    env: Any
+    """``VectorState``; nothing where the environments are on the host."""
     key: jax.Array
 
 
@@ -96,7 +103,9 @@ class Trainer(NamedTuple):
     """Integer seeds [S] -> state."""
     epoch: Callable[[RunState], tuple[RunState, EpochOutput]]
     """One logging point. Donates its argument."""
-    evaluate: Callable[[Any, jax.Array], jax.Array]
+    lower: Callable[[RunState], Any]
+    """Shapes of a state -> the program that updates it, lowered: to look at, not to run."""
+    evaluate: Callable[[Any, jax.Array], Any]
     """Algorithm's states ``[S, ...]``, key -> returns of greedy episodes float32 ``[S, E]``."""
 
 
@@ -120,7 +129,8 @@ def plan_run(config: TrainConfig, spec: EnvSpec) -> Plan:
     """
     length, envs = spec.episode_length, config.num_envs
     period = collection_period(envs, config.steps_per_update)
-    wanted = min(config.log_interval, config.episodes) * length / envs
+    interval = config.log_interval or max(_TRANSITIONS_PER_POINT // length, 1)
+    wanted = min(interval, config.episodes) * length / envs
     periods = math.ceil(wanted / sum(period))
     steps = periods * sum(period)
     points = math.ceil(config.episodes * length / (steps * envs))
@@ -151,8 +161,14 @@ def plan_run(config: TrainConfig, spec: EnvSpec) -> Plan:
     )
 
 
-def make_trainer(config: TrainConfig, env: Environment, algorithm: Algorithm) -> Trainer:
+def make_trainer(
+    config: TrainConfig, env: Environment | HostEnvironment, algorithm: Algorithm
+) -> Trainer:
     """Compiles lazily: the first call of each function traces it."""
+    if isinstance(env, HostEnvironment):
+        from mamt_jax.training.bridged import make_bridged_trainer
+
+        return make_bridged_trainer(config, env, algorithm)
     plan = plan_run(config, env.spec)
     replay = make_replay(
         plan.capacity,
@@ -161,12 +177,14 @@ def make_trainer(config: TrainConfig, env: Environment, algorithm: Algorithm) ->
         env.spec.num_agents,
         env.spec.obs_size,
     )
-    loop = _Loop(config, plan, algorithm, replay, VectorEnv(env, config.num_envs))
-    greedy = make_evaluator(algorithm, env, config.evaluation_episodes)
-    return Trainer(plan, replay, jax.jit(loop.init), compile_for_backend(loop.epoch), greedy)
+    learning = Learning(config, algorithm, replay)
+    loop = _Loop(config, plan, learning, VectorEnv(env, config.num_envs))
+    greedy = make_evaluator(algorithm, env, config, config.evaluation_episodes)
+    epoch = compile_for_backend(loop.epoch)
+    return Trainer(plan, replay, jax.jit(loop.init), epoch, epoch.lower, greedy)
 
 
-class _Carry(NamedTuple):
+class Carry(NamedTuple):
     """One seed between events, with its view of the shared counters."""
 
     seed: SeedState
@@ -175,13 +193,60 @@ class _Carry(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Learning:
+    """What one seed does between collections, wherever its transitions come from."""
+
+    config: TrainConfig
+    algorithm: Algorithm
+    replay: Replay
+
+    def learn(self, carry: Carry) -> tuple[Carry, Metrics, jax.Array]:
+        """Updates if the replay holds a batch.
+
+        Returns:
+          The seed, metrics ``[updates_per_event, ...]``, and whether there were updates, bool [].
+        """
+        ready = carry.transitions >= self.config.batch_size
+        shapes = jax.eval_shape(self._updates, carry)[1]
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        carry, metrics = jax.lax.cond(ready, self._updates, lambda kept: (kept, nothing), carry)
+        return carry, metrics, ready
+
+    def _updates(self, carry: Carry) -> tuple[Carry, Metrics]:
+        """``updates_per_event`` updates, metrics ``[updates_per_event, ...]``."""
+        key, keys, batches = self.draw(carry.seed.key, carry.seed.replay, carry.transitions)
+        learner, metrics = self.update(carry.seed.learner, keys, batches, carry.updates)
+        seed = carry.seed._replace(learner=learner, key=key)
+        return Carry(seed, carry.transitions, carry.updates + len(keys)), metrics
+
+    def draw(
+        self, key: jax.Array, replay: ReplayState, transitions: jax.Array
+    ) -> tuple[jax.Array, jax.Array, Batch]:
+        """What an event's updates take: the next key; a key and a batch each, ``[U, ...]``."""
+        keys = jax.random.split(key, self.config.updates_per_event + 1)
+        both = jax.vmap(jax.random.split)(keys[1:])
+        sample = jax.vmap(lambda key: self.replay.sample(replay, key, transitions))
+        return keys[0], both[:, 1], sample(both[:, 0])
+
+    def update(
+        self, learner: Any, keys: jax.Array, batches: Batch, count: jax.Array
+    ) -> tuple[Any, Metrics]:
+        """Updates one after another, metrics ``[U, ...]``; ``count`` is that of earlier ones."""
+
+        def one(learner: Any, inputs: tuple[Any, ...]) -> tuple[Any, Metrics]:
+            return self.algorithm.update(learner, *inputs)
+
+        counts = count + jnp.arange(len(keys), dtype=count.dtype)
+        return jax.lax.scan(one, learner, (keys, batches, counts))
+
+
+@dataclass(frozen=True)
 class _Loop:
-    """The loops of one run, outermost first."""
+    """The loops of one run in JAX environments, outermost first."""
 
     config: TrainConfig
     plan: Plan
-    algorithm: Algorithm
-    replay: Replay
+    learning: Learning
     env: VectorEnv
 
     def init(self, seeds: jax.Array) -> RunState:
@@ -191,7 +256,7 @@ class _Loop:
         """One logging point: all seeds, ``plan.collect`` events each."""
 
         def one_seed(seed: SeedState) -> tuple[SeedState, tuple[Any, ...]]:
-            carry = _Carry(seed, state.transitions, state.updates)
+            carry = Carry(seed, state.transitions, state.updates)
             carry, outputs = jax.lax.scan(self._event, carry, jnp.asarray(self.plan.collect))
             return carry.seed, (*outputs, carry.transitions, carry.updates)
 
@@ -202,10 +267,10 @@ class _Loop:
 
     def _init_seed(self, seed: jax.Array) -> SeedState:
         learner_key, env_key, key = jax.random.split(jax.random.key(seed), 3)
-        learner = self.algorithm.init(learner_key)
-        return SeedState(learner, self.replay.init(), self.env.reset(env_key), key)
+        learner = self.learning.algorithm.init(learner_key)
+        return SeedState(learner, self.learning.replay.init(), self.env.reset(env_key), key)
 
-    def _event(self, carry: _Carry, steps: jax.Array) -> tuple[_Carry, tuple[Any, ...]]:
+    def _event(self, carry: Carry, steps: jax.Array) -> tuple[Carry, tuple[Any, ...]]:
         """Collects ``steps`` environment steps, then updates if the replay holds a batch."""
 
         def collect(i: jax.Array, collected: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -216,11 +281,7 @@ class _Loop:
         start = (carry.seed, jnp.float32(0), jnp.int32(0))
         seed, returns, episodes = jax.lax.fori_loop(0, steps, collect, start)
         transitions = carry.transitions + steps * self.env.num_envs
-        carry = _Carry(seed, transitions, carry.updates)
-        ready = transitions >= self.config.batch_size
-        shapes = jax.eval_shape(self._updates, carry)[1]
-        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        carry, metrics = jax.lax.cond(ready, self._updates, lambda kept: (kept, nothing), carry)
+        carry, metrics, ready = self.learning.learn(Carry(seed, transitions, carry.updates))
         return carry, (metrics, ready, returns, episodes)
 
     def _collect(
@@ -229,30 +290,12 @@ class _Loop:
         """One step of every environment: state, sum of finished returns [], their count []."""
         key, act_key, env_key = jax.random.split(seed.key, 3)
         obs = seed.env.obs
-        action = self.algorithm.act(seed.learner, act_key, obs)
+        action = self.learning.algorithm.act(seed.learner, act_key, obs)
         env_state, step = self.env.step(env_key, seed.env, action)
         new = Transition(obs, action, step.reward, step.next_obs, step.terminated)
-        buffer = self.replay.insert(seed.replay, new, transitions)
+        buffer = self.learning.replay.insert(seed.replay, new, transitions)
         seed = SeedState(seed.learner, buffer, env_state, key)
         return seed, jnp.sum(step.finished_return), jnp.sum(step.finished, dtype=jnp.int32)
-
-    def _updates(self, carry: _Carry) -> tuple[_Carry, Metrics]:
-        """``updates_per_event`` updates, metrics ``[updates_per_event, ...]``."""
-        seed = carry.seed
-        keys = jax.random.split(seed.key, self.config.updates_per_event + 1)
-
-        def update(
-            state: tuple[Any, jax.Array], key: jax.Array
-        ) -> tuple[tuple[Any, jax.Array], Metrics]:
-            learner, count = state
-            sample_key, update_key = jax.random.split(key)
-            batch = self.replay.sample(seed.replay, sample_key, carry.transitions)
-            learner, metrics = self.algorithm.update(learner, update_key, batch, count)
-            return (learner, count + 1), metrics
-
-        (learner, count), metrics = jax.lax.scan(update, (seed.learner, carry.updates), keys[1:])
-        seed = seed._replace(learner=learner, key=keys[0])
-        return _Carry(seed, carry.transitions, count), metrics
 
 
 def seed_batch(config: TrainConfig) -> int:
@@ -270,8 +313,8 @@ def seed_batch(config: TrainConfig) -> int:
 
 
 def map_seeds(
-    function: Callable[[SeedState], tuple[SeedState, Any]], seeds: SeedState, batch: int
-) -> tuple[SeedState, Any]:
+    function: Callable[[Seeds], tuple[Seeds, Any]], seeds: Seeds, batch: int
+) -> tuple[Seeds, Any]:
     """Maps over the seeds' leading axis, ``batch`` of them vmapped at a time.
 
     The stacked state is the loop's carry and written in place: beside it there is room for one
@@ -281,7 +324,7 @@ def map_seeds(
     if batch == count > 1:
         return jax.vmap(function)(seeds)
 
-    def body(stacked: SeedState, start: jax.Array) -> tuple[SeedState, Any]:
+    def body(stacked: Seeds, start: jax.Array) -> tuple[Seeds, Any]:
         part = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, batch), stacked)
         if batch == 1:
             part, out = function(jax.tree.map(lambda leaf: leaf[0], part))
@@ -299,9 +342,7 @@ def map_seeds(
     return seeds, jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), outputs)
 
 
-def compile_for_backend(
-    function: Callable[..., Any], donate: tuple[int, ...] = (0,)
-) -> Callable[..., Any]:
+def compile_for_backend(function: Callable[..., Any], donate: tuple[int, ...] = (0,)) -> Any:
     """jit with the arguments ``donate`` donated, and what the backend needs to be fast and exact.
 
     On CPU, XLA's dot fusions are off: they evaluate what surrounds a matrix product with

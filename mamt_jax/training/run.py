@@ -19,16 +19,15 @@ from mamt_jax.config import MOST_EPISODES, ConfigError, TrainConfig, check, make
 from mamt_jax.errors import RunError
 from mamt_jax.training import checkpoint
 from mamt_jax.training.loop import Start, train_loop
+from mamt_jax.training.memory import check_memory
 from mamt_jax.training.metrics import Recorder
 from mamt_jax.training.policies import Policies
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.types import Algorithm
 
 if TYPE_CHECKING:
-    from envs import Environment
-    from mamt_jax.training.off_policy import Plan, Trainer
-
-_CGROUP = Path("/sys/fs/cgroup")
+    from envs import Environment, HostEnvironment
+    from mamt_jax.training.off_policy import Trainer
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +62,7 @@ class Run:
         check(1 <= episodes <= MOST_EPISODES, "episodes", episodes, accepted)
         check(0 <= seed < 2**31, "seed", seed, "in 0 to 2**31 - 1")
         env = make_env(self.config)
-        play = make_evaluator(self.policies.algorithm, env, episodes)
+        play = make_evaluator(self.policies.algorithm, env, self.config, episodes)
         return np.asarray(play(self.policies.learner, evaluation_key(seed)))
 
 
@@ -96,6 +95,7 @@ def train(
         ConfigError: A setting is unknown or out of range.
         RunError: ``out`` is taken, corrupt, or its disk is full.
         DivergedError: A recorded quantity became NaN or infinite.
+        EnvironmentFailed: A process that steps a host environment crashed or hangs.
         InterruptedRun: Ctrl-C or SIGTERM; the run was saved first.
     """
     config = make_config(
@@ -117,22 +117,30 @@ def run_config(
     progress: bool = False,
 ) -> Run:
     """As :func:`train`, for a finished config."""
-    from mamt_jax.training.off_policy import make_trainer, plan_run, seed_batch
-
-    use_compilation_cache()
     directory = None if out is None else RunDir(Path(out))
-    algorithm, environment = make_algorithm(config)
-    check_memory(config, plan_run(config, environment.spec))
-    seed_batch(config)  # raises where it does not divide the seeds
+    trainer, algorithm = prepare(config)
+    check_memory(trainer, config)
     if resume:
         if directory is None:
             raise ConfigError("resume needs the run directory (out).")
         directory.check_same(config)
     elif directory is not None:
         directory.create(config)
-    return run_trainer(
-        make_trainer(config, environment, algorithm), algorithm, config, directory, resume, progress
-    )
+    return run_trainer(trainer, algorithm, config, directory, resume, progress)
+
+
+def prepare(config: TrainConfig) -> tuple[Trainer, Algorithm]:
+    """What runs a config, with nothing allocated or compiled yet.
+
+    Raises:
+        ConfigError: The config names what does not exist, or asks for what cannot be.
+    """
+    from mamt_jax.training.off_policy import make_trainer, seed_batch
+
+    use_compilation_cache()
+    algorithm, env = make_algorithm(config)
+    seed_batch(config)  # raises where it does not divide the seeds
+    return make_trainer(config, env, algorithm), algorithm
 
 
 def run_trainer(
@@ -209,7 +217,7 @@ def load_with(algorithm: Algorithm, config: TrainConfig, directory: RunDir) -> R
     return Run(config, directory.read_metrics(), policies, directory.path)
 
 
-def make_env(config: TrainConfig) -> Environment:
+def make_env(config: TrainConfig) -> Environment | HostEnvironment:
     """The config's environment; unknown names and options raise ConfigError."""
     import envs
 
@@ -219,58 +227,13 @@ def make_env(config: TrainConfig) -> Environment:
         raise ConfigError(str(error)) from error
 
 
-def make_algorithm(config: TrainConfig) -> tuple[Algorithm, Environment]:
+def make_algorithm(config: TrainConfig) -> tuple[Algorithm, Environment | HostEnvironment]:
     """The config's algorithm and environment; unknown names raise ConfigError."""
     from mamt_jax.algorithms import registry
 
     env = make_env(config)
     sizes = env.spec.obs_sizes, env.spec.action_counts
     return registry.make(config.algorithm, *sizes, config.hyper), env
-
-
-def check_memory(config: TrainConfig, plan: Plan) -> None:
-    """Refuses a run whose replay does not fit.
-
-    Raises:
-        ConfigError: With the numbers and what to change.
-    """
-    free = _free_bytes()
-    if free is not None and plan.replay_bytes > free:
-        raise ConfigError(
-            f"The replay of {config.seeds} seeds takes {plan.replay_bytes / 1e9:.1f} GB and "
-            f"{free / 1e9:.1f} GB are free; lower buffer_size, seeds or episodes."
-        )
-
-
-def _free_bytes() -> int | None:
-    """Free memory of the device, or of the host where the device is the CPU; None if unknown."""
-    device = jax.devices()[0]
-    if device.platform != "cpu":
-        stats = device.memory_stats() or {}
-        limit = stats.get("bytes_limit")
-        return None if limit is None else limit - stats.get("bytes_in_use", 0)
-    found = (_machine_bytes(), _container_bytes())
-    return min((free for free in found if free is not None), default=None)
-
-
-def _machine_bytes() -> int | None:
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="ascii")
-        available = next(line for line in text.splitlines() if line.startswith("MemAvailable"))
-        return int(available.split()[1]) * 1024
-    except (OSError, StopIteration, ValueError):
-        return None
-
-
-def _container_bytes() -> int | None:
-    """What a container's limit (cgroup v2) leaves; None where there is no limit."""
-    try:
-        limit, used = (int((_CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
-        lines = (_CGROUP / "memory.stat").read_text().splitlines()
-        cache = next(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
-        return limit - used + cache  # the kernel gives up its file cache on demand
-    except (OSError, StopIteration, ValueError):  # the limit may read "max"
-        return None
 
 
 def use_compilation_cache() -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import envs
+from benchmarks import numpy_rover_tower as reference
 from envs import particles
 from envs.rover_tower import RoverTower, RoverTowerState, observe
-from tests.envs import numpy_rover_tower as reference
 
 TOLERANCE = 1e-5
 LENGTH = 25

@@ -99,6 +99,6 @@ def step(world: World, actions: NDArray[np.int64]) -> Outcome:
             new = new / speed * 1.0
         velocity[rover] = new
         position[rover] = world.position[rover] + new * 0.1
-    said = {tower: int(actions[tower]) for tower in TOWERS}
+    said: dict[int, int | None] = {tower: int(actions[tower]) for tower in TOWERS}
     after = replace(world, position=position, velocity=velocity, said=said)
     return Outcome(after, observations(after), rewards(after))

@@ -1,0 +1,250 @@
+"""Off-policy training in host environments: as ``off_policy``, with collection on the host.
+
+Acting, inserting and updating are the compiled functions of native training; between them worker
+processes step the environments. The environments' own state is not saved: a resumed run goes on
+with new episodes, drawn from seeds of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.base import EnvSpec
+from envs.bridge import HostEnvironment
+from envs.workers import HostVectorEnv, WorkerError
+from mamt_jax.config import TrainConfig
+from mamt_jax.errors import EnvironmentFailed
+from mamt_jax.training.off_policy import (
+    EpochOutput,
+    Learning,
+    Plan,
+    RunState,
+    SeedState,
+    Trainer,
+    compile_for_backend,
+    map_seeds,
+    plan_run,
+    seed_batch,
+)
+from mamt_jax.training.replay import make_replay
+from mamt_jax.types import Algorithm, Metrics, Transition
+
+_TRAINING, _EVALUATION = 1, 2  # first number of an episode's entropy
+
+
+def make_bridged_trainer(
+    config: TrainConfig, env: HostEnvironment, algorithm: Algorithm
+) -> Trainer:
+    """The trainer of a host environment; its workers start with the first epoch."""
+    plan = plan_run(config, env.spec)
+    replay = make_replay(
+        plan.capacity,
+        config.batch_size,
+        config.hyper.modelling_recent,
+        env.spec.num_agents,
+        env.spec.obs_size,
+    )
+    loop = _Loop(config, plan, Learning(config, algorithm, replay), env)
+    greedy = make_bridged_evaluator(algorithm, env, config, config.evaluation_episodes)
+    return Trainer(plan, replay, jax.jit(loop.init), loop.epoch, loop.lower, greedy)
+
+
+@contextmanager
+def worker_errors() -> Iterator[None]:
+    """Turns a failed worker into an error that a command prints."""
+    try:
+        yield
+    except WorkerError as error:
+        raise EnvironmentFailed(str(error)) from error
+
+
+class _Loop:
+    """Training of all seeds: events on the host, everything between steps compiled."""
+
+    def __init__(
+        self, config: TrainConfig, plan: Plan, learning: Learning, env: HostEnvironment
+    ) -> None:
+        self._config, self._plan, self._learning, self._env = config, plan, learning, env
+        self._workers: HostVectorEnv | None = None
+        self._act = jax.jit(jax.vmap(self._act_seed))
+        self._insert = jax.jit(self._insert_all, donate_argnums=0)
+        self._learn = compile_for_backend(self._learn_all)
+
+    def init(self, seeds: jax.Array) -> RunState:
+        """Integer seeds [S] -> state."""
+
+        def one(seed: jax.Array) -> SeedState:
+            learner_key, key = jax.random.split(jax.random.key(seed))
+            learner = self._learning.algorithm.init(learner_key)
+            return SeedState(learner, self._learning.replay.init(), (), key)
+
+        return RunState(jax.vmap(one)(seeds), jnp.int32(0), jnp.int32(0))
+
+    def epoch(self, state: RunState) -> tuple[RunState, EpochOutput]:
+        """One logging point. Donates its argument.
+
+        Raises:
+          EnvironmentFailed: a worker crashed or hangs.
+        """
+        with worker_errors():
+            workers = self._workers or self._start(state)
+            outputs = []
+            for steps in self._plan.collect:
+                state, returns, episodes = self._collect(workers, state, steps)
+                state, metrics, ready = self._update(state)
+                outputs.append((metrics, ready, returns, episodes))
+        metrics, ready, returns, episodes = jax.tree.map(
+            lambda *events: np.stack(jax.device_get(events)), *outputs
+        )
+        by_seed = jax.tree.map(lambda leaf: np.moveaxis(leaf, 0, 1), (metrics, returns, episodes))
+        return state, EpochOutput(by_seed[0], ready, *by_seed[1:])
+
+    def _start(self, state: RunState) -> HostVectorEnv:
+        """Starts the workers; the transitions so far tell a resumed run's episodes from others."""
+        config, begun = self._config, int(state.transitions)
+        count = config.seeds * config.num_envs
+        self._workers = HostVectorEnv(self._env, count, config.env_workers, config.env_timeout)
+        self._workers.reset(
+            [
+                (_TRAINING, seed, begun, env)
+                for seed in range(config.seed, config.seed + config.seeds)
+                for env in range(config.num_envs)
+            ]
+        )
+        return self._workers
+
+    def _collect(
+        self, workers: HostVectorEnv, state: RunState, steps: int
+    ) -> tuple[RunState, np.ndarray, np.ndarray]:
+        """``steps`` steps of every environment: state, returns [S] and their numbers [S]."""
+        config, spec = self._config, self._env.spec
+        lead = (config.seeds, config.num_envs)
+        new = _transitions(spec, (config.seeds, steps, config.num_envs))
+        returns, episodes = np.zeros(config.seeds, np.float32), np.zeros(config.seeds, np.int32)
+        keys, rows = state.seeds.key, workers.rows
+        for t in range(steps):
+            new.obs[:, t] = rows.obs.reshape(*lead, spec.num_agents, -1)
+            keys, action = self._act(state.seeds.learner, keys, new.obs[:, t])
+            new.action[:, t] = action
+            workers.step(new.action[:, t].reshape(-1, spec.num_agents))
+            new.reward[:, t] = rows.reward.reshape(*lead, -1)
+            new.next_obs[:, t] = rows.next_obs.reshape(*lead, spec.num_agents, -1)
+            new.terminated[:, t] = rows.terminated.reshape(*lead, -1)
+            if new.alive is not None:
+                new.alive[:, t] = rows.alive.reshape(*lead, -1)
+            returns += rows.finished_return.reshape(lead).sum(axis=1)
+            episodes += rows.finished.reshape(lead).sum(axis=1, dtype=np.int32)
+        state = state._replace(seeds=state.seeds._replace(key=keys))
+        return self._insert(state, new), returns, episodes
+
+    def _act_seed(
+        self, learner: Any, key: jax.Array, obs: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        key, act_key = jax.random.split(key)
+        return key, self._learning.algorithm.act(learner, act_key, obs)
+
+    def _update(self, state: RunState) -> tuple[RunState, Metrics, bool]:
+        """Updates where the replays hold a batch: state, metrics ``[S, U, ...]``, whether."""
+        seeds = state.seeds
+        inputs = (seeds.learner, seeds.key, seeds.replay, state.transitions, state.updates)
+        if int(state.transitions) < self._config.batch_size:
+            shapes = jax.eval_shape(self._learn, *inputs)[2]
+            return state, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes), False
+        learner, key, metrics = self._learn(*inputs)
+        seeds = seeds._replace(learner=learner, key=key)
+        updates = state.updates + self._config.updates_per_event
+        return RunState(seeds, state.transitions, updates), metrics, True
+
+    def _insert_all(self, state: RunState, new: Transition) -> RunState:
+        """Stores ``[S, T, E, ...]`` transitions, step after step as they were made."""
+        steps, envs = new.reward.shape[1:3]
+
+        def insert(buffer: Any, new: Transition) -> Any:
+            def one(t: jax.Array, buffer: Any) -> Any:
+                at = jax.tree.map(lambda leaf: leaf[t], new)
+                return self._learning.replay.insert(buffer, at, state.transitions + t * envs)
+
+            return jax.lax.fori_loop(0, steps, one, buffer)
+
+        buffers = jax.vmap(insert)(state.seeds.replay, new)
+        seeds = state.seeds._replace(replay=buffers)
+        return RunState(seeds, state.transitions + steps * envs, state.updates)
+
+    def _learn_all(
+        self, learner: Any, key: jax.Array, replay: Any, transitions: jax.Array, updates: jax.Array
+    ) -> tuple[Any, jax.Array, Metrics]:
+        """One event's updates of all seeds: learners, keys, metrics ``[S, U, ...]``.
+
+        Batches are drawn for all seeds first: the replays are read where they are, not sliced.
+        """
+        draw = jax.vmap(self._learning.draw, in_axes=(0, 0, None))
+        key, keys, batches = draw(key, replay, transitions)
+
+        def one(inputs: Any) -> tuple[Any, Metrics]:
+            learner, keys, batches = inputs
+            learner, metrics = self._learning.update(learner, keys, batches, updates)
+            return (learner, keys, batches), metrics
+
+        all_seeds: Any = (learner, keys, batches)
+        (learner, *_), metrics = map_seeds(one, all_seeds, seed_batch(self._config))
+        return learner, key, metrics
+
+    def lower(self, state: RunState) -> Any:
+        """The program of an update event, for these shapes."""
+        seeds = state.seeds
+        return self._learn.lower(
+            seeds.learner, seeds.key, seeds.replay, state.transitions, state.updates
+        )
+
+
+def _transitions(spec: EnvSpec, lead: tuple[int, ...]) -> Any:
+    """A ``Transition`` of NumPy arrays to fill, ``[*lead, ...]``."""
+    agents, obs = (*lead, spec.num_agents), (*lead, spec.num_agents, spec.obs_size)
+    return Transition(
+        np.empty(obs, np.float32),
+        np.empty(agents, np.int32),
+        np.empty(agents, np.float32),
+        np.empty(obs, np.float32),
+        np.empty(agents, bool),
+        np.empty(agents, bool) if spec.agents_may_leave else None,
+    )
+
+
+def make_bridged_evaluator(
+    algorithm: Algorithm, env: HostEnvironment, config: TrainConfig, episodes: int
+) -> Callable[[Any, jax.Array], np.ndarray]:
+    """As :func:`mamt_jax.training.evaluate.make_evaluator`, in host environments.
+
+    Its workers are started once and kept for the next evaluation.
+    """
+    greedy = jax.jit(jax.vmap(algorithm.greedy))
+    spec, kept = env.spec, dict[int, HostVectorEnv]()
+
+    def play(learners: Any, key: jax.Array) -> np.ndarray:
+        seeds = jax.tree.leaves(learners)[0].shape[0]
+        drawn = [int(bits) for bits in np.asarray(jax.random.bits(key, (2,)))]
+        count = seeds * episodes
+        with worker_errors():
+            if count not in kept:
+                kept[count] = HostVectorEnv(env, count, config.env_workers, config.env_timeout)
+            rows = kept[count].reset([(_EVALUATION, *drawn, row) for row in range(count)])
+            returns, done = np.zeros(count, np.float32), np.zeros(count, bool)
+            for _ in range(spec.episode_length):
+                obs = rows.obs.reshape(seeds, episodes, spec.num_agents, -1)
+                actions = np.asarray(greedy(learners, obs)).reshape(count, -1)
+                kept[count].step(actions)
+                ended = rows.finished & ~done
+                returns[ended] = rows.finished_return[ended]
+                done |= ended
+                rows.idle[...] = done
+                if done.all():
+                    break
+        return returns.reshape(seeds, episodes)
+
+    return play
