@@ -58,7 +58,12 @@ def names() -> tuple[str, ...]:
 
 def summaries() -> dict[str, str]:
     """One line about every registered environment."""
-    return {name: environment.summary for name, environment in _REGISTRY.items()}
+    return {name: _summary(name) for name in _REGISTRY}
+
+
+def _summary(name: str) -> str:
+    found: str = getattr(_REGISTRY[name], "summary", None) or make(name).spec.summary
+    return found
 
 
 def options(name: str) -> dict[str, Any]:

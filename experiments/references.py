@@ -17,15 +17,47 @@ class References(NamedTuple):
     """Levels whose passing is timed."""
 
 
-_PAPER = {"maac": -43.23, "mamd": -42.17, "mamt": -38.06}
+class _Known(NamedTuple):
+    measured: dict[str, float]
+    """Simple policies, at the environment's default options."""
+    paper: dict[str, float]
+    """Table 10, by algorithm."""
+    thresholds: tuple[float, ...]
+
+
+_KNOWN = {
+    "spread": _Known(
+        {"random": -67.0, "greedy": -35.8},
+        {"maac": -43.23, "mamd": -42.17, "mamt": -38.06},
+        (-50.0, -43.23, -38.06),
+    ),
+    "rover_tower": _Known(
+        {"random": -7.9, "greedy": 132.0},
+        {"maac": 121.79, "mamd": 127.80, "mamt": 145.95},
+        (0.0, 60.0, 121.79),
+    ),
+    "pursuit": _Known(
+        {"random": 3.7, "chase": 5.8},
+        {"maac": 19.86, "mamd": 22.30, "mamt": 25.62},
+        (5.8, 19.86, 25.62),
+    ),
+    "multiwalker": _Known(
+        {"random": -105.0, "no torque": -97.0},
+        {"maac": -30.16, "mamd": -4.92, "mamt": -4.70},
+        (-97.0, -30.16, -4.70),
+    ),
+}
 
 
 def references(config: TrainConfig) -> References | None:
     """Levels for a run's environment and algorithm; None where none are known."""
-    paper = envs.options("spread")
-    if config.env != "spread" or paper | config.env_options != paper:
+    known = _KNOWN.get(config.env)
+    if known is None:
         return None
-    levels = {"random": -67.0, "greedy": -35.8}
-    if config.algorithm in _PAPER:
-        levels[f"paper's {config.algorithm.upper()}"] = _PAPER[config.algorithm]
-    return References(levels, (-50.0, _PAPER["maac"], _PAPER["mamt"]))
+    defaults = envs.options(config.env)
+    if defaults | config.env_options != defaults:
+        return None
+    levels = dict(known.measured)
+    if config.algorithm in known.paper:
+        levels[f"paper's {config.algorithm.upper()}"] = known.paper[config.algorithm]
+    return References(levels, known.thresholds)

@@ -53,7 +53,7 @@ def check_memory(trainer: Trainer, config: TrainConfig) -> None:
     free, needed = free_bytes(), memory_of(trainer, config)
     if free is not None and needed.total > free:
         raise ConfigError(
-            f"The run takes {needed.total / 1e9:.1f} GB ({needed.replay / 1e9:.1f} GB for the "
+            f"The run takes {needed.total / 1e9:,.1f} GB ({needed.replay / 1e9:,.1f} GB for the "
             f"replay of {config.seeds} seeds) and {free / 1e9:.1f} GB are free; lower buffer_size, "
             f"seeds or episodes."
         )

@@ -39,7 +39,7 @@ def test_refusals_say_what_is_wrong(name: str, chosen: dict[str, Any], words: li
 def test_names_summaries_and_options_fit_together() -> None:
     assert set(envs.summaries()) == set(envs.names())
     assert all(envs.summaries().values())
-    for name in envs.names():
+    for name in set(envs.names()) - {"pettingzoo"}:  # which has to be told which one
         assert envs.make(name, **envs.options(name)) == envs.make(name)
     assert envs.options("spread") == {
         "num_agents": 2,

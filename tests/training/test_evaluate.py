@@ -28,7 +28,8 @@ def careless(env: ToySurvival) -> Algorithm:
 def test_returns_are_those_of_the_first_episodes() -> None:
     env, episodes, seeds = ToySurvival(), 20, 2
     algorithm = careless(env)
-    played = make_evaluator(algorithm, env, episodes)(jnp.arange(seeds), evaluation_key(0))
+    play = make_evaluator(algorithm, env, fakes.config(), episodes)
+    played = play(jnp.arange(seeds), evaluation_key(0))
     vector = VectorEnv(env, episodes)
     for seed, key in enumerate(jax.random.split(evaluation_key(0), seeds)):
         reset_key, step_key = jax.random.split(key)

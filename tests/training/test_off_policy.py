@@ -13,10 +13,10 @@ import pytest
 from envs.base import EnvSpec, TimeStep
 from mamt_jax.config import ConfigError, make_config
 from mamt_jax.training.off_policy import (
+    Carry,
     EpochOutput,
     RunState,
     Trainer,
-    _Carry,
     collection_period,
     make_trainer,
     map_seeds,
@@ -55,7 +55,7 @@ def counting() -> Algorithm:
         return jax.random.bernoulli(key, 0.1, obs.shape[:2]).astype(jnp.int32)
 
     def update(state: Any, key: jax.Array, batch: Batch, count: jax.Array) -> tuple[Any, Any]:
-        noise = jax.random.normal(key)
+        noise = jax.random.uniform(key)
         metrics = {
             "count": count,
             "reward_mean": batch.reward_mean,
@@ -237,11 +237,11 @@ def test_no_key_is_used_twice() -> None:
     """JAX's own checker, over collection, an update event, and collection again."""
     loop = played().trainer.epoch.__wrapped__.__self__
     with jax.debug_key_reuse(True):
-        carry = _Carry(loop._init_seed(0), jnp.int32(0), jnp.int32(0))
+        carry = Carry(loop._init_seed(0), jnp.int32(0), jnp.int32(0))
         for collected in (0, ENVS, 2 * ENVS):
             seed, _, _ = loop._collect(carry.seed, jnp.int32(collected))
-            carry = _Carry(seed, jnp.int32(collected + ENVS), carry.updates)
-        carry, _ = loop._updates(carry)
+            carry = Carry(seed, jnp.int32(collected + ENVS), carry.updates)
+        carry, _ = loop.learning._updates(carry)
         loop._collect(carry.seed, carry.transitions)
         with pytest.raises(jax.errors.KeyReuseError):
             loop._collect(carry.seed, carry.transitions)

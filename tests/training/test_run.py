@@ -16,7 +16,7 @@ from mamt_jax import DivergedError, InterruptedRun, RunError
 from mamt_jax.config import ConfigError
 from mamt_jax.training import run as run_module
 from mamt_jax.training.progress import StopRequest
-from mamt_jax.training.run import Run, check_memory, run_trainer
+from mamt_jax.training.run import Run, run_trainer
 from mamt_jax.training.run_dir import RunDir
 from tests.training import fakes
 
@@ -249,19 +249,3 @@ def test_load_without_a_checkpoint(tmp_path: Path) -> None:
     RunDir(tmp_path / "run").create(fakes.config())
     with pytest.raises(RunError, match="holds no checkpoint yet"):
         run_module.load_with(fakes.algorithm(), fakes.config(), RunDir(tmp_path / "run"))
-
-
-def test_replay_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"takes 1000000\.0 GB .* lower buffer_size"):
-        check_memory(fakes.config(), fakes.FakePlan(replay_bytes=10**15))  # type: ignore[arg-type]
-
-
-def test_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "_CGROUP", tmp_path)
-    machine = run_module._free_bytes()
-    (tmp_path / "memory.current").write_text("3000\n")
-    (tmp_path / "memory.stat").write_text("anon 2000\ninactive_file 1000\n")
-    (tmp_path / "memory.max").write_text("max\n")
-    assert run_module._container_bytes() is None and machine
-    (tmp_path / "memory.max").write_text("5000\n")
-    assert run_module._free_bytes() == 5000 - 3000 + 1000

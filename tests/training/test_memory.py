@@ -1,0 +1,65 @@
+"""What a run takes is known before it begins, and refused where it does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from experiments import cli
+from mamt_jax.config import ConfigError, make_config
+from mamt_jax.training import memory
+from mamt_jax.training.run import prepare
+
+TINY = {"algorithm": "maac", "env": "toy_matching", "seeds": 3, "episodes": 40, "batch_size": 24}
+
+
+def test_sizes_are_those_of_the_state() -> None:
+    config = make_config(**TINY, hidden_size=8, attention_heads=2)
+    trainer, _ = prepare(config)
+    held = memory.memory_of(trainer, config)
+    state = trainer.init(jnp.arange(3)).seeds
+    arrays = jax.tree.leaves((state.replay, state.learner, state.env))
+    keys = jax.random.key_data(state.key)
+    assert held.total == sum(leaf.nbytes for leaf in [*arrays, keys])
+    assert held.learners == sum(leaf.nbytes for leaf in jax.tree.leaves(state.learner))
+    assert abs(held.replay - trainer.plan.replay_bytes) < 1000  # the moments are not in the plan
+
+
+def test_a_run_that_does_not_fit_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    config = make_config(algorithm="maac", env="spread", seeds=20_000, episodes=50_000)
+    trainer, _ = prepare(config)
+    with pytest.raises(ConfigError, match=r"takes 4,2\d\d .* 20000 seeds.* lower buffer_size"):
+        memory.check_memory(trainer, config)
+    line = "train --seeds 20000 --episodes 50000 --algorithm maac"
+    assert cli.main(line.split()) == 1
+    assert "lower buffer_size" in capsys.readouterr().err
+    assert not Path("runs/maac-spread").exists()
+
+
+def test_dry_run_prints_and_leaves_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    line = "train --algorithm maac --env toy_matching --seeds 2 --episodes 40 --batch-size 24"
+    small = "--hidden-size 8 --attention-heads 2 --dry-run --out"
+    assert cli.main([*line.split(), *small.split(), str(tmp_path / "run")]) == 0
+    lines = dict(
+        line.rsplit(maxsplit=2)[0::2] if line.endswith("MB") else line.rsplit(maxsplit=1)
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("  ")
+    )
+    assert {"  replay", "  learners", "  in an update", "  free"} <= set(lines)
+    assert not (tmp_path / "run").exists()
+
+
+def test_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    machine = memory.free_bytes()
+    (tmp_path / "memory.current").write_text("3000\n")
+    (tmp_path / "memory.stat").write_text("anon 2000\ninactive_file 1000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory._container_bytes() is None and machine
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert memory.free_bytes() == 5000 - 3000 + 1000
