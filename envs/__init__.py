@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from envs.base import Environment, EnvSpec, TimeStep
+from envs.outbound import to_pettingzoo
 from envs.pursuit import Pursuit
 from envs.rover_tower import RoverTower
 from envs.spread import Spread, Spread3Ful, Spread3Mix, Spread3Sep
@@ -31,6 +32,7 @@ __all__ = [
     "names",
     "options",
     "summaries",
+    "to_pettingzoo",
 ]
 
 # Options and their defaults are read from the constructors, never listed a second time.
