@@ -35,7 +35,7 @@ _PALETTE: tuple[Colour, ...] = (
     (182, 160, 40),
 )
 
-SIDE = 480  # pixels of a picture's longer side
+SIDE = 400  # pixels of a picture's longer side
 _STRIP = 26  # pixels of the line of text below it
 _CAPTION_SIZE = 13
 _OVERSAMPLING = 2

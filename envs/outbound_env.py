@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import secrets
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import gymnasium
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from envs import drawing
-from envs.base import Environment, TimeStep
+from envs.base import Environment
+from envs.wrappers import advance, start
 
 Observations = dict[str, NDArray[np.float32]]
 Infos = dict[str, dict[str, Any]]
@@ -25,28 +25,11 @@ _SEEDS = 2**32  # JAX takes larger seeds modulo this number
 _RENDER_MODES = ("rgb_array",)
 
 
-@partial(jax.jit, static_argnums=0)
-def _reset(env: Environment, key: jax.Array) -> tuple[jax.Array, Any, jax.Array]:
-    """(next key, state, obs [n, O])."""
-    key, reset_key = jax.random.split(key)
-    return key, *env.reset(reset_key)
-
-
-@partial(jax.jit, static_argnums=0)
-def _step(
-    env: Environment, key: jax.Array, state: Any, actions: jax.Array
-) -> tuple[jax.Array, TimeStep]:
-    """(next key, result)."""
-    key, step_key = jax.random.split(key)
-    return key, env.step(step_key, state, actions)
-
-
 class OutboundEnv(ParallelEnv[str, NDArray[np.float32], int]):
     """One of our environments as a `pettingzoo.ParallelEnv`.
 
     Observations are float32 of each agent's own size, without padding. All randomness comes from
-    one key, `jax.random.key(seed)`: every reset and every step splits it, keeps the first half and
-    uses the second.
+    one key, `jax.random.key(seed)`, as `envs.wrappers.start` and `advance` take it on.
     """
 
     def __init__(self, env: Environment, render_mode: str | None = None) -> None:
@@ -101,7 +84,7 @@ class OutboundEnv(ParallelEnv[str, NDArray[np.float32], int]):
         del options
         if seed is not None or self._key is None:
             self._key = jax.random.key(_checked_seed(seed))
-        self._key, self._env_state, obs = _reset(self.env, self._key)
+        self._key, self._env_state, obs = start(self.env, self._key)
         self._obs = np.asarray(obs)
         self.agents = self.possible_agents[:]
         return self._observations(), {agent: {} for agent in self.agents}
@@ -119,7 +102,7 @@ class OutboundEnv(ParallelEnv[str, NDArray[np.float32], int]):
         if not self.agents:
             raise ValueError(f"No episode of {self} is running; call reset first.")
         chosen = np.array(self._checked(actions), np.int32)
-        self._key, result = _step(self.env, self._key, self._env_state, chosen)
+        self._key, result = advance(self.env, self._key, self._env_state, chosen)
         self._env_state = result.state
         self._obs, reward, terminated, truncated = jax.device_get(result[1:])
         agents = self.agents

@@ -15,7 +15,7 @@ from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test
 from pettingzoo.utils.conversions import parallel_to_aec
 
 import envs
-from envs import outbound_env
+from envs import wrappers
 
 LENGTH = 6
 over_all = pytest.mark.parametrize("name", envs.names())
@@ -135,7 +135,7 @@ def test_equal_environments_compile_once() -> None:
         env = envs.to_pettingzoo(short("spread", length))
         env.reset(seed=0)
         env.step(sampled(env))
-        return outbound_env._reset._cache_size(), outbound_env._step._cache_size()
+        return wrappers.start._cache_size(), wrappers.advance._cache_size()
 
     before = sizes_after(17)
     assert sizes_after(17) == before

@@ -41,7 +41,7 @@ def test_pictures_have_one_form_and_follow_the_state(name: str, options: dict[st
     first = env.render(state)
     np.testing.assert_array_equal(first, env.render(state))
     assert first.dtype == np.uint8 and first.ndim == 3 and first.shape[2] == 3
-    assert max(first.shape[:2]) <= 600 and not any(side % 2 for side in first.shape[:2])
+    assert max(first.shape[:2]) <= 450 and not any(side % 2 for side in first.shape[:2])
     above = -drawing._STRIP  # the caption tells steps apart whatever is drawn above it
     changes = 0
     for other, obs in others:
@@ -67,7 +67,7 @@ def test_agents_that_leave_stay_in_the_picture() -> None:
     far = near._replace(position=jnp.array([[30.0, 0.9], [-0.9, -0.9]]))
     outline = drawing.dark(drawing.colour_of(0))
     assert shows(env.render(near), drawing.WHITE) > 20 * shows(env.render(far), drawing.WHITE)
-    right = env.render(far)[:, 450:]
+    right = env.render(far)[:, 370:]
     assert shows(right, drawing.PAPER) < right.shape[0] * right.shape[1]
     assert shows(env.render(near), outline) > 0
 
@@ -111,8 +111,8 @@ def test_pursuit_hides_the_caught_and_counts_crowds() -> None:
     both = env.render(state)
     one = env.render(state._replace(alive=jnp.array([False, True])))
     assert shows(one, of_evaders) * 2 == pytest.approx(shows(both, of_evaders), rel=0.1)
-    assert shows(both[:240, :240], of_pursuers) > 100  # y points upwards: (0, 15) is top left
-    assert shows(both[:240, 240:], of_pursuers) == 0
+    assert shows(both[:200, :200], of_pursuers) > 100  # y points upwards: (0, 15) is top left
+    assert shows(both[:200, 200:], of_pursuers) == 0
     crowd = env.render(state._replace(pursuer=jnp.zeros((3, 2), jnp.int32)))
     pair = env.render(state._replace(pursuer=state.pursuer.at[:2].set(0)))
     corner = slice(-60, -drawing._STRIP), slice(0, 60)
