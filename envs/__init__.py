@@ -16,6 +16,7 @@ from typing import Any
 from envs.base import Environment, EnvSpec, TimeStep
 from envs.bridge import HostEnvironment, PettingZoo
 from envs.multiwalker import MultiWalker
+from envs.outbound import to_pettingzoo
 from envs.pursuit import Pursuit
 from envs.rover_tower import RoverTower
 from envs.spread import Spread, Spread3Ful, Spread3Mix, Spread3Sep
@@ -34,6 +35,7 @@ __all__ = [
     "names",
     "options",
     "summaries",
+    "to_pettingzoo",
 ]
 
 # Options and their defaults are read from the constructors, never listed a second time.

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,13 @@ class Environment(Protocol):
 
     def step(self, key: jax.Array, state: Any, actions: jax.Array) -> TimeStep:
         """Moves all agents once; `actions` is [n] of integers. Never resets by itself."""
+        ...
+
+    def render(self, state: Any) -> NDArray[np.uint8]:
+        """Picture of a state, uint8 [H, W, 3], of the same size for all states.
+
+        On the host, never traced. Training does without it; only animations of episodes need it.
+        """
         ...
 
 

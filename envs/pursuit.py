@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from envs import drawing
 from envs.base import EnvSpec, TimeStep, check_at_least
 
 STAY = 4
@@ -33,6 +34,7 @@ _VARIANTS: dict[str, dict[str, float]] = {
     "paper": {"shared_reward": False, "urgency_reward": 0.0},
     "pettingzoo": {"shared_reward": True, "urgency_reward": -0.1},
 }
+_PURSUER_COLOUR, _EVADER_COLOUR = drawing.colour_of(1), drawing.colour_of(0)
 
 
 class PursuitState(NamedTuple):
@@ -186,6 +188,58 @@ class Pursuit:
         else:
             evader_actions = jax.random.randint(key, (self.n_evaders,), 0, _NUM_ACTIONS)
         return self.step_given(state, actions, evader_actions)
+
+    def render(self, state: PursuitState) -> drawing.Frame:
+        """Picture of a state, uint8 [H, W, 3], y upwards.
+
+        Shaded is what pursuers (disks) see, the darker the more of them do. Where several agents
+        of a kind share a cell, a number says how many.
+        """
+        state = jax.device_get(state)
+        sizes, reach = (self.x_size, self.y_size), (self.obs_range - 1) // 2
+        canvas = drawing.Canvas((-0.9, -0.9), (self.x_size - 0.1, self.y_size - 0.1))
+        canvas.rectangle((-0.5, -0.5), (self.x_size - 0.5, self.y_size - 0.5), drawing.WHITE)
+        for place in state.pursuer:
+            low = np.maximum(place - reach, 0) - 0.5
+            high = np.minimum(place + reach, np.array(sizes) - 1) + 0.5
+            canvas.rectangle(low, high, _PURSUER_COLOUR, 0.09)
+        for edge in range(max(sizes) + 1):
+            if edge <= self.x_size:
+                canvas.line((edge - 0.5, -0.5), (edge - 0.5, self.y_size - 0.5), drawing.FAINT)
+            if edge <= self.y_size:
+                canvas.line((-0.5, edge - 0.5), (self.x_size - 0.5, edge - 0.5), drawing.FAINT)
+        wall = np.argwhere(_walls(*sizes))
+        if wall.size:
+            canvas.rectangle(wall.min(axis=0) - 0.5, wall.max(axis=0) + 0.5, drawing.INK)
+        self._draw_agents(canvas, state)
+        left = f"{state.alive.sum()} of {self.n_evaders} evaders left"
+        canvas.caption(f"{self.name}: {left}", f"step {state.time} of {self.max_cycles}")
+        return canvas.array()
+
+    def _draw_agents(self, canvas: drawing.Canvas, state: PursuitState) -> None:
+        """Pursuers as disks, evaders as squares, side by side where they share a cell."""
+        shape = (self.x_size, self.y_size)
+        pursuers, evaders = np.zeros(shape, int), np.zeros(shape, int)
+        np.add.at(pursuers, tuple(np.asarray(state.pursuer).T), 1)
+        np.add.at(evaders, tuple(np.asarray(state.evader)[state.alive].T), 1)
+        for x, y in np.argwhere((pursuers > 0) | (evaders > 0)):
+            here, there = pursuers[x, y], evaders[x, y]
+            shift, scale = (0.2, 0.7) if here and there else (0.0, 1.0)
+            if there:
+                half, centre = 0.27 * scale, (x + shift, y - shift)
+                low, high = (
+                    (centre[0] - half, centre[1] - half),
+                    (centre[0] + half, centre[1] + half),
+                )
+                shade = drawing.dark(_EVADER_COLOUR)
+                canvas.rectangle(low, high, _EVADER_COLOUR, 1.0, shade, 0.3 * half)
+                if there > 1:
+                    canvas.text(centre, str(there), 0.5 * scale, drawing.WHITE)
+            if here:
+                centre, shade = (x - shift, y + shift), drawing.dark(_PURSUER_COLOUR)
+                canvas.disk(centre, 0.4 * scale, _PURSUER_COLOUR, 1.0, shade)
+                if here > 1:
+                    canvas.text(centre, str(here), 0.5 * scale, drawing.WHITE)
 
     def step_given(
         self, state: PursuitState, actions: jax.Array, evader_actions: jax.Array

@@ -11,8 +11,9 @@ from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from envs import particles
+from envs import drawing, particles
 from envs.base import EnvSpec, TimeStep, check_at_least
 from envs.particles import Bodies
 
@@ -27,6 +28,8 @@ BONUS = 10.0  # paid in every step that ends near the goal
 # Compared with the *squared* distance, as the released environment does: a rover is near its goal
 # within a distance of 0.415.
 BONUS_SQUARED_DISTANCE = 1.5 * (AGENT_RADIUS + LANDMARK_RADIUS)
+_BONUS_DISTANCE = BONUS_SQUARED_DISTANCE**0.5
+_UNUSED: drawing.Colour = (170, 172, 176)  # of landmarks that are nobody's goal
 
 _ROVER_OBS_SIZE = NUM_PAIRS + NUM_MESSAGES + 4
 _TOWER_OBS_SIZE = NUM_PAIRS + 4
@@ -164,3 +167,41 @@ class RoverTower:
             terminated=jnp.bool_(False),
             truncated=state.time >= self.episode_length,
         )
+
+    def render(self, state: RoverTowerState) -> drawing.Frame:
+        """Picture of a state, uint8 [H, W, 3].
+
+        A pair has one colour: its rover a numbered disk, its tower a square with the last message
+        in it, its goal a dot in a ring, which is darker while the rover in it is paid the bonus.
+        """
+        state = jax.device_get(state)
+        physics, goal = state.physics, state.goal
+        rover = physics.position[:NUM_PAIRS]
+        tower = physics.position[NUM_PAIRS:][state.tower_of]
+        target = physics.landmark[goal]
+        canvas = drawing.plane(np.concatenate([physics.position, physics.landmark]), AGENT_RADIUS)
+        for i in range(NUM_PAIRS):
+            colour = drawing.colour_of(i)
+            arrived = np.hypot(*(rover[i] - target[i])) < _BONUS_DISTANCE
+            alpha = 0.3 if arrived else 0.08
+            canvas.disk(target[i], _BONUS_DISTANCE, colour, alpha, drawing.dark(colour), 0.5)
+        for i in range(NUM_PAIRS):
+            colour = drawing.colour_of(i)
+            for end, draw in ((tower[i], canvas.dots), (target[i], canvas.line)):
+                draw(drawing.edge_towards(rover[i], end, AGENT_RADIUS), end, colour, 0.8)
+        for k, centre in enumerate(physics.landmark):
+            seekers = [i for i in range(NUM_PAIRS) if goal[i] == k]
+            shades = [drawing.dark(drawing.colour_of(i)) for i in seekers]
+            canvas.shared_disk(centre, LANDMARK_RADIUS, shades or [_UNUSED])
+        for i in range(NUM_PAIRS):
+            colour = drawing.colour_of(i)
+            low, high = tower[i] - AGENT_RADIUS, tower[i] + AGENT_RADIUS
+            shade = drawing.dark(colour)
+            canvas.rectangle(low, high, drawing.WHITE)
+            canvas.rectangle(low, high, colour, 0.35, shade, AGENT_RADIUS / 4)
+            message = state.message[state.tower_of[i]]
+            canvas.text(tower[i], "–" if message == _SILENCE else str(message), AGENT_RADIUS)
+            canvas.disk(rover[i], AGENT_RADIUS, colour, 0.65, shade)
+            canvas.text(rover[i], str(i), AGENT_RADIUS)
+        canvas.caption(self.name, f"step {physics.time} of {self.episode_length}")
+        return canvas.array()

@@ -13,12 +13,14 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from envs import particles
+from envs import drawing, particles
 from envs.base import EnvSpec, TimeStep, check_at_least
 from envs.particles import Bodies, State
 
 AGENT_RADIUS = 0.15
+_LANDMARK_RADIUS = 0.045  # as drawn; nothing touches a landmark
 MOST_AGENTS = 100  # collisions are pairwise, written out when the program is traced
 _VARIANTS = ("paper", "mpe2")
 _MESSAGE_SIZE = 2  # agents are silent: their messages are observed as zeros
@@ -81,6 +83,11 @@ class _SpreadWorld(ABC):
         """Rewards [n] for having arrived in `state`."""
 
     @property
+    def teams(self) -> tuple[tuple[int, ...], ...]:
+        """Agents that are paid together for covering the landmarks of the same numbers."""
+        return (tuple(range(self.bodies.count)),)
+
+    @property
     def spec(self) -> EnvSpec:
         """Static description."""
         count = self.bodies.count
@@ -111,6 +118,48 @@ class _SpreadWorld(ABC):
             terminated=jnp.bool_(False),
             truncated=state.time >= self.episode_length,
         )
+
+    def render(self, state: State) -> drawing.Frame:
+        """Picture of a state, uint8 [H, W, 3].
+
+        A team has one colour; a line leads from each of its landmarks to the nearest of its agents.
+        Agents that bump into each other have a red outline.
+        """
+        position, landmark, time = jax.device_get((state.position, state.landmark, state.time))
+        canvas = drawing.plane(np.concatenate([position, landmark]), AGENT_RADIUS)
+        colours = _team_colours(self.teams)
+        for team in self.teams:
+            for k in team:
+                distance = np.linalg.norm(position[list(team)] - landmark[k], axis=-1)
+                nearest = position[team[int(distance.argmin())]]
+                end = drawing.edge_towards(nearest, landmark[k], AGENT_RADIUS)
+                canvas.dots(landmark[k], end, colours[k], 0.7)
+        bumped = _bumped(self.bodies, position)
+        for i, centre in enumerate(position):
+            outline = drawing.ALERT if i in bumped else drawing.dark(colours[i])
+            width = 3.0 if i in bumped else 1.5
+            canvas.disk(centre, AGENT_RADIUS, colours[i], 0.55, outline, width)
+        for k, centre in enumerate(landmark):
+            shade = drawing.INK if len(self.teams) == 1 else drawing.dark(colours[k])
+            canvas.disk(centre, _LANDMARK_RADIUS, shade)
+        for i, centre in enumerate(position):
+            canvas.text(centre, str(i), AGENT_RADIUS)
+        canvas.caption(self.name, f"step {time} of {self.episode_length}")
+        return canvas.array()
+
+
+def _bumped(bodies: Bodies, position: np.ndarray) -> set[int]:
+    """Agents that overlap one they can collide with, as `collisions` counts them."""
+    bumped: set[int] = set()
+    for i, j in bodies.contacts:
+        if np.hypot(*(position[i] - position[j])) < bodies.radius[i] + bodies.radius[j]:
+            bumped |= {i, j}
+    return bumped
+
+
+def _team_colours(teams: tuple[tuple[int, ...], ...]) -> dict[int, drawing.Colour]:
+    """Colour of each agent, its team's."""
+    return {i: drawing.colour_of(number) for number, team in enumerate(teams) for i in team}
 
 
 def _standard_reward(bodies: Bodies, state: State) -> jax.Array:
@@ -207,6 +256,11 @@ class Spread3Sep(_Spread3):
     summary: ClassVar[str] = "Spread-3 without interaction: each agent seeks its own landmark."
     contacts: ClassVar[tuple[tuple[int, int], ...]] = ()
 
+    @property
+    def teams(self) -> tuple[tuple[int, ...], ...]:
+        """Everyone is alone."""
+        return (0,), (1,), (2,)
+
     def _reward(self, state: State) -> jax.Array:
         return -particles.length(state.position - state.landmark)
 
@@ -222,6 +276,11 @@ class Spread3Mix(_Spread3):
     name: ClassVar[str] = "spread3_mix"
     summary: ClassVar[str] = "Spread-3 where agents 0 and 2 interact and agent 1 is alone."
     contacts: ClassVar[tuple[tuple[int, int], ...]] = ((0, 2),)
+
+    @property
+    def teams(self) -> tuple[tuple[int, ...], ...]:
+        """The pair, and agent 1 alone."""
+        return (0, 2), (1,)
 
     def _reward(self, state: State) -> jax.Array:
         alone = particles.length(state.position[1] - state.landmark[1])

@@ -12,7 +12,10 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from envs import drawing
 from envs.base import EnvSpec, TimeStep, check_at_least
+
+_MOST_NUMBERS = 20  # actions that still have room for their number in a picture
 
 
 class ToyState(NamedTuple):
@@ -79,6 +82,27 @@ class _Toy:
             terminated=~hit if self.ends_on_miss else jnp.bool_(False),
             truncated=state.time >= self.episode_length,
         )
+
+    def render(self, state: ToyState) -> drawing.Frame:
+        """Picture of a state, uint8 [H, W, 3]: the context and the actions that match it."""
+        context, time = (int(value) for value in jax.device_get(state))
+        count = self.num_actions
+        gap = 0.04 * count
+        canvas = drawing.Canvas((-gap, -gap), (count + gap, 0.6 * count + gap))
+        best = (context, (context + 1) % count)
+        rows = {"context": context, "best of agent 0": best[0], "best of agent 1": best[1]}
+        for row, (label, chosen) in enumerate(rows.items()):
+            top = (0.6 - 0.2 * row) * count
+            canvas.text((0.5 * count, top - 0.035 * count), label, 0.04 * count)
+            for action in range(count):
+                colour = drawing.colour_of(row) if action == chosen else drawing.FAINT
+                low, high = (action + 0.05, top - 0.18 * count), (action + 0.95, top - 0.07 * count)
+                canvas.rectangle(low, high, colour, roundness=0.05)
+                if count <= _MOST_NUMBERS:
+                    middle = (action + 0.5, top - 0.125 * count)
+                    canvas.text(middle, str(action), 0.05 * count)
+        canvas.caption(self.name, f"step {time} of {self.episode_length}")
+        return canvas.array()
 
     def _draw_context(self, key: jax.Array) -> jax.Array:
         return jax.random.randint(key, (), 0, self.num_actions)

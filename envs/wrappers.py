@@ -1,14 +1,38 @@
-"""Many environments at once, with finished episodes reset and their last observation kept."""
+"""Ways to run an environment.
+
+`VectorEnv`: many at once, with finished episodes reset and their last observation kept.
+`start` and `advance`: one of them from the host, a step at a time.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from envs.base import Environment, EnvSpec, TimeStep, check_at_least
+
+
+@partial(jax.jit, static_argnums=0)
+def start(env: Environment, key: jax.Array) -> tuple[jax.Array, Any, jax.Array]:
+    """Starts an episode: (key to go on with, state, obs [n, O]).
+
+    Splits the key, keeps the first half and uses the second. Compiled once for equal environments.
+    """
+    key, reset_key = jax.random.split(key)
+    return key, *env.reset(reset_key)
+
+
+@partial(jax.jit, static_argnums=0)
+def advance(
+    env: Environment, key: jax.Array, state: Any, actions: jax.Array
+) -> tuple[jax.Array, TimeStep]:
+    """Moves all agents once: (key to go on with, result); the key and compilation as in `start`."""
+    key, step_key = jax.random.split(key)
+    return key, env.step(step_key, state, actions)
 
 
 class VectorState(NamedTuple):

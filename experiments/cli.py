@@ -8,13 +8,17 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from mamt_jax.config import ConfigError, TrainConfig
 from mamt_jax.errors import MamtError
+
+if TYPE_CHECKING:
+    from mamt_jax.training.run import Run
 
 # JAX, the environments and matplotlib are imported by the commands that need them, so that --help
 # answers at once.
@@ -89,6 +93,8 @@ class Evaluate:
     """Episodes per trained seed."""
     seed: int = 0
     """Seed of the evaluation's own randomness."""
+    gif: Path | None = None
+    """Also play one more episode with the first seed's policies and write it as an animation."""
 
     def run(self) -> None:
         """Prints one line per seed and the summary over seeds."""
@@ -96,11 +102,18 @@ class Evaluate:
         from mamt_jax.analysis.statistics import summarise
         from mamt_jax.training.run import load
 
+        if self.gif is not None:
+            from mamt_jax.trajectories.gif import check_gif
+
+            check_gif(self.gif)
         run = load(self.run_directory)
+        write = None if self.gif is None else _animation(run, self.seed, self.gif)
         returns = run.evaluate(self.episodes, self.seed).mean(axis=1)
         for seed, value in zip(run.policies.seeds, returns, strict=True):
             print(f"seed {seed}: {value:.2f}")
         print(f"all seeds: {text(summarise(returns))} (mean ± std [95% interval])")
+        if write is not None:
+            print(f"One episode of seed {run.policies.seeds[0]}: {write()} pictures in {self.gif}")
 
 
 @dataclass(frozen=True)
@@ -195,6 +208,20 @@ def guarded(work: Callable[[], None], trains: bool = False) -> int:
         os._exit(130)  # an orderly exit would wait for the computation that is still running
     finally:
         warnings.formatwarning = before
+
+
+def _animation(run: Run, seed: int, path: Path) -> Callable[[], int]:
+    """Ready to play a greedy episode of the first seed into `path`; returns how many pictures."""
+    from envs.drawing import milliseconds_per_frame
+    from mamt_jax.training.evaluate import evaluation_key
+    from mamt_jax.training.run import make_env
+    from mamt_jax.trajectories.frames import frames
+    from mamt_jax.trajectories.gif import write_gif
+
+    env = make_env(run.config)
+    key = evaluation_key(seed, point=1)  # the episodes of the evaluation itself have point 0
+    pictures = frames(env, run.policies, run.policies.seeds[0], key)
+    return partial(write_gif, pictures, path, milliseconds_per_frame(env.spec.episode_length))
 
 
 def _parse_options(pairs: Sequence[str]) -> dict[str, Any]:

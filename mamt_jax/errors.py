@@ -13,6 +13,10 @@ class RunError(MamtError):
     """A run directory cannot be used: taken, missing, corrupt, or the disk is full."""
 
 
+class OutputError(MamtError):
+    """A file that was asked for cannot be written."""
+
+
 class DivergedError(MamtError):
     """A recorded quantity became NaN or infinite; the text names update, seed and quantity."""
 

@@ -21,8 +21,10 @@ ALLOWED: dict[str, set[str]] = {
     "mamt_jax.algorithms": NETWORKS,
     # Training knows the Algorithm protocol and reaches algorithms through the registry alone.
     "mamt_jax.training": OPS | {"envs", "mamt_jax.analysis", "mamt_jax.algorithms.registry"},
+    "mamt_jax.trajectories": LEAVES | {"envs", "mamt_jax.training"},
     "mamt_jax": LEAVES | {"mamt_jax.training.run"},
-    "experiments": ALGORITHMS | {"envs", "mamt_jax.analysis", "mamt_jax.training"},
+    "experiments": ALGORITHMS
+    | {"envs", "mamt_jax.analysis", "mamt_jax.training", "mamt_jax.trajectories"},
     "benchmarks": ALGORITHMS | {"envs", "mamt_jax.analysis", "mamt_jax.training", "experiments"},
 }
 """What a package may import of ours besides itself; the longest matching name counts."""
@@ -94,6 +96,7 @@ def test_the_rule_can_fail() -> None:
         ("mamt_jax.algorithms.registry", "mamt_jax.training.run.train"),
         ("mamt_jax.training.off_policy", "mamt_jax.algorithms.actor_critic.actor_critic"),
         ("mamt_jax.training.run", "experiments.cli.main"),
+        ("mamt_jax.training.run", "mamt_jax.trajectories.frames.frames"),
         ("mamt_jax.analysis.statistics", "mamt_jax.training.run.train"),
     ):
         assert not may_import(importer, name), f"{importer} -> {name}"

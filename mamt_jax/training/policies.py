@@ -71,8 +71,12 @@ class Policies:
             actions = self._sample(state, key, batched)
         return np.asarray(actions if obs.ndim == 3 else actions[0])
 
-    def _of_seed(self, seed: int) -> Any:
+    def check_seed(self, seed: int) -> None:
+        """Raises ConfigError unless there are policies of this seed."""
         if seed not in self.seeds:
             raise ConfigError(f"No seed {seed}; the run has {', '.join(map(str, self.seeds))}.")
+
+    def _of_seed(self, seed: int) -> Any:
+        self.check_seed(seed)
         index = self.seeds.index(seed)
         return jax.tree.map(lambda leaf: leaf[index], self.learner)

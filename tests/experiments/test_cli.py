@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import envs
 from experiments import cli
@@ -122,6 +123,35 @@ def test_evaluate_prints_every_seed(
     text = capsys.readouterr().out
     assert "seed 0: -40.00" in text and "seed 1: -30.00" in text
     assert "all seeds: -35.00 ± 7.07 [-40.00, -30.00]" in text
+
+
+def test_evaluate_writes_an_animation(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "mamt_jax.training.run.make_algorithm", lambda config: (fakes.algorithm(), None)
+    )
+    path = recorded.parent / "out.gif"
+    assert cli.main(["evaluate", str(recorded)]) == 0
+    alone = capsys.readouterr().out
+    assert cli.main(["evaluate", str(recorded), "--gif", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert text == f"{alone}One episode of seed 0: 26 pictures in {path}\n"
+    with Image.open(path) as image:
+        assert 2 < image.n_frames <= 26 and image.info["duration"] == 100
+    first = path.read_bytes()
+    assert cli.main(["evaluate", str(recorded), "--gif", str(path), "--seed", "1"]) == 0
+    assert path.read_bytes() != first
+
+
+def test_evaluate_refuses_a_bad_name_before_it_plays(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mamt_jax.training.run.load", lambda path: pytest.fail("loaded"))
+    for name, says in (("out.mp4", "must end in .gif"), ("no/out.gif", "No such file")):
+        assert cli.main(["evaluate", str(recorded), "--gif", str(recorded / name)]) == 1
+        text = capsys.readouterr().err
+        assert text.startswith("mamt: ") and says in text and len(text.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

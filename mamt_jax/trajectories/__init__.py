@@ -1,0 +1,1 @@
+"""Episodes to look at: pictures of them, and animations."""
