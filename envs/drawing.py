@@ -130,11 +130,20 @@ class Canvas:
             box = (x - radius, y - radius, x + radius, y + radius)
             self._pen(alpha).ellipse(box, _blend(colour, alpha))
 
-    def text(self, centre: Point, text: str, height: float, colour: Colour = INK) -> None:
+    def text(
+        self,
+        centre: Point,
+        text: str,
+        height: float,
+        colour: Colour = INK,
+        halo: Colour | None = None,
+    ) -> None:
         """Text of about this height in units of the plane, kept within a legible range."""
         pixels = min(max(height * self._unit / _OVERSAMPLING, _SMALLEST_TEXT), _LARGEST_TEXT)
         font = _font(round(pixels * _OVERSAMPLING))
-        self._pen().text(self._pixel(centre), text, colour, font, anchor="mm")
+        rim: dict[str, Any] = {"stroke_width": round(1.5 * _OVERSAMPLING), "stroke_fill": halo}
+        where, style = self._pixel(centre), rim if halo else {}
+        self._pen().text(where, text, colour, font, anchor="mm", **style)
 
     def caption(self, left: str, right: str) -> None:
         """The line of text below the picture."""
@@ -185,6 +194,12 @@ def edge_towards(centre: Any, other: Any, radius: float) -> Point:
 def dark(colour: Colour) -> Colour:
     """A darker shade, for outlines and landmarks."""
     red, green, blue = (round(0.65 * part) for part in colour)
+    return red, green, blue
+
+
+def light(colour: Colour) -> Colour:
+    """A shade almost white, for halos of text."""
+    red, green, blue = (round(255 - 0.25 * (255 - part)) for part in colour)
     return red, green, blue
 
 

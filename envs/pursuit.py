@@ -217,29 +217,26 @@ class Pursuit:
         return canvas.array()
 
     def _draw_agents(self, canvas: drawing.Canvas, state: PursuitState) -> None:
-        """Pursuers as disks, evaders as squares, side by side where they share a cell."""
-        shape = (self.x_size, self.y_size)
+        """Pursuers as disks and evaders as squares, small ones where a pursuer is in the cell."""
+        shape, places = (self.x_size, self.y_size), np.asarray(state.evader)[state.alive]
         pursuers, evaders = np.zeros(shape, int), np.zeros(shape, int)
         np.add.at(pursuers, tuple(np.asarray(state.pursuer).T), 1)
-        np.add.at(evaders, tuple(np.asarray(state.evader)[state.alive].T), 1)
+        np.add.at(evaders, tuple(places.T), 1)
         for x, y in np.argwhere((pursuers > 0) | (evaders > 0)):
             here, there = pursuers[x, y], evaders[x, y]
-            shift, scale = (0.2, 0.7) if here and there else (0.0, 1.0)
-            if there:
-                half, centre = 0.27 * scale, (x + shift, y - shift)
-                low, high = (
-                    (centre[0] - half, centre[1] - half),
-                    (centre[0] + half, centre[1] + half),
-                )
-                shade = drawing.dark(_EVADER_COLOUR)
-                canvas.rectangle(low, high, _EVADER_COLOUR, 1.0, shade, 0.3 * half)
-                if there > 1:
-                    canvas.text(centre, str(there), 0.5 * scale, drawing.WHITE)
+            shift = 0.24 if here and there else 0.0
             if here:
-                centre, shade = (x - shift, y + shift), drawing.dark(_PURSUER_COLOUR)
-                canvas.disk(centre, 0.4 * scale, _PURSUER_COLOUR, 1.0, shade)
+                canvas.disk((x, y), 0.4, _PURSUER_COLOUR, 1.0, drawing.dark(_PURSUER_COLOUR))
                 if here > 1:
-                    canvas.text(centre, str(here), 0.5 * scale, drawing.WHITE)
+                    canvas.text((x - shift / 3, y + shift / 3), str(here), 0.5, drawing.WHITE)
+            if there:
+                half, centre = (0.2 if here else 0.27), np.array([x + shift, y - shift])
+                shade = drawing.WHITE if here else drawing.dark(_EVADER_COLOUR)
+                canvas.rectangle(
+                    centre - half, centre + half, _EVADER_COLOUR, 1.0, shade, 0.3 * half
+                )
+                if there > 1:
+                    canvas.text(centre, str(there), 1.5 * half, drawing.WHITE)
 
     def step_given(
         self, state: PursuitState, actions: jax.Array, evader_actions: jax.Array

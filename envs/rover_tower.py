@@ -183,7 +183,7 @@ class RoverTower:
         for i in range(NUM_PAIRS):
             colour = drawing.colour_of(i)
             arrived = np.hypot(*(rover[i] - target[i])) < _BONUS_DISTANCE
-            alpha = 0.3 if arrived else 0.08
+            alpha = 0.24 if arrived else 0.08
             canvas.disk(target[i], _BONUS_DISTANCE, colour, alpha, drawing.dark(colour), 0.5)
         for i in range(NUM_PAIRS):
             colour = drawing.colour_of(i)
@@ -200,8 +200,8 @@ class RoverTower:
             canvas.rectangle(low, high, drawing.WHITE)
             canvas.rectangle(low, high, colour, 0.35, shade, AGENT_RADIUS / 4)
             message = state.message[state.tower_of[i]]
-            canvas.text(tower[i], "–" if message == _SILENCE else str(message), AGENT_RADIUS)
+            canvas.text(tower[i], "-" if message == _SILENCE else str(message), AGENT_RADIUS)
             canvas.disk(rover[i], AGENT_RADIUS, colour, 0.65, shade)
-            canvas.text(rover[i], str(i), AGENT_RADIUS)
+            canvas.text(rover[i], str(i), AGENT_RADIUS, halo=drawing.light(colour))
         canvas.caption(self.name, f"step {physics.time} of {self.episode_length}")
         return canvas.array()

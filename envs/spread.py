@@ -134,16 +134,16 @@ class _SpreadWorld(ABC):
                 nearest = position[team[int(distance.argmin())]]
                 end = drawing.edge_towards(nearest, landmark[k], AGENT_RADIUS)
                 canvas.dots(landmark[k], end, colours[k], 0.7)
+        for k, centre in enumerate(landmark):
+            shade = drawing.INK if len(self.teams) == 1 else drawing.dark(colours[k])
+            canvas.disk(centre, _LANDMARK_RADIUS, shade)
         bumped = _bumped(self.bodies, position)
         for i, centre in enumerate(position):
             outline = drawing.ALERT if i in bumped else drawing.dark(colours[i])
             width = 3.0 if i in bumped else 1.5
             canvas.disk(centre, AGENT_RADIUS, colours[i], 0.55, outline, width)
-        for k, centre in enumerate(landmark):
-            shade = drawing.INK if len(self.teams) == 1 else drawing.dark(colours[k])
-            canvas.disk(centre, _LANDMARK_RADIUS, shade)
         for i, centre in enumerate(position):
-            canvas.text(centre, str(i), AGENT_RADIUS)
+            canvas.text(centre, str(i), AGENT_RADIUS, halo=drawing.light(colours[i]))
         canvas.caption(self.name, f"step {time} of {self.episode_length}")
         return canvas.array()
 
