@@ -11,9 +11,16 @@ import numpy as np
 import pytest
 
 import envs
+from envs.bridge import HostEpisodes
+from envs.workers import HostVectorEnv
 
 E = 3
-TABLE: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in envs.names()] + [
+HOSTED: dict[str, dict[str, Any]] = {
+    "multiwalker": {"max_cycles": 8},
+    "pettingzoo": {"module": "tests.envs.parallel_games", "game": "matching"},
+}
+"""Those of PettingZoo; all others are JAX and make the promises below them."""
+TABLE: list[tuple[str, dict[str, Any]]] = [(n, {}) for n in envs.names() if n not in HOSTED] + [
     ("spread", {"num_agents": 3, "variant": "mpe2", "local_ratio": 0.2, "episode_length": 4}),
     ("spread", {"num_agents": 4, "episode_length": 1}),
     ("toy_survival", {"num_actions": 4, "episode_length": 3}),
@@ -56,6 +63,35 @@ def test_spec_shapes_and_dtypes(name: str, options: dict[str, Any]) -> None:
     chex.assert_trees_all_equal_shapes_and_dtypes(state, step.state)
     for i, size in enumerate(spec.obs_sizes):
         assert not np.any(step.obs[i, size:])  # padding
+
+
+def assert_inside(spec: envs.EnvSpec, obs: Any) -> None:
+    """Observations [..., n, O] keep to the declared bounds and type."""
+    low, high = spec.obs_bounds
+    assert np.isfinite(obs).all() and np.min(obs) >= low and np.max(obs) <= high
+    np.testing.assert_array_equal(np.asarray(obs), np.asarray(obs).astype(spec.obs_dtype))
+
+
+@over_all
+def test_observations_are_inside_their_space(name: str, options: dict[str, Any]) -> None:
+    """Forty random steps, past the end of short episodes."""
+    vector_env = envs.VectorEnv(envs.make(name, **options), E)
+    spec = vector_env.spec
+
+    def body(state: envs.VectorState, key: jax.Array) -> tuple[envs.VectorState, Any]:
+        env_key, action_key = jax.random.split(key)
+        actions = jax.random.randint(action_key, (E, spec.num_agents), 0, 1 << 16)
+        state, step = vector_env.step(env_key, state, actions % jnp.array(spec.action_counts))
+        return state, (state.obs, step.next_obs)
+
+    @jax.jit
+    def play(key: jax.Array) -> tuple[jax.Array, Any]:
+        start = vector_env.reset(key)
+        return start.obs, jax.lax.scan(body, start, jax.random.split(key, 40))[1]
+
+    first, seen = play(jax.random.key(0))
+    for obs in (first, *seen):
+        assert_inside(spec, obs)
 
 
 @over_all
@@ -150,3 +186,28 @@ def test_vector_env_keeps_the_last_observation(name: str, options: dict[str, Any
         elif name.startswith("spread"):
             assert not np.any(np.all(state.obs == result.next_obs, axis=(1, 2)))
         np.testing.assert_array_equal(state.env_state.time, [time % length] * E)
+
+
+@pytest.mark.parametrize("name", HOSTED)
+def test_environments_on_the_host(name: str) -> None:
+    """Types, declared space, determinism, truncation at the episode's length, last observation."""
+    env = envs.make(name, **HOSTED[name])
+    spec, random = env.spec, np.random.default_rng(0)
+    assert spec.name == name and spec.summary and "\n" not in spec.summary
+    vector, alone = HostVectorEnv(env, E, 1), HostEpisodes(env)
+    first = vector.reset([(row,) for row in range(E)]).obs.copy()
+    assert first.dtype == np.float32 and len(np.unique(first, axis=0)) > 1
+    np.testing.assert_array_equal(vector.reset([(row,) for row in range(E)]).obs, first)
+    seed = int(np.random.SeedSequence([0, 0]).generate_state(1)[0]) >> 1
+    np.testing.assert_array_equal(alone.reset(seed), first[0])
+    for time in range(1, spec.episode_length + 1):
+        actions = random.integers(0, spec.action_counts, (E, spec.num_agents))
+        rows, result = vector.step(actions), alone.step(actions[0])
+        assert rows.reward.dtype == np.float32 and rows.terminated.dtype == bool
+        assert (rows.finished == (time == spec.episode_length)).all() and not rows.terminated.any()
+        np.testing.assert_array_equal(rows.next_obs[0], result.obs)
+        for obs in (rows.obs, rows.next_obs):
+            assert_inside(spec, obs)
+        same = (rows.obs == rows.next_obs).all(axis=(1, 2))
+        assert same.all() if time < spec.episode_length else not same.all()
+    vector.close()
