@@ -147,20 +147,15 @@ def plan_run(config: TrainConfig, spec: EnvSpec) -> Plan:
         collect=period * periods,
         updates_per_point=periods * len(period) * config.updates_per_event,
         capacity=capacity,
-        replay_bytes=config.seeds * capacity * transition_bytes(spec.num_agents, spec.obs_size),
+        replay_bytes=config.seeds * capacity * transition_bytes(spec),
     )
 
 
 def make_trainer(config: TrainConfig, env: Environment, algorithm: Algorithm) -> Trainer:
     """Compiles lazily: the first call of each function traces it."""
     plan = plan_run(config, env.spec)
-    replay = make_replay(
-        plan.capacity,
-        config.batch_size,
-        config.hyper.modelling_recent,
-        env.spec.num_agents,
-        env.spec.obs_size,
-    )
+    recent = config.hyper.modelling_recent
+    replay = make_replay(plan.capacity, config.batch_size, recent, env.spec)
     loop = _Loop(config, plan, algorithm, replay, VectorEnv(env, config.num_envs))
     greedy = make_evaluator(algorithm, env, config.evaluation_episodes)
     return Trainer(plan, replay, jax.jit(loop.init), compile_for_backend(loop.epoch), greedy)

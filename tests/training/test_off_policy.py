@@ -121,7 +121,7 @@ def test_plan_of_the_defaults_is_the_papers_cadence() -> None:
     assert plan.episodes_per_point == 60 and plan.steps_per_point == 125
     assert plan.points * plan.episodes_per_point >= 10_000
     assert plan.capacity % 12 == 0 and plan.capacity == plan.points * 125 * 12
-    per_transition = 2 * (2 * 12 * 4) + 2 * 4 + 2 * 4 + 1
+    per_transition = 2 * (2 * 12 * 4) + 2 * 1 + 2 * 4 + 1
     assert plan.replay_bytes == 8 * plan.capacity * per_transition
 
 

@@ -9,10 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import envs
+from envs.base import EnvSpec
 from mamt_jax.training.replay import make_replay, transition_bytes
 from mamt_jax.types import Batch, Transition
 
 ENVS, CAPACITY, AGENTS, OBS, BATCH = 3, 12, 2, 4, 2048
+
+
+def spec(actions: int = 200, **options: Any) -> EnvSpec:
+    return EnvSpec("numbers", AGENTS, (OBS, OBS - 1), (actions, 2), 25, **options)
 
 
 def block(first: int) -> Transition:
@@ -30,7 +36,7 @@ def block(first: int) -> Transition:
 
 
 def filled(transitions: int, recent: int = 0) -> tuple[Any, Any]:
-    replay = make_replay(CAPACITY, BATCH, recent, AGENTS, OBS)
+    replay = make_replay(CAPACITY, BATCH, recent, spec(400))
     state, insert = replay.init(), jax.jit(replay.insert)
     for first in range(0, transitions, ENVS):
         state = insert(state, block(first), jnp.int32(first))
@@ -96,7 +102,52 @@ def test_other_keys_draw_other_batches_and_the_same_key_the_same() -> None:
 
 
 def test_a_transition_takes_the_bytes_that_it_says() -> None:
-    state = make_replay(CAPACITY, 1, 0, AGENTS, OBS).init()
-    held = sum(leaf.nbytes for leaf in jax.tree.leaves(state.storage))
-    assert transition_bytes(AGENTS, OBS) * CAPACITY == held
-    assert transition_bytes(AGENTS, OBS) == 2 * (AGENTS * OBS * 4) + AGENTS * 8 + 1
+    """Two observations, action and reward of each agent, and whether the episode ended."""
+    for described, obs, action in (
+        (spec(256), 4, 1),
+        (spec(257), 4, 4),
+        (spec(256, obs_dtype="uint8"), 1, 1),
+        (spec(257, obs_dtype="uint8"), 1, 4),
+    ):
+        state = make_replay(CAPACITY, 1, 0, described).init()
+        held = sum(leaf.nbytes for leaf in jax.tree.leaves(state.storage))
+        expected = AGENTS * (2 * OBS * obs + action + 4) + 1
+        assert transition_bytes(described) == expected and held == CAPACITY * expected
+
+
+@pytest.mark.parametrize("actions", [256, 257])
+def test_the_last_action_survives_storage(actions: int) -> None:
+    replay = make_replay(ENVS, 64, 2, spec(actions))
+    action = jnp.full((ENVS, AGENTS), actions - 1, jnp.int32)
+    state = replay.insert(replay.init(), block(0)._replace(action=action), jnp.int32(0))
+    batch = replay.sample(state, jax.random.key(0), jnp.int32(ENVS))
+    for rows in (batch.sample, batch.recent):
+        assert rows is not None and rows.action.dtype == jnp.int32
+        np.testing.assert_array_equal(rows.action, actions - 1)
+
+
+def test_pursuits_observations_come_back_exactly() -> None:
+    """Stored as uint8; on a board so small that cells hold several agents."""
+    steps = 40
+    env = envs.make("pursuit", x_size=8, y_size=8, n_pursuers=12, n_evaders=6)
+    assert env.spec.obs_dtype == "uint8"
+    replay = make_replay(steps, 8 * steps, 0, env.spec)
+
+    def play(carry: Any, key: jax.Array) -> tuple[Any, Transition]:
+        state, obs = carry
+        action = jax.random.randint(key, (env.spec.num_agents,), 0, env.spec.num_actions)
+        step = env.step(key, state, action)
+        new = Transition(obs, action, step.reward, step.obs, step.terminated)
+        return (step.state, step.obs), new
+
+    keys = jax.random.split(jax.random.key(0), steps)
+    played = jax.jit(lambda start: jax.lax.scan(play, start, keys)[1])(env.reset(keys[0]))
+    # Which transition is which is told by its reward.
+    played = played._replace(reward=jnp.arange(steps)[:, None] + jnp.zeros_like(played.reward))
+    state = replay.insert(replay.init(), played, jnp.int32(0))
+    assert state.storage.obs.dtype == state.storage.next_obs.dtype == jnp.uint8
+    rows = replay.sample(state, jax.random.key(1), jnp.int32(steps)).sample
+    index = np.asarray(rows.reward[:, 0], int)
+    jax.tree.map(np.testing.assert_array_equal, rows, jax.tree.map(lambda x: x[index], played))
+    assert rows.obs.dtype == rows.next_obs.dtype == jnp.float32
+    assert played.obs.max() >= 3 and len(np.unique(index)) == steps
