@@ -226,7 +226,8 @@ class _Loop:
         obs = seed.env.obs
         action = self.algorithm.act(seed.learner, act_key, obs)
         env_state, step = self.env.step(env_key, seed.env, action)
-        new = Transition(obs, action, step.reward, step.next_obs, step.terminated)
+        terminated = jnp.broadcast_to(step.terminated[:, None], action.shape)
+        new = Transition(obs, action, step.reward, step.next_obs, terminated)
         buffer = self.replay.insert(seed.replay, new, transitions)
         seed = SeedState(seed.learner, buffer, env_state, key)
         return seed, jnp.sum(step.finished_return), jnp.sum(step.finished, dtype=jnp.int32)

@@ -24,7 +24,7 @@ class ReplayState(NamedTuple):
     storage: Transition
     """Leaves ``[capacity, ...]``."""
     reward: moments.Moments
-    """Of the stored rewards, per agent."""
+    """Of the stored rewards, per agent; not of steps that it took no part in."""
 
 
 class Replay(NamedTuple):
@@ -71,17 +71,22 @@ def _init(capacity: int, spec: EnvSpec) -> ReplayState:
         action=jnp.zeros(agents, jnp.uint8 if spec.num_actions <= 256 else jnp.int32),
         reward=jnp.zeros(agents, jnp.float32),
         next_obs=jnp.copy(obs),
-        terminated=jnp.zeros(capacity, bool),
+        terminated=jnp.zeros(agents, bool),
+        alive=jnp.zeros(agents, bool) if spec.agents_may_leave else None,
     )
     return ReplayState(storage, moments.init_moments(agents[1:]))
 
 
 def _insert(capacity: int, state: ReplayState, new: Transition, inserted: jax.Array) -> ReplayState:
-    count = new.terminated.shape[0]
     start = inserted % capacity
-    overwritten = jax.lax.dynamic_slice_in_dim(state.storage.reward, start, count)
-    had = jnp.full(count, inserted >= capacity)
-    reward = moments.replace(state.reward, new.reward, overwritten, had, inserted == 0)
+    old = jax.tree.map(
+        lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, len(new.reward)), state.storage
+    )
+    has, had = new.alive, old.alive
+    if has is None or had is None:
+        has = jnp.ones_like(new.reward, bool)
+        had = jnp.full_like(has, inserted >= capacity)
+    reward = moments.replace(state.reward, new.reward, old.reward, has, had)
     storage = jax.tree.map(
         lambda kept, rows: jax.lax.dynamic_update_slice_in_dim(
             kept, rows.astype(kept.dtype), start, axis=0
@@ -116,5 +121,5 @@ def _sample(
     if recent:
         age = jax.random.randint(recent_key, (batch_size,), 0, jnp.minimum(size, recent))
         newest = take((inserted - 1 - age) % capacity)
-    mean, std = moments.mean_and_std(state.reward, size)
+    mean, std = moments.mean_and_std(state.reward)
     return Batch(take(index), mean, std, newest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -31,7 +32,7 @@ def block(first: int) -> Transition:
         jnp.asarray(number[:, None] + np.arange(AGENTS), jnp.int32),
         jnp.asarray(agents, jnp.float32),
         jnp.asarray(obs + 0.5, jnp.float32),
-        jnp.asarray(number % 2 == 0),
+        jnp.asarray(number[:, None] % 2 == np.arange(AGENTS)),
     )
 
 
@@ -55,7 +56,7 @@ def numbers(sample: Transition) -> np.ndarray:
     np.testing.assert_allclose(sample.reward[:, 0], number)
     np.testing.assert_allclose(sample.obs[:, 1, 2], number + 0.27, atol=1e-5)
     np.testing.assert_allclose(sample.next_obs[:, 1, 2], number + 0.77, atol=1e-5)
-    np.testing.assert_array_equal(sample.terminated, number % 2 == 0)
+    np.testing.assert_array_equal(sample.terminated, number[:, None] % 2 == np.arange(AGENTS))
     return number
 
 
@@ -92,6 +93,28 @@ def test_reward_moments_are_those_of_the_contents(transitions: int) -> None:
     np.testing.assert_allclose(batch.reward_std, [kept.std()] * 2, rtol=1e-3)
 
 
+@pytest.mark.parametrize("transitions", [3, 12, 18, 33])
+def test_reward_moments_are_of_the_steps_in_which_an_agent_was_there(transitions: int) -> None:
+    """Agent 0 in two of three transitions, agent 1 in none of the first eighteen."""
+    replay = make_replay(CAPACITY, BATCH, 0, spec(400, agents_may_leave=True))
+    state, insert = replay.init(), jax.jit(replay.insert)
+    there = np.array([[k % 3 != 1, k >= 18 and k % 2 == 0] for k in range(transitions)])
+    for first in range(0, transitions, ENVS):
+        alive = there[first : first + ENVS]
+        new = block(first)
+        reward = jnp.where(alive, new.reward, jnp.nan)
+        state = insert(state, new._replace(alive=alive, reward=reward), jnp.int32(first))
+    batch = replay.sample(state, jax.random.key(0), jnp.int32(transitions))
+    drawn = np.asarray(batch.sample.action)[:, 0]
+    np.testing.assert_array_equal(batch.sample.alive, there[drawn])
+    kept = np.arange(max(0, transitions - CAPACITY), transitions)
+    for agent in range(AGENTS):
+        values = kept[there[kept, agent]] + 0.25 * agent
+        mean, std = (values.mean(), values.std()) if len(values) else (0.0, 1.0)
+        np.testing.assert_allclose(batch.reward_mean[agent], mean, rtol=1e-6)
+        np.testing.assert_allclose(batch.reward_std[agent], std, rtol=1e-4)
+
+
 def test_other_keys_draw_other_batches_and_the_same_key_the_same() -> None:
     replay, state = filled(12)
     one, again, other = (
@@ -102,7 +125,7 @@ def test_other_keys_draw_other_batches_and_the_same_key_the_same() -> None:
 
 
 def test_a_transition_takes_the_bytes_that_it_says() -> None:
-    """Two observations, action and reward of each agent, and whether the episode ended."""
+    """Of each agent two observations, action, reward, its end and whether it was there."""
     for described, obs, action in (
         (spec(256), 4, 1),
         (spec(257), 4, 4),
@@ -111,7 +134,8 @@ def test_a_transition_takes_the_bytes_that_it_says() -> None:
     ):
         state = make_replay(CAPACITY, 1, 0, described).init()
         held = sum(leaf.nbytes for leaf in jax.tree.leaves(state.storage))
-        expected = AGENTS * (2 * OBS * obs + action + 4) + 1
+        expected = AGENTS * (2 * OBS * obs + action + 4 + 1)
+        assert transition_bytes(replace(described, agents_may_leave=True)) == expected + AGENTS
         assert transition_bytes(described) == expected and held == CAPACITY * expected
 
 
@@ -137,7 +161,8 @@ def test_pursuits_observations_come_back_exactly() -> None:
         state, obs = carry
         action = jax.random.randint(key, (env.spec.num_agents,), 0, env.spec.num_actions)
         step = env.step(key, state, action)
-        new = Transition(obs, action, step.reward, step.obs, step.terminated)
+        terminated = jnp.broadcast_to(step.terminated, action.shape)
+        new = Transition(obs, action, step.reward, step.obs, terminated)
         return (step.state, step.obs), new
 
     keys = jax.random.split(jax.random.key(0), steps)
