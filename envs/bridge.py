@@ -43,10 +43,11 @@ class HostEnvironment(ABC):
 class Episode(NamedTuple):
     """What one step of one environment produced; n agents, O numbers for the widest."""
 
-    obs: np.ndarray  # [n, O] float32, zeros for agents that are not there
+    obs: np.ndarray  # [n, O] float32, zeros for agents that were not there
     reward: np.ndarray  # [n] float32, 0 for agents that were not there
     alive: np.ndarray  # [n] bool, agents that acted
     terminated: np.ndarray  # [n] bool, of those: nothing follows
+    present: np.ndarray  # [n] bool, agents that act next
     finished: bool  # nobody is left, or the time is up
 
 
@@ -75,9 +76,7 @@ class HostEpisodes:
 
     def step(self, actions: np.ndarray) -> Episode:
         """Moves all agents that are there by `actions` [n]. Never resets by itself."""
-        acting = list(self.parallel_env.agents)
-        alive = np.zeros(self.spec.num_agents, bool)
-        alive[[self._index[agent] for agent in acting]] = True
+        acting, alive = list(self.parallel_env.agents), self._present()
         chosen = {}
         for agent in acting:
             i = self._index[agent]
@@ -93,7 +92,12 @@ class HostEpisodes:
         finished = not self.parallel_env.agents or self.steps >= self.spec.episode_length
         if not finished:
             self._check_nobody_left()
-        return Episode(self._pad(obs), reward, alive, terminated, finished)
+        return Episode(self._pad(obs), reward, alive, terminated, self._present(), finished)
+
+    def _present(self) -> np.ndarray:
+        present = np.zeros(self.spec.num_agents, bool)
+        present[[self._index[agent] for agent in self.parallel_env.agents]] = True
+        return present
 
     def _pad(self, obs: Mapping[str, Any]) -> np.ndarray:
         padded = np.zeros((self.spec.num_agents, self.spec.obs_size), np.float32)

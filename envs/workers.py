@@ -333,7 +333,8 @@ class _Episodes:
             if rows.idle[row]:
                 continue
             result = env.step(rows.action[row])
-            rows.next_obs[row] = rows.obs[row] = result.obs
+            rows.next_obs[row] = result.obs
+            rows.obs[row] = np.where(result.present[:, None], result.obs, 0.0)
             rows.reward[row] = result.reward
             rows.alive[row] = result.alive
             rows.terminated[row] = result.terminated

@@ -38,7 +38,10 @@ class Transition(NamedTuple):
     next_obs: jax.Array
     """float32 [..., n, O]: the true successor, also at the end of an episode."""
     terminated: jax.Array
-    """bool [...]: the episode ended in a terminal state, so nothing is bootstrapped."""
+    """bool [..., n]: no return follows for this agent, so nothing is bootstrapped."""
+    alive: jax.Array | None = None
+    """bool [..., n]: the agent acted in this step. Where it did not, having left the episode, its
+    other fields mean nothing. None where agents never leave."""
 
 
 class Algorithm(NamedTuple):

@@ -27,7 +27,8 @@ from mamt_jax.networks import layers
 from mamt_jax.networks.critic import SHARED_OVER_AGENTS, AttentionCritic, CriticTrace
 from mamt_jax.networks.policies import Actor, mask_logits
 from mamt_jax.ops import divergences, losses
-from mamt_jax.types import Algorithm, Batch, Metrics, Params
+from mamt_jax.ops.masking import masked, masked_mean, seen
+from mamt_jax.types import Algorithm, Batch, Metrics, Params, Transition
 
 
 class LearnerState(NamedTuple):
@@ -68,9 +69,11 @@ class Networks(NamedTuple):
         raw = self.actor.apply(params, x)
         return mask_logits(raw, self.action_counts), raw
 
-    def encode(self, action: jax.Array) -> tuple[jax.Array, layers.NormState]:
+    def encode(
+        self, action: jax.Array, alive: jax.Array | None
+    ) -> tuple[jax.Array, layers.NormState]:
         """Batch-normalised one-hot actions ``[n, B, A]`` and their statistics."""
-        return layers.batch_norm(jax.nn.one_hot(action, self.num_actions))
+        return layers.batch_norm(jax.nn.one_hot(action, self.num_actions), alive)
 
 
 def build_networks(
@@ -144,7 +147,9 @@ class ActorCritic:
         """One update of everything that learns."""
         hyper = self.hyper
         target_key, action_key = jax.random.split(key)
-        x, stats = layers.batch_norm(jnp.swapaxes(batch.sample.obs, 0, 1))
+        batch = agent_major(batch)
+        alive = batch.sample.alive
+        x, stats = layers.batch_norm(batch.sample.obs, alive)
         critic_gradient, trace, metrics = self._critic_gradient(state, target_key, x, batch)
         view = self._view(state, x, batch, trace)
         region, memo, more = self.region.observe(state.region, view)
@@ -165,7 +170,7 @@ class ActorCritic:
             ),
             critic=critic,
             target_critic=blend(state.target_critic, critic.params, hyper.target_tau),
-            norm=layers.update_norm(state.norm, stats),
+            norm=layers.update_norm(state.norm, stats, alive),
             region=region,
         )
         return state, metrics
@@ -175,15 +180,15 @@ class ActorCritic:
     ) -> tuple[Params, CriticTrace, Metrics]:
         """Gradient of Eq. 9 and, from the same pass, the critic's trace."""
         networks = self.networks
-        action = batch.sample.action.T
-        encoded, _ = networks.encode(action)
+        action, alive = batch.sample.action, batch.sample.alive
+        encoded, _ = networks.encode(action, alive)
         target = self._td_target(state, key, batch)
 
         def loss(params: Params) -> tuple[jax.Array, tuple[CriticTrace, jax.Array]]:
-            trace = networks.critic.apply(params, x, encoded)
-            error = jnp.mean((losses.select(trace.q, action) - target) ** 2, axis=-1)
-            penalty = self.hyper.critic_regularisation * losses.attention_penalty(trace.logits)
-            return jnp.sum(error + penalty), (trace, error)
+            trace = networks.critic.apply(params, x, encoded, alive)
+            error = masked_mean((losses.select(trace.q, action) - target) ** 2, alive, axis=-1)
+            penalty = losses.attention_penalty(trace.logits, alive)
+            return jnp.sum(error + self.hyper.critic_regularisation * penalty), (trace, error)
 
         grad = jax.value_and_grad(loss, has_aux=True)
         (_, (trace, error)), gradient = grad(state.critic.params)
@@ -191,25 +196,30 @@ class ActorCritic:
         metrics = {
             "critic_loss": error,
             "critic_grad_norm": optax.tree.norm(gradient),
-            "q_mean": jnp.mean(losses.select(trace.q, action), axis=-1),
-            "attention_entropy": _attention_entropy(trace.weights),
+            "q_mean": masked_mean(losses.select(trace.q, action), alive, axis=-1),
+            "attention_entropy": _attention_entropy(trace.weights, alive),
             "reward_mean": batch.reward_mean,
             "reward_std": batch.reward_std,
         }
         return gradient, trace, metrics
 
     def _td_target(self, state: LearnerState, key: jax.Array, batch: Batch) -> jax.Array:
-        """Targets ``[n, B]`` from target policies and target critics on standardised rewards."""
-        networks = self.networks
-        x, _ = layers.batch_norm(jnp.swapaxes(batch.sample.next_obs, 0, 1))
+        """Targets ``[n, B]`` from target policies and target critics on standardised rewards.
+
+        The successor of an agent's last step is an observation like others, but nobody attends to
+        the agent there any more.
+        """
+        networks, sample = self.networks, batch.sample
+        x, _ = layers.batch_norm(sample.next_obs, sample.alive)
         policy = distrax.Categorical(logits=networks.logits(state.target_actor, x)[0])
         action, log_prob = policy.sample_and_log_prob(seed=key)
-        q = networks.critic.apply(state.target_critic, x, networks.encode(action)[0]).q
-        reward = (batch.sample.reward - batch.reward_mean) / batch.reward_std
+        encoded, _ = networks.encode(action, sample.alive)
+        staying = None if sample.alive is None else sample.alive & ~sample.terminated
+        q = networks.critic.apply(state.target_critic, x, encoded, staying).q
         return losses.td_target(
-            reward.T,
+            (sample.reward - batch.reward_mean[:, None]) / batch.reward_std[:, None],
             self.hyper.discount,
-            batch.sample.terminated,
+            sample.terminated,
             losses.select(q, action),
             log_prob,
             1.0 / self.hyper.soft_reward_scale,
@@ -218,12 +228,12 @@ class ActorCritic:
     def _view(self, state: LearnerState, x: jax.Array, batch: Batch, trace: CriticTrace) -> View:
         """What the trust region may see before any network steps."""
         networks = self.networks
-        action = recent_action = batch.sample.action.T
-        recent_x = x
+        action, alive = batch.sample.action, batch.sample.alive
+        recent, recent_x = batch.sample, x
         if batch.recent is not None:
-            recent_x, _ = layers.batch_norm(jnp.swapaxes(batch.recent.obs, 0, 1))
-            recent_action = batch.recent.action.T
-        encoded, stats = networks.encode(action)
+            recent = batch.recent
+            recent_x, _ = layers.batch_norm(recent.obs, recent.alive)
+        encoded, stats = networks.encode(action, alive)
         size = networks.num_actions
         one_hot = jnp.broadcast_to(jnp.eye(size), (networks.num_agents, size, size))
         return View(
@@ -236,7 +246,9 @@ class ActorCritic:
             critic_params=state.critic.params,
             trace=trace,
             recent_x=recent_x,
-            recent_action=recent_action,
+            recent_action=recent.action,
+            alive=alive,
+            recent_alive=recent.alive,
         )
 
     def _policy_step(
@@ -249,9 +261,10 @@ class ActorCritic:
     ) -> tuple[Optimised, PolicyGradients, Metrics]:
         """Mirror descent on the policies (Eq. 10), with actions drawn afresh from all of them."""
         networks, hyper = self.networks, self.hyper
-        policy = distrax.Categorical(logits=view.log_policy)
+        policy, alive = distrax.Categorical(logits=view.log_policy), view.alive
         action = policy.sample(seed=key)
-        q = networks.critic.apply(critic_params, view.x, networks.encode(action)[0]).q
+        encoded, _ = networks.encode(action, alive)
+        q = networks.critic.apply(critic_params, view.x, encoded, alive).q
         advantage = losses.counterfactual_advantage(q, view.log_policy, action)
         log_prob = losses.select(view.log_policy, action)
         log_old = losses.select(view.log_old_policy, action)
@@ -261,7 +274,8 @@ class ActorCritic:
             """E[log π_i · weight_i] and the raw logits' mean square, ``[n]`` each."""
             masked, raw = networks.logits(params, view.x)
             chosen = losses.select(jax.nn.log_softmax(masked), action)
-            return losses.score_function_loss(chosen, weight), jnp.mean(raw**2, axis=(1, 2))
+            square = masked_mean(raw**2, alive, axis=(1, 2))
+            return losses.score_function_loss(chosen, weight, alive), square
 
         def loss(params: Params) -> tuple[jax.Array, jax.Array]:
             objective, square = score(params, weight)
@@ -279,14 +293,28 @@ class ActorCritic:
             pull = jax.tree.map(jnp.multiply, scale, grad(actor.params, divergence))
             return agent_inner(grad(actor.params, advantage), pull)
 
-        gradients = PolicyGradients(value_term, jnp.mean(log_prob * divergence, axis=-1))
+        surrogate = masked_mean(log_prob * divergence, alive, axis=-1)
         metrics = {
             "policy_loss": objective,
             "policy_grad_norm": agent_norms(gradient),
-            "entropy": jnp.mean(policy.entropy(), axis=-1),
+            "entropy": masked_mean(policy.entropy(), alive, axis=-1),
         }
         stepped = Optimised(optax.apply_updates(actor.params, updates), opt_state)
-        return stepped, gradients, metrics | _drift(view)
+        return stepped, PolicyGradients(value_term, surrogate), metrics | _drift(view)
+
+
+def agent_major(batch: Batch) -> Batch:
+    """Transitions as ``[n, B, ...]``, with zeros in all that an absent agent is said to have done.
+
+    What is left of such an agent's row cannot reach anything: not even as 0 · NaN.
+    """
+
+    def turn(transition: Transition) -> Transition:
+        rows = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), transition)
+        return jax.tree.map(lambda leaf: masked(leaf, rows.alive), rows)
+
+    recent = None if batch.recent is None else turn(batch.recent)
+    return batch._replace(sample=turn(batch.sample), recent=recent)
 
 
 def scale_shared(gradient: Params, num_agents: int) -> Params:
@@ -300,9 +328,9 @@ def scale_shared(gradient: Params, num_agents: int) -> Params:
     return {"params": scaled}
 
 
-def _attention_entropy(weights: jax.Array) -> jax.Array:
+def _attention_entropy(weights: jax.Array, alive: jax.Array | None) -> jax.Array:
     """Mean entropy of each agent's attention, per head: ``[n, n, B, K] -> [n, K]``, nats."""
-    return jnp.mean(jnp.sum(jax.scipy.special.entr(weights), axis=1), axis=1)
+    return masked_mean(jnp.sum(jax.scipy.special.entr(weights), axis=1), alive, axis=1)
 
 
 def _drift(view: View) -> Metrics:
@@ -312,9 +340,9 @@ def _drift(view: View) -> Metrics:
     """
     local = divergences.categorical_kl(view.log_policy, view.log_old_policy)
     shift = divergences.categorical_kl(view.log_old_policy, view.log_policy)
-    switching = divergences.opponent_switching_cost(shift)
+    switching = divergences.opponent_switching_cost(shift, view.alive)
     return {
-        "local_kl": jnp.mean(local, axis=-1),
+        "local_kl": masked_mean(local, view.alive, axis=-1),
         "switching_cost": switching,
-        "delta_stationarity": jnp.mean(switching),
+        "delta_stationarity": masked_mean(switching, seen(view.alive, axis=1), axis=0),
     }

@@ -12,6 +12,7 @@ from mamt_jax.config import AlgorithmConfig
 from mamt_jax.networks.critic import AttentionCritic
 from mamt_jax.ops.coordination import coordination_coefficients, relative_scores
 from mamt_jax.ops.losses import select
+from mamt_jax.ops.masking import alive_pairs, masked, masked_mean
 from mamt_jax.types import Metrics
 
 
@@ -26,13 +27,16 @@ def critic_coordination(critic: AttentionCritic, hyper: AlgorithmConfig) -> Coor
     score = _counterfactual if hyper.coordination == "counterfactual" else _released
 
     def coordination(view: View) -> tuple[jax.Array, Metrics]:
-        num_agents, batch = view.action.shape
+        (num_agents, batch), alive = view.action.shape, view.alive
+        pairs = alive_pairs(alive)
         if num_agents == 2:  # a softmax over one opponent is 1, whatever the score
-            return jnp.ones((2, 2, batch)) - np.eye(2, dtype=np.float32)[:, :, None], {}
-        effect = score(critic, view)
-        scaled = relative_scores(effect) if hyper.coordination_units == "relative" else effect
-        weights = coordination_coefficients(scaled, hyper.coordination_threshold)
-        return weights, {"coordination_score": jnp.mean(effect, axis=-1)}
+            both = jnp.ones((2, 2, batch)) - np.eye(2, dtype=np.float32)[:, :, None]
+            return masked(both, pairs), {}
+        effect = scaled = masked(score(critic, view), pairs)
+        if hyper.coordination_units == "relative":
+            scaled = relative_scores(effect, alive)
+        weights = coordination_coefficients(scaled, hyper.coordination_threshold, alive)
+        return weights, {"coordination_score": masked_mean(effect, pairs, axis=-1)}
 
     return coordination
 
@@ -45,6 +49,7 @@ def _counterfactual(critic: AttentionCritic, view: View) -> jax.Array:
         view.action,
         jnp.exp(view.log_policy),
         view.action_encoding,
+        view.alive,
         method=AttentionCritic.counterfactual_effect,
     )
 

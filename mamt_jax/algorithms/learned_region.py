@@ -17,6 +17,7 @@ from mamt_jax.algorithms.trust_region import PolicyGradients, TrustRegion, View,
 from mamt_jax.config import AlgorithmConfig
 from mamt_jax.networks.trd_net import TRDNet
 from mamt_jax.ops import losses
+from mamt_jax.ops.masking import alive_pairs, masked_mean, masked_var
 from mamt_jax.types import Metrics, Params
 
 
@@ -42,6 +43,8 @@ class Context(NamedTuple):
     """[n, B, A] normalised one-hot actions."""
     weights: jax.Array
     """[n, n, B] coordination coefficients."""
+    alive: jax.Array | None = None
+    """bool [n, B], as in :class:`View`."""
 
 
 class RegionState(NamedTuple):
@@ -132,13 +135,14 @@ class _LearnedRegion:
         """C, D, the modelling policies' step, and the fast steps on TRD-Net (Eq. 5-7)."""
         weights, metrics = self.coordination(view)
         inner, drift, more = self.nonstationarity.measure(state.nonstationarity, view, weights)
-        context = Context(view.x, view.encoded_action, weights)
+        context = Context(view.x, view.encoded_action, weights, view.alive)
         trd, fast = self._fast_steps(state, context, drift)
         metrics |= more | fast
+        pairs = alive_pairs(view.alive)
         metrics |= {
-            "coordination_mean": jnp.mean(weights, axis=-1),
-            "coordination_var": jnp.var(weights, axis=-1),
-            "nonstationarity": jnp.mean(drift, axis=-1),
+            "coordination_mean": masked_mean(weights, pairs, axis=-1),
+            "coordination_var": masked_var(weights, pairs, axis=-1),
+            "nonstationarity": masked_mean(drift, view.alive, axis=-1),
         }
         target = blend(state.target_trd, trd.params, self.hyper.trd_tau)
         state = state._replace(trd=trd, target_trd=target, nonstationarity=inner)
@@ -197,14 +201,14 @@ class _LearnedRegion:
 
         def loss(params: Params) -> tuple[jax.Array, jax.Array]:
             predicted = self._predict(params, context, log_delta)
-            return losses.trd_loss(predicted, drift), predicted
+            return losses.trd_loss(predicted, drift, context.alive), predicted
 
         def fast(trd: Optimised, _: None) -> tuple[Optimised, Metrics]:
             (value, predicted), gradient = jax.value_and_grad(loss, has_aux=True)(trd.params)
             metrics = {
                 "trd_loss": value,
                 "trd_grad_norm": optax.tree.norm(gradient),
-                "trd_kl": jnp.mean(predicted, axis=1),
+                "trd_kl": masked_mean(predicted, context.alive, axis=1),
             }
             return step(self.trd_optimiser, trd, gradient), metrics
 
@@ -220,7 +224,7 @@ class _LearnedRegion:
 
         def cost(log_delta: jax.Array) -> jax.Array:
             predicted = self._predict(state.target_trd, context, log_delta)
-            return jnp.mean(jnp.sum(predicted, axis=0))
+            return jnp.sum(masked_mean(predicted, context.alive, axis=1))
 
         by_value = delta * self._gradient_of_value(delta, gradients)
         by_drift = jax.grad(cost)(explored)

@@ -22,6 +22,7 @@ from mamt_jax.config import AlgorithmConfig
 from mamt_jax.networks.policies import ModellingPolicy, mask_logits
 from mamt_jax.ops import divergences, losses
 from mamt_jax.ops.coordination import opponents, to_square
+from mamt_jax.ops.masking import masked_mean
 from mamt_jax.types import Metrics
 
 
@@ -44,18 +45,22 @@ def modelled_nonstationarity(
         params = net.init(key, jnp.zeros((num_agents, 1, max(obs_sizes))))
         return Optimised(params, optimiser.init(params))
 
-    def loss(params: Any, x: jax.Array, action: jax.Array) -> tuple[jax.Array, Any]:
+    def loss(
+        params: Any, x: jax.Array, action: jax.Array, alive: jax.Array | None
+    ) -> tuple[jax.Array, Any]:
+        pairs = None if alive is None else alive[:, None] & alive[others]
         logits = net.apply(params, x)
         entropy = losses.cross_entropy(mask_logits(logits, counts), action[others])
-        each = jnp.mean(entropy, axis=(1, 2))
-        penalty = hyper.logit_regularisation * jnp.mean(logits**2, axis=(1, 2, 3))
-        return jnp.sum(each + penalty), (logits, each)
+        each = masked_mean(entropy, pairs, axis=(1, 2))
+        square = masked_mean(logits**2, pairs, axis=(1, 2, 3))
+        return jnp.sum(each + hyper.logit_regularisation * square), (logits, each)
 
     def measure(
         state: Optimised, view: View, coordination: jax.Array
     ) -> tuple[Optimised, jax.Array, Metrics]:
         grad = jax.value_and_grad(loss, has_aux=True)
-        (_, (logits, each)), gradient = grad(state.params, view.recent_x, view.recent_action)
+        seen = view.recent_x, view.recent_action, view.recent_alive
+        (_, (logits, each)), gradient = grad(state.params, *seen)
         if hyper.modelling_recent:
             logits = net.apply(state.params, view.x)
         expected = jax.nn.log_softmax(mask_logits(logits, counts))

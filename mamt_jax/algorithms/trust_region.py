@@ -42,6 +42,11 @@ class View(NamedTuple):
     """[n, B, O]: observations for the modelling policies."""
     recent_action: jax.Array
     """int32 [n, B]."""
+    alive: jax.Array | None
+    """bool [n, B]: which agents were in the episode; None if all. The others' observations and
+    encoded actions are zeros."""
+    recent_alive: jax.Array | None
+    """bool [n, B]: the same of the modelling policies' observations."""
 
 
 class PolicyGradients(NamedTuple):

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mamt_jax.networks.layers import AgentDense, SharedDense, leaky_relu
-from mamt_jax.ops.coordination import opponents, to_square
+from mamt_jax.ops.coordination import opponent_softmax, opponents, to_square
 from mamt_jax.ops.losses import select
+from mamt_jax.ops.masking import alive_pairs, masked
 
 
 class CriticTrace(NamedTuple):
@@ -22,7 +23,7 @@ class CriticTrace(NamedTuple):
     logits: jax.Array
     """[n, n, B, K]: unscaled attention logits of agent i (first) to j; zero on the diagonal."""
     weights: jax.Array
-    """[n, n, B, K]: attention weights, zero on the diagonal."""
+    """[n, n, B, K]: attention weights, zero on the diagonal and for an agent that is not alive."""
     state_part: jax.Array
     """[n, B, H]: the head's first layer on s_i, before the attended values are added."""
     query: jax.Array
@@ -58,14 +59,19 @@ class AttentionCritic(nn.Module):
         self.head_attended = AgentDense(hidden, (2 * hidden,), use_bias=False)
         self.head_out = AgentDense(self.num_actions)
 
-    def __call__(self, x: jax.Array, action: jax.Array) -> CriticTrace:
-        """Normalised observations ``[n, B, O]`` and one-hot actions ``[n, B, A]`` -> trace."""
+    def __call__(
+        self, x: jax.Array, action: jax.Array, alive: jax.Array | None = None
+    ) -> CriticTrace:
+        """Normalised observations ``[n, B, O]`` and one-hot actions ``[n, B, A]`` -> trace.
+
+        Only agents that are ``alive`` ``[n, B]`` are attended to; None if all are.
+        """
         obs_part = self.encode_obs(x)
         encoded = leaky_relu(obs_part + self.encode_action(action))
         state = leaky_relu(self.encode_state(x))
         query, key = self.query(state), self.key(encoded)
         value = leaky_relu(self.value(encoded))
-        logits, weights = self._attend(query, key)
+        logits, weights = self._attend(query, key, alive)
         attended = jnp.sum(self._spread(weights) * value[None], axis=1)
         state_part = self.head_state(state)
         q = self.head_out(leaky_relu(state_part + self.head_attended(attended)))
@@ -83,14 +89,20 @@ class AttentionCritic(nn.Module):
     def _scale(self) -> float:
         return float((self.hidden_size // self.heads) ** -0.5)
 
-    def _attend(self, query: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _attend(
+        self, query: jax.Array, key: jax.Array, alive: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
         diagonal = np.eye(query.shape[0], dtype=bool)[:, :, None, None]
         logits = jnp.where(diagonal, 0.0, self._per_head(query[:, None] * key[None]))
-        weights = jax.nn.softmax(jnp.where(diagonal, -jnp.inf, logits * self._scale), axis=1)
-        return logits, weights
+        return logits, opponent_softmax(logits * self._scale, alive)
 
     def counterfactual_effect(
-        self, trace: CriticTrace, action: jax.Array, policy: jax.Array, encoding: jax.Array
+        self,
+        trace: CriticTrace,
+        action: jax.Array,
+        policy: jax.Array,
+        encoding: jax.Array,
+        alive: jax.Array | None = None,
     ) -> jax.Array:
         """|Q_i(a\\j) − Q_i(a)|, agent j's action marginalised out under its policy (Eq. 5).
 
@@ -102,25 +114,32 @@ class AttentionCritic(nn.Module):
           action: int32 ``[n, B]``, the actions taken.
           policy: ``[n, B, A]``, π_j(u | o_j).
           encoding: ``[n, A, A]``, row u is how one-hot(u) was fed to the critic for agent j.
+          alive: ``[n, B]``, as the trace was computed with.
 
         Returns:
-          ``[n, n, B]`` with a zero diagonal.
+          ``[n, n, B]`` with a zero diagonal, and zero where either agent is not alive.
         """
         table = self.encode_action(encoding)
         encoded = leaky_relu(trace.obs_part[:, None] + table[:, :, None])
         keys, values = self.key(encoded), leaky_relu(self.value(encoded))
-        actual = select(trace.q, action)
+        actual, pairs = select(trace.q, action), alive_pairs(alive)
 
         def effect(other: jax.Array) -> jax.Array:
-            q = self._with_replaced(trace, other, keys[other], values[other])
+            q = self._with_replaced(trace, other, keys[other], values[other], pairs)
             q = select(q, jnp.broadcast_to(action[:, None], q.shape[:-1]))
             return jnp.abs(jnp.einsum("nab,nba->nb", q, policy[other]) - actual)
 
         others = jnp.asarray(opponents(action.shape[0]).T)
-        return to_square(jnp.moveaxis(jax.lax.map(effect, others), 0, 1))
+        effects = to_square(jnp.moveaxis(jax.lax.map(effect, others), 0, 1))
+        return masked(effects, pairs)
 
     def _with_replaced(
-        self, trace: CriticTrace, other: jax.Array, keys: jax.Array, values: jax.Array
+        self,
+        trace: CriticTrace,
+        other: jax.Array,
+        keys: jax.Array,
+        values: jax.Array,
+        pairs: jax.Array | None,
     ) -> jax.Array:
         """Q_i ``[n, A, B, A]`` if agent ``other[i]`` had each of the given keys and values.
 
@@ -129,8 +148,9 @@ class AttentionCritic(nn.Module):
         as one minus another, so attention may be as sharp as it likes.
         """
         agents = jnp.arange(other.shape[0])
-        left_out = (agents == agents[:, None]) | (agents == other[:, None])
-        scaled = jnp.where(left_out[:, :, None, None], -jnp.inf, trace.logits * self._scale)
+        remaining = (agents != agents[:, None]) & (agents != other[:, None])
+        scaled = masked(trace.logits * self._scale, remaining, -jnp.inf)
+        scaled = masked(scaled, pairs, -jnp.inf)
         total = jnp.maximum(jax.nn.logsumexp(scaled, axis=1), jnp.finfo(scaled.dtype).min)
         weights = self._spread(jnp.exp(scaled - total[:, None]))
         kept = jnp.sum(weights * trace.value[None], axis=1)

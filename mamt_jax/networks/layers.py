@@ -9,6 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mamt_jax.ops.masking import Mask, masked, masked_mean, masked_var, seen
+
 LEAK = 0.01
 NORM_EPS = 1e-5
 NORM_MOMENTUM = 0.9
@@ -116,16 +118,16 @@ def init_norm(num_agents: int, obs_size: int) -> NormState:
     return NormState(jnp.zeros(shape, jnp.float32), jnp.ones(shape, jnp.float32))
 
 
-def batch_norm(x: jax.Array) -> tuple[jax.Array, NormState]:
+def batch_norm(x: jax.Array, alive: Mask = None) -> tuple[jax.Array, NormState]:
     """Normalises ``[n, B, I]`` with the batch's own statistics, without scale and shift.
 
     Returns:
-      The normalised array and its statistics ``[n, I]`` (biased variance, as flax). Inputs are
-      data, never network outputs, so one normalised copy serves every network that reads them.
+      The normalised array, zero where an agent is not ``alive`` ``[n, B]``, and its statistics
+      ``[n, I]`` (biased variance, as flax). Inputs are data, never network outputs, so one
+      normalised copy serves every network that reads them.
     """
-    mean, var = jnp.mean(x, axis=1), jnp.var(x, axis=1)
-    stats = NormState(mean, var)
-    return apply_norm(stats, x), stats
+    stats = NormState(masked_mean(x, alive, axis=1), masked_var(x, alive, axis=1))
+    return masked(apply_norm(stats, x), alive), stats
 
 
 def apply_norm(stats: NormState, x: jax.Array) -> jax.Array:
@@ -133,8 +135,14 @@ def apply_norm(stats: NormState, x: jax.Array) -> jax.Array:
     return (x - stats.mean[:, None]) * jax.lax.rsqrt(stats.var[:, None] + NORM_EPS)
 
 
-def update_norm(running: NormState, batch: NormState) -> NormState:
-    """Running statistics after one batch: 0.9 old + 0.1 new (momentum 0.9 in flax's sense)."""
+def update_norm(running: NormState, batch: NormState, alive: Mask = None) -> NormState:
+    """Running statistics after one batch: 0.9 old + 0.1 new (momentum 0.9 in flax's sense).
+
+    An agent that was not ``alive`` ``[n, B]`` anywhere keeps what it has.
+    """
+    known = seen(alive, axis=1)
     return jax.tree.map(
-        lambda old, new: NORM_MOMENTUM * old + (1.0 - NORM_MOMENTUM) * new, running, batch
+        lambda old, new: masked(NORM_MOMENTUM * old + (1.0 - NORM_MOMENTUM) * new, known, old),
+        running,
+        batch,
     )

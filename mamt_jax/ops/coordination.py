@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mamt_jax.ops.masking import alive_pairs, masked, off_diagonal
+
 
 def opponents(num_agents: int) -> np.ndarray:
     """Opponent indices ``[n, n − 1]``: row i holds i+1, …, i+n−1 modulo n."""
@@ -25,28 +27,44 @@ def to_square(pairs: jax.Array, fill: float = 0.0) -> jax.Array:
     return jnp.concatenate((diagonal, pairs), axis=1)[np.arange(num_agents)[:, None], position]
 
 
-def relative_scores(score: jax.Array) -> jax.Array:
+def opponent_softmax(score: jax.Array, alive: jax.Array | None = None) -> jax.Array:
+    """Softmax over every agent's opponents, zero on the diagonal: ``[n, n, B, ...]``, axis 1.
+
+    Of those that are alive ``[n, B]``; all zeros where none is, or the agent itself is not.
+    """
+    pairs = alive_pairs(alive)
+    counted = off_diagonal(len(score)) if pairs is None else pairs
+    lowest = float(
+        jnp.finfo(score.dtype).min
+    )  # not -inf, whose softmax is NaN where nobody is left
+    return masked(jax.nn.softmax(masked(score, counted, lowest), axis=1), pairs)
+
+
+def relative_scores(score: jax.Array, alive: jax.Array | None = None) -> jax.Array:
     """Scores in units of their mean over pairs and batch: ``[n, n, B] -> [n, n, B]``.
 
-    The diagonal must be zero. All zeros stay zeros.
+    All entries but those of alive pairs must be zero. All zeros stay zeros.
     """
     num_agents, _, batch = score.shape
-    mean = jnp.sum(score) / (batch * num_agents * (num_agents - 1))
+    counted = batch * num_agents * (num_agents - 1)
+    pairs = alive_pairs(alive)
+    mean = jnp.sum(score) / (counted if pairs is None else jnp.maximum(jnp.sum(pairs), 1))
     return score / jnp.maximum(mean, jnp.finfo(score.dtype).tiny)
 
 
-def coordination_coefficients(score: jax.Array, threshold: float) -> jax.Array:
+def coordination_coefficients(
+    score: jax.Array, threshold: float, alive: jax.Array | None = None
+) -> jax.Array:
     """C_ij = 1[Ĉ_ij ≥ σ] Ĉ_ij with Ĉ_i· the softmax of the scores over j ≠ i (Eq. 5).
 
     Args:
       score: ``[n, n, ...]``, entry (i, j) is |Q_i(a\\j) − Q_i(a)|; the diagonal is ignored.
       threshold: σ.
+      alive: ``[n, ...]``: only these agents coordinate.
 
     Returns:
       ``[n, n, ...]`` with a zero diagonal.
     """
-    num_agents = score.shape[0]
-    chex.assert_axis_dimension(score, 1, num_agents)
-    diagonal = np.eye(num_agents, dtype=bool).reshape((num_agents,) * 2 + (1,) * (score.ndim - 2))
-    soft = jax.nn.softmax(jnp.where(diagonal, -jnp.inf, score), axis=1)
+    chex.assert_axis_dimension(score, 1, len(score))
+    soft = opponent_softmax(score, alive)
     return jnp.where(soft >= threshold, soft, 0.0)

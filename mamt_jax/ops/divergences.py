@@ -6,6 +6,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from mamt_jax.ops.masking import masked
+
 
 def tsallis_log(log_x: jax.Array, q: float) -> jax.Array:
     """Tsallis logarithm log_q x = (x^{1−q} − 1)/(1 − q), from log x; the natural one at q = 1.
@@ -47,15 +49,18 @@ def nonstationarity(divergence: jax.Array, coordination: jax.Array, maximum: flo
     return jnp.clip(jnp.sum(coordination * divergence, axis=1), 0.0, maximum)
 
 
-def opponent_switching_cost(divergence: jax.Array) -> jax.Array:
+def opponent_switching_cost(divergence: jax.Array, alive: jax.Array | None = None) -> jax.Array:
     """Opponent switching cost of every agent (Definition 2), on observed o.
 
     Args:
       divergence: ``[n, B]``, KL[π_j ‖ π'_j] of each agent's consecutive policies at observation b.
+      alive: ``[n, B]``: who is there; the others switch nothing and bear no cost.
 
     Returns:
       ``[n]``: max_b Σ_{j≠i} KL_j(b). Local policies are independent given the observations, so the
       divergence of the joint opponent policy is the sum.
     """
     chex.assert_rank(divergence, 2)
-    return jnp.max(jnp.sum(divergence, axis=0, keepdims=True) - divergence, axis=1)
+    divergence = masked(divergence, alive)
+    cost = jnp.sum(divergence, axis=0, keepdims=True) - divergence
+    return jnp.max(masked(cost, alive), axis=1)

@@ -6,6 +6,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from mamt_jax.ops.masking import alive_pairs, masked, masked_mean, seen
+
 
 def td_target(
     reward: jax.Array,
@@ -20,23 +22,28 @@ def td_target(
     Args:
       reward: ``[n, B]``, standardised.
       discount: γ.
-      terminated: ``[B]`` bool; a truncated episode bootstraps.
+      terminated: ``[n, B]`` bool; a truncated episode bootstraps.
       next_q: ``[n, B]`` target critics at the target policies' actions.
       next_log_prob: ``[n, B]`` of these actions.
       alpha: temperature.
     """
-    chex.assert_equal_shape((reward, next_q, next_log_prob))
+    chex.assert_equal_shape((reward, terminated, next_q, next_log_prob))
     bootstrap = discount * (1.0 - terminated.astype(reward.dtype))
     return jax.lax.stop_gradient(reward + bootstrap * (next_q - alpha * next_log_prob))
 
 
-def attention_penalty(logits: jax.Array) -> jax.Array:
+def attention_penalty(logits: jax.Array, alive: jax.Array | None = None) -> jax.Array:
     """1e-3 · Σ_heads mean(logit²) over the opponents' unscaled logits: ``[n, n, B, K] -> [n]``.
 
-    The diagonal must be zero: an agent does not attend to itself.
+    The diagonal must be zero: an agent does not attend to itself. With ``alive`` ``[n, B]`` the
+    mean is over the pairs that are both alive.
     """
     num_agents, _, batch, _ = logits.shape
-    return 1e-3 * jnp.sum(logits**2, axis=(1, 2, 3)) / (batch * max(num_agents - 1, 1))
+    pairs = alive_pairs(alive)
+    counted: int | jax.Array = batch * max(num_agents - 1, 1)
+    if pairs is not None:
+        counted = jnp.maximum(jnp.sum(pairs, axis=(1, 2)), 1)
+    return 1e-3 * jnp.sum(masked(logits, pairs) ** 2, axis=(1, 2, 3)) / counted
 
 
 def counterfactual_advantage(
@@ -57,10 +64,15 @@ def select(values: jax.Array, action: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(mask, values, 0.0), axis=-1)
 
 
-def score_function_loss(log_prob: jax.Array, weight: jax.Array) -> jax.Array:
-    """mean_b log π_i(a_i) · stopgrad(weight_i), with Eq. 10's gradient: ``[n, B] x2 -> [n]``."""
+def score_function_loss(
+    log_prob: jax.Array, weight: jax.Array, alive: jax.Array | None = None
+) -> jax.Array:
+    """mean_b log π_i(a_i) · stopgrad(weight_i), with Eq. 10's gradient: ``[n, B] x2 -> [n]``.
+
+    The mean is over the samples in which agent i is alive.
+    """
     chex.assert_equal_shape((log_prob, weight))
-    return jnp.mean(log_prob * jax.lax.stop_gradient(weight), axis=-1)
+    return masked_mean(log_prob * jax.lax.stop_gradient(weight), alive, axis=-1)
 
 
 def cross_entropy(logits: jax.Array, action: jax.Array) -> jax.Array:
@@ -68,8 +80,14 @@ def cross_entropy(logits: jax.Array, action: jax.Array) -> jax.Array:
     return -select(jax.nn.log_softmax(logits), action)
 
 
-def trd_loss(predicted: jax.Array, nonstationarity: jax.Array) -> jax.Array:
-    """L_ns = E[(Σ_i KL_i − Σ_i D_i,ns)²] (Eq. 7): ``[n, B], [n, B] -> []``; D is a constant."""
+def trd_loss(
+    predicted: jax.Array, nonstationarity: jax.Array, alive: jax.Array | None = None
+) -> jax.Array:
+    """L_ns = E[(Σ_i KL_i − Σ_i D_i,ns)²] (Eq. 7): ``[n, B], [n, B] -> []``; D is a constant.
+
+    The sums are over the agents that are alive, the mean over samples in which one is.
+    """
     chex.assert_equal_shape((predicted, nonstationarity))
-    target = jax.lax.stop_gradient(jnp.sum(nonstationarity, axis=0))
-    return jnp.mean((jnp.sum(predicted, axis=0) - target) ** 2)
+    target = jax.lax.stop_gradient(jnp.sum(masked(nonstationarity, alive), axis=0))
+    error = jnp.sum(masked(predicted, alive), axis=0) - target
+    return masked_mean(error**2, seen(alive, axis=0), axis=0)

@@ -43,13 +43,8 @@ def make_bridged_trainer(
 ) -> Trainer:
     """The trainer of a host environment; its workers start with the first epoch."""
     plan = plan_run(config, env.spec)
-    replay = make_replay(
-        plan.capacity,
-        config.batch_size,
-        config.hyper.modelling_recent,
-        env.spec.num_agents,
-        env.spec.obs_size,
-    )
+    recent = config.hyper.modelling_recent
+    replay = make_replay(plan.capacity, config.batch_size, recent, env.spec)
     loop = _Loop(config, plan, Learning(config, algorithm, replay), env)
     greedy = make_bridged_evaluator(algorithm, env, config, config.evaluation_episodes)
     return Trainer(plan, replay, jax.jit(loop.init), loop.epoch, loop.lower, greedy)
@@ -206,13 +201,14 @@ class _Loop:
 def _transitions(spec: EnvSpec, lead: tuple[int, ...]) -> Any:
     """A ``Transition`` of NumPy arrays to fill, ``[*lead, ...]``."""
     agents, obs = (*lead, spec.num_agents), (*lead, spec.num_agents, spec.obs_size)
+    room: Any = np.empty
     return Transition(
-        np.empty(obs, np.float32),
-        np.empty(agents, np.int32),
-        np.empty(agents, np.float32),
-        np.empty(obs, np.float32),
-        np.empty(agents, bool),
-        np.empty(agents, bool) if spec.agents_may_leave else None,
+        obs=room(obs, np.float32),
+        action=room(agents, np.int32),
+        reward=room(agents, np.float32),
+        next_obs=room(obs, np.float32),
+        terminated=room(agents, bool),
+        alive=room(agents, bool) if spec.agents_may_leave else None,
     )
 
 

@@ -157,7 +157,7 @@ def plan_run(config: TrainConfig, spec: EnvSpec) -> Plan:
         collect=period * periods,
         updates_per_point=periods * len(period) * config.updates_per_event,
         capacity=capacity,
-        replay_bytes=config.seeds * capacity * transition_bytes(spec.num_agents, spec.obs_size),
+        replay_bytes=config.seeds * capacity * transition_bytes(spec),
     )
 
 
@@ -170,13 +170,8 @@ def make_trainer(
 
         return make_bridged_trainer(config, env, algorithm)
     plan = plan_run(config, env.spec)
-    replay = make_replay(
-        plan.capacity,
-        config.batch_size,
-        config.hyper.modelling_recent,
-        env.spec.num_agents,
-        env.spec.obs_size,
-    )
+    recent = config.hyper.modelling_recent
+    replay = make_replay(plan.capacity, config.batch_size, recent, env.spec)
     learning = Learning(config, algorithm, replay)
     loop = _Loop(config, plan, learning, VectorEnv(env, config.num_envs))
     greedy = make_evaluator(algorithm, env, config, config.evaluation_episodes)
@@ -292,7 +287,8 @@ class _Loop:
         obs = seed.env.obs
         action = self.learning.algorithm.act(seed.learner, act_key, obs)
         env_state, step = self.env.step(env_key, seed.env, action)
-        new = Transition(obs, action, step.reward, step.next_obs, step.terminated)
+        terminated = jnp.broadcast_to(step.terminated[:, None], action.shape)
+        new = Transition(obs, action, step.reward, step.next_obs, terminated)
         buffer = self.learning.replay.insert(seed.replay, new, transitions)
         seed = SeedState(seed.learner, buffer, env_state, key)
         return seed, jnp.sum(step.finished_return), jnp.sum(step.finished, dtype=jnp.int32)

@@ -1,4 +1,8 @@
-"""Uniform replay with exact running reward moments, as a record of functions."""
+"""Uniform replay with exact running reward moments, as a record of functions.
+
+Observations and actions are stored in the smallest type that holds them exactly, and leave the
+replay as float32 and int32.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from envs.base import EnvSpec
 from mamt_jax.ops import moments
 from mamt_jax.types import Batch, Transition
 
@@ -19,7 +24,7 @@ class ReplayState(NamedTuple):
     storage: Transition
     """Leaves ``[capacity, ...]``."""
     reward: moments.Moments
-    """Of the stored rewards, per agent."""
+    """Of the stored rewards, per agent; not of steps that it took no part in."""
 
 
 class Replay(NamedTuple):
@@ -36,45 +41,52 @@ class Replay(NamedTuple):
     """(state, key, inserted) -> batch."""
 
 
-def make_replay(
-    capacity: int, batch_size: int, recent: int, num_agents: int, obs_size: int
-) -> Replay:
+def make_replay(capacity: int, batch_size: int, recent: int, spec: EnvSpec) -> Replay:
     """Uniform replay.
 
     Args:
       capacity: transitions kept.
       batch_size: B.
       recent: newest transitions that ``Batch.recent`` is drawn from; 0 for no such batch.
-      num_agents: n.
-      obs_size: O.
+      spec: the environment whose transitions they are.
     """
     return Replay(
-        partial(_init, capacity, num_agents, obs_size),
+        partial(_init, capacity, spec),
         partial(_insert, capacity),
         partial(_sample, capacity, batch_size, recent),
     )
 
 
-def transition_bytes(num_agents: int, obs_size: int) -> int:
+def transition_bytes(spec: EnvSpec) -> int:
     """Bytes that one stored transition takes."""
-    row = jax.eval_shape(partial(_init, 1, num_agents, obs_size)).storage
+    row = jax.eval_shape(partial(_init, 1, spec)).storage
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(row))
 
 
-def _init(capacity: int, num_agents: int, obs_size: int) -> ReplayState:
-    obs = jnp.zeros((capacity, num_agents, obs_size), jnp.float32)
-    action = jnp.zeros((capacity, num_agents), jnp.int32)
-    reward = jnp.zeros((capacity, num_agents), jnp.float32)
-    storage = Transition(obs, action, reward, jnp.copy(obs), jnp.zeros(capacity, bool))
-    return ReplayState(storage, moments.init_moments((num_agents,)))
+def _init(capacity: int, spec: EnvSpec) -> ReplayState:
+    agents = (capacity, spec.num_agents)
+    obs = jnp.zeros((*agents, spec.obs_size), spec.obs_dtype)
+    storage = Transition(
+        obs=obs,
+        action=jnp.zeros(agents, jnp.uint8 if spec.num_actions <= 256 else jnp.int32),
+        reward=jnp.zeros(agents, jnp.float32),
+        next_obs=jnp.copy(obs),
+        terminated=jnp.zeros(agents, bool),
+        alive=jnp.zeros(agents, bool) if spec.agents_may_leave else None,
+    )
+    return ReplayState(storage, moments.init_moments(agents[1:]))
 
 
 def _insert(capacity: int, state: ReplayState, new: Transition, inserted: jax.Array) -> ReplayState:
-    count = new.terminated.shape[0]
     start = inserted % capacity
-    overwritten = jax.lax.dynamic_slice_in_dim(state.storage.reward, start, count)
-    had = jnp.full(count, inserted >= capacity)
-    reward = moments.replace(state.reward, new.reward, overwritten, had, inserted == 0)
+    old = jax.tree.map(
+        lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, len(new.reward)), state.storage
+    )
+    has, had = new.alive, old.alive
+    if has is None or had is None:
+        has = jnp.ones_like(new.reward, bool)
+        had = jnp.full_like(has, inserted >= capacity)
+    reward = moments.replace(state.reward, new.reward, old.reward, has, had)
     storage = jax.tree.map(
         lambda kept, rows: jax.lax.dynamic_update_slice_in_dim(
             kept, rows.astype(kept.dtype), start, axis=0
@@ -95,11 +107,19 @@ def _sample(
 ) -> Batch:
     size = jnp.minimum(inserted, capacity)
     key, recent_key = jax.random.split(key)
-    take = lambda index: jax.tree.map(lambda leaf: leaf[index], state.storage)  # noqa: E731
+
+    def take(index: jax.Array) -> Transition:
+        rows: Transition = jax.tree.map(lambda leaf: leaf[index], state.storage)
+        return rows._replace(
+            obs=rows.obs.astype(jnp.float32),
+            action=rows.action.astype(jnp.int32),
+            next_obs=rows.next_obs.astype(jnp.float32),
+        )
+
     index = jax.random.randint(key, (batch_size,), 0, size)
     newest = None
     if recent:
         age = jax.random.randint(recent_key, (batch_size,), 0, jnp.minimum(size, recent))
         newest = take((inserted - 1 - age) % capacity)
-    mean, std = moments.mean_and_std(state.reward, size)
+    mean, std = moments.mean_and_std(state.reward)
     return Batch(take(index), mean, std, newest)

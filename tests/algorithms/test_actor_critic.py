@@ -123,7 +123,7 @@ def test_critic_gradient(name: str) -> None:
     target_critic = literal.as_numpy(case.before.target_critic)
     next_q = pick(literal.critic(target_critic, x_next, one_hot(next_action), 2)[0], next_action)
     reward = (np.asarray(sample.reward) - case.batch.reward_mean) / case.batch.reward_std
-    going_on = 1.0 - np.asarray(sample.terminated, np.float64)
+    going_on = 1.0 - agent_major(sample.terminated)
     target = np.asarray(reward).T + settings.discount * going_on * (next_q - alpha * next_log_prob)
 
     x, action = literal.batch_norm(agent_major(sample.obs)), np.asarray(sample.action).T

@@ -46,12 +46,24 @@ def batch(
             jnp.asarray(rng.integers(0, action_counts, (size, num_agents)), jnp.int32),
             jnp.asarray(rng.normal(-3.0, 2.0, (size, num_agents)), jnp.float32),
             jnp.asarray(obs[1]),
-            jnp.asarray(np.arange(size) % 3 == 0),
+            jnp.asarray(np.tile(np.arange(size)[:, None] % 3 == 0, num_agents)),
         )
 
     mean = jnp.linspace(-3.5, -2.5, num_agents)
     std = jnp.linspace(1.5, 2.5, num_agents)
     return Batch(transitions(), mean, std, transitions() if recent else None)
+
+
+def leaving(of: Batch, alive: np.ndarray) -> Batch:
+    """The same transitions with agents that left ``[B, n]``, and others that leave on their own."""
+    alone = np.random.default_rng(1).random(alive.shape) < 0.2
+
+    def masked(rows: Transition) -> Transition:
+        return rows._replace(alive=jnp.asarray(alive), terminated=rows.terminated | alone)
+
+    return of._replace(
+        sample=masked(of.sample), recent=None if of.recent is None else masked(of.recent)
+    )
 
 
 def grown(algorithm: Algorithm, scale: float = 2.0) -> LearnerState:
@@ -99,6 +111,19 @@ def view(
 def drawn(num_agents: int, size: int, num_actions: int) -> np.ndarray:
     """The actions of :func:`know_the_draws`, [n, B]."""
     return (np.arange(num_agents)[:, None] * 2 + np.arange(size) ** 2) % num_actions
+
+
+def draw_the_most_probable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes every distrax.Categorical draw its mode: what is drawn for one leaves others alone."""
+
+    def sample(self: distrax.Categorical, **_: Any) -> jax.Array:
+        return self.mode()
+
+    def sample_and_log_prob(self: distrax.Categorical, **_: Any) -> tuple[jax.Array, jax.Array]:
+        return self.mode(), self.log_prob(self.mode())
+
+    monkeypatch.setattr(distrax.Categorical, "sample", sample)
+    monkeypatch.setattr(distrax.Categorical, "sample_and_log_prob", sample_and_log_prob)
 
 
 def know_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:

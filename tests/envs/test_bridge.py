@@ -134,7 +134,7 @@ def test_workers_do_what_one_environment_does() -> None:
             assert finished[row] == step.finished
             total += step.reward.mean()
             np.testing.assert_allclose(returned[row], total if step.finished else 0.0)
-            obs = None if step.finished else step.obs
+            obs = None if step.finished else np.where(step.present[:, None], step.obs, 0)
             episode += step.finished
     assert len(draws) > 10  # 15 episodes, each of its own seed
 

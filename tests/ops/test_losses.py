@@ -19,20 +19,20 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def test_td_target_bootstraps_unless_terminated() -> None:
     reward, next_q, log_prob = RNG.normal(size=(3, 2, 4))
-    terminated = np.array([False, True, False, True])
+    terminated = np.array([[False, True, False, True], [False, True, True, False]])
     got = losses.td_target(
         *map(jnp.asarray, (reward,)), 0.9, jnp.asarray(terminated), next_q, log_prob, 0.05
     )
     for i in range(2):
         for b in range(4):
-            future = 0.0 if terminated[b] else 0.9 * (next_q[i, b] - 0.05 * log_prob[i, b])
+            future = 0.0 if terminated[i, b] else 0.9 * (next_q[i, b] - 0.05 * log_prob[i, b])
             np.testing.assert_allclose(got[i, b], reward[i, b] + future, rtol=1e-5)
 
 
 def test_td_target_is_a_constant() -> None:
     def total(q: jax.Array, log_prob: jax.Array) -> jax.Array:
         zero = jnp.zeros((1, 2))
-        return jnp.sum(losses.td_target(zero, 0.9, jnp.zeros(2, bool), q, log_prob, 0.1))
+        return jnp.sum(losses.td_target(zero, 0.9, jnp.zeros((1, 2), bool), q, log_prob, 0.1))
 
     for gradient in jax.grad(total, (0, 1))(jnp.ones((1, 2)), jnp.ones((1, 2))):
         np.testing.assert_array_equal(gradient, 0.0)

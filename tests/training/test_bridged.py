@@ -73,13 +73,15 @@ def test_stored_transitions_are_true_also_of_agents_that_left() -> None:
     offset = np.array([0, 5, 0])
     np.testing.assert_array_equal(after[alive][:, 2], (rows.action + offset)[alive])
     # Five steps an episode, then a new one, each of its own draw.
-    np.testing.assert_array_equal(time, np.arange(time.shape[1])[:, None] % 5 * np.ones(4))
+    steps = np.arange(time.shape[1])[:, None] % 5
+    np.testing.assert_array_equal(time, np.broadcast_to(steps, time.shape))
     draws = now[:, ::5, :, 0, 0]
     assert len(np.unique(draws)) > 0.9 * draws.size
     # Returns are averaged over agents, counted in the event in which their episode ended.
-    paid = rows.reward.mean(axis=-1).reshape(2, -1, 5, 4).sum(axis=(1, 2, 3))
+    ended = time.shape[1] // 5
+    paid = rows.reward.mean(axis=-1)[:, : 5 * ended].sum(axis=(1, 2))
     np.testing.assert_allclose(sum(o.return_sum.sum(axis=1) for o in outputs), paid, rtol=1e-5)
-    assert sum(o.episodes.sum(axis=1) for o in outputs).tolist() == [stored // 5] * 2
+    assert sum(o.episodes.sum(axis=1) for o in outputs).tolist() == [4 * ended] * 2
     counts = np.concatenate([o.metrics["count"][:, o.updated] for o in outputs], axis=1)
     np.testing.assert_array_equal(counts.reshape(2, -1), [np.arange(counts[0].size)] * 2)
     # Rewards of those who were there alone.

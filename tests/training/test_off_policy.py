@@ -121,7 +121,7 @@ def test_plan_of_the_defaults_is_the_papers_cadence() -> None:
     assert plan.episodes_per_point == 60 and plan.steps_per_point == 125
     assert plan.points * plan.episodes_per_point >= 10_000
     assert plan.capacity % 12 == 0 and plan.capacity == plan.points * 125 * 12
-    per_transition = 2 * (2 * 12 * 4) + 2 * 4 + 2 * 4 + 1
+    per_transition = 2 * (2 * 12 * 4) + 2 * 1 + 2 * 4 + 2 * 1
     assert plan.replay_bytes == 8 * plan.capacity * per_transition
 
 
@@ -188,14 +188,16 @@ def test_stored_transitions_are_true_and_in_order_after_the_buffer_wrapped() -> 
         np.testing.assert_array_equal(rows.reward[..., 0], now[..., 1])
         np.testing.assert_array_equal(rows.reward[..., 1], 0)
         # Terminated is what the environment says; running out of time is not it.
-        np.testing.assert_array_equal(rows.terminated, rows.action[..., 0] == 1)
-        finished = rows.terminated | (after[..., 1] >= LENGTH)
+        terminated = rows.terminated[..., 0]
+        np.testing.assert_array_equal(rows.terminated[..., 1], terminated)
+        np.testing.assert_array_equal(terminated, rows.action[..., 0] == 1)
+        finished = terminated | (after[..., 1] >= LENGTH)
         following = rows.obs[1:, :, 0]
         np.testing.assert_array_equal(following[~finished[:-1]], after[:-1][~finished[:-1]])
         assert (following[finished[:-1]][:, 1] == 0).all()
         assert (following[finished[:-1]][:, 0] != after[:-1][finished[:-1]][:, 0]).all()
-        ends["terminated"] += rows.terminated.sum()
-        ends["truncated"] += (finished & ~rows.terminated).sum()
+        ends["terminated"] += terminated.sum()
+        ends["truncated"] += (finished & ~terminated).sum()
     assert min(ends.values()) > 10
 
 
@@ -215,7 +217,7 @@ def test_returns_and_episodes_are_those_that_finished() -> None:
     )[-kept:]
     for seed, rows in enumerate(replayed(run)):
         length = rows.next_obs[:, :, 0, 1]
-        finished = rows.terminated | (length >= LENGTH)
+        finished = rows.terminated[..., 0] | (length >= LENGTH)
         earned = np.where(finished, length * (length - 1) / 4, 0.0).sum(axis=1)
         for name, each in (("return_sum", earned), ("episodes", finished.sum(axis=1))):
             reported = np.concatenate([getattr(output, name)[seed] for output in run.outputs])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -9,10 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import envs
+from envs.base import EnvSpec
 from mamt_jax.training.replay import make_replay, transition_bytes
 from mamt_jax.types import Batch, Transition
 
 ENVS, CAPACITY, AGENTS, OBS, BATCH = 3, 12, 2, 4, 2048
+
+
+def spec(actions: int = 200, **options: Any) -> EnvSpec:
+    return EnvSpec("numbers", AGENTS, (OBS, OBS - 1), (actions, 2), 25, **options)
 
 
 def block(first: int) -> Transition:
@@ -25,12 +32,12 @@ def block(first: int) -> Transition:
         jnp.asarray(number[:, None] + np.arange(AGENTS), jnp.int32),
         jnp.asarray(agents, jnp.float32),
         jnp.asarray(obs + 0.5, jnp.float32),
-        jnp.asarray(number % 2 == 0),
+        jnp.asarray(number[:, None] % 2 == np.arange(AGENTS)),
     )
 
 
 def filled(transitions: int, recent: int = 0) -> tuple[Any, Any]:
-    replay = make_replay(CAPACITY, BATCH, recent, AGENTS, OBS)
+    replay = make_replay(CAPACITY, BATCH, recent, spec(400))
     state, insert = replay.init(), jax.jit(replay.insert)
     for first in range(0, transitions, ENVS):
         state = insert(state, block(first), jnp.int32(first))
@@ -49,7 +56,7 @@ def numbers(sample: Transition) -> np.ndarray:
     np.testing.assert_allclose(sample.reward[:, 0], number)
     np.testing.assert_allclose(sample.obs[:, 1, 2], number + 0.27, atol=1e-5)
     np.testing.assert_allclose(sample.next_obs[:, 1, 2], number + 0.77, atol=1e-5)
-    np.testing.assert_array_equal(sample.terminated, number % 2 == 0)
+    np.testing.assert_array_equal(sample.terminated, number[:, None] % 2 == np.arange(AGENTS))
     return number
 
 
@@ -86,6 +93,28 @@ def test_reward_moments_are_those_of_the_contents(transitions: int) -> None:
     np.testing.assert_allclose(batch.reward_std, [kept.std()] * 2, rtol=1e-3)
 
 
+@pytest.mark.parametrize("transitions", [3, 12, 18, 33])
+def test_reward_moments_are_of_the_steps_in_which_an_agent_was_there(transitions: int) -> None:
+    """Agent 0 in two of three transitions, agent 1 in none of the first eighteen."""
+    replay = make_replay(CAPACITY, BATCH, 0, spec(400, agents_may_leave=True))
+    state, insert = replay.init(), jax.jit(replay.insert)
+    there = np.array([[k % 3 != 1, k >= 18 and k % 2 == 0] for k in range(transitions)])
+    for first in range(0, transitions, ENVS):
+        alive = there[first : first + ENVS]
+        new = block(first)
+        reward = jnp.where(alive, new.reward, jnp.nan)
+        state = insert(state, new._replace(alive=alive, reward=reward), jnp.int32(first))
+    batch = replay.sample(state, jax.random.key(0), jnp.int32(transitions))
+    drawn = np.asarray(batch.sample.action)[:, 0]
+    np.testing.assert_array_equal(batch.sample.alive, there[drawn])
+    kept = np.arange(max(0, transitions - CAPACITY), transitions)
+    for agent in range(AGENTS):
+        values = kept[there[kept, agent]] + 0.25 * agent
+        mean, std = (values.mean(), values.std()) if len(values) else (0.0, 1.0)
+        np.testing.assert_allclose(batch.reward_mean[agent], mean, rtol=1e-6)
+        np.testing.assert_allclose(batch.reward_std[agent], std, rtol=1e-4)
+
+
 def test_other_keys_draw_other_batches_and_the_same_key_the_same() -> None:
     replay, state = filled(12)
     one, again, other = (
@@ -96,7 +125,54 @@ def test_other_keys_draw_other_batches_and_the_same_key_the_same() -> None:
 
 
 def test_a_transition_takes_the_bytes_that_it_says() -> None:
-    state = make_replay(CAPACITY, 1, 0, AGENTS, OBS).init()
-    held = sum(leaf.nbytes for leaf in jax.tree.leaves(state.storage))
-    assert transition_bytes(AGENTS, OBS) * CAPACITY == held
-    assert transition_bytes(AGENTS, OBS) == 2 * (AGENTS * OBS * 4) + AGENTS * 8 + 1
+    """Of each agent two observations, action, reward, its end and whether it was there."""
+    for described, obs, action in (
+        (spec(256), 4, 1),
+        (spec(257), 4, 4),
+        (spec(256, obs_dtype="uint8"), 1, 1),
+        (spec(257, obs_dtype="uint8"), 1, 4),
+    ):
+        state = make_replay(CAPACITY, 1, 0, described).init()
+        held = sum(leaf.nbytes for leaf in jax.tree.leaves(state.storage))
+        expected = AGENTS * (2 * OBS * obs + action + 4 + 1)
+        assert transition_bytes(replace(described, agents_may_leave=True)) == expected + AGENTS
+        assert transition_bytes(described) == expected and held == CAPACITY * expected
+
+
+@pytest.mark.parametrize("actions", [256, 257])
+def test_the_last_action_survives_storage(actions: int) -> None:
+    replay = make_replay(ENVS, 64, 2, spec(actions))
+    action = jnp.full((ENVS, AGENTS), actions - 1, jnp.int32)
+    state = replay.insert(replay.init(), block(0)._replace(action=action), jnp.int32(0))
+    batch = replay.sample(state, jax.random.key(0), jnp.int32(ENVS))
+    for rows in (batch.sample, batch.recent):
+        assert rows is not None and rows.action.dtype == jnp.int32
+        np.testing.assert_array_equal(rows.action, actions - 1)
+
+
+def test_pursuits_observations_come_back_exactly() -> None:
+    """Stored as uint8; on a board so small that cells hold several agents."""
+    steps = 40
+    env = envs.make("pursuit", x_size=8, y_size=8, n_pursuers=12, n_evaders=6)
+    assert env.spec.obs_dtype == "uint8"
+    replay = make_replay(steps, 8 * steps, 0, env.spec)
+
+    def play(carry: Any, key: jax.Array) -> tuple[Any, Transition]:
+        state, obs = carry
+        action = jax.random.randint(key, (env.spec.num_agents,), 0, env.spec.num_actions)
+        step = env.step(key, state, action)
+        terminated = jnp.broadcast_to(step.terminated, action.shape)
+        new = Transition(obs, action, step.reward, step.obs, terminated)
+        return (step.state, step.obs), new
+
+    keys = jax.random.split(jax.random.key(0), steps)
+    played = jax.jit(lambda start: jax.lax.scan(play, start, keys)[1])(env.reset(keys[0]))
+    # Which transition is which is told by its reward.
+    played = played._replace(reward=jnp.arange(steps)[:, None] + jnp.zeros_like(played.reward))
+    state = replay.insert(replay.init(), played, jnp.int32(0))
+    assert state.storage.obs.dtype == state.storage.next_obs.dtype == jnp.uint8
+    rows = replay.sample(state, jax.random.key(1), jnp.int32(steps)).sample
+    index = np.asarray(rows.reward[:, 0], int)
+    jax.tree.map(np.testing.assert_array_equal, rows, jax.tree.map(lambda x: x[index], played))
+    assert rows.obs.dtype == rows.next_obs.dtype == jnp.float32
+    assert played.obs.max() >= 3 and len(np.unique(index)) == steps
