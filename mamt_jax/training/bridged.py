@@ -1,8 +1,9 @@
 """Off-policy training in host environments: as ``off_policy``, with collection on the host.
 
 Acting, inserting and updating are the compiled functions of native training; between them worker
-processes step the environments. The environments' own state is not saved: a resumed run goes on
-with new episodes, drawn from seeds of their own.
+processes step the environments. While an event's updates run, the next event is already being
+collected with the policies from before them. The environments' own state is not saved: a resumed
+run goes on with new episodes, drawn from seeds of their own.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class _Loop:
         self._workers: HostVectorEnv | None = None
         self._act = jax.jit(jax.vmap(self._act_seed))
         self._insert = jax.jit(self._insert_all, donate_argnums=0)
-        self._learn = compile_for_backend(self._learn_all)
+        self._learn = compile_for_backend(self._learn_all, donate=())
 
     def init(self, seeds: jax.Array) -> RunState:
         """Integer seeds [S] -> state."""
@@ -89,9 +90,10 @@ class _Loop:
         """
         with worker_errors():
             workers = self._workers or self._start(state)
-            outputs = []
+            outputs, acting = [], state.seeds.learner
             for steps in self._plan.collect:
-                state, returns, episodes = self._collect(workers, state, steps)
+                state, returns, episodes = self._collect(workers, state, steps, acting)
+                acting = state.seeds.learner  # what comes of the updates is not waited for
                 state, metrics, ready = self._update(state)
                 outputs.append((metrics, ready, returns, episodes))
         metrics, ready, returns, episodes = jax.tree.map(
@@ -115,7 +117,7 @@ class _Loop:
         return self._workers
 
     def _collect(
-        self, workers: HostVectorEnv, state: RunState, steps: int
+        self, workers: HostVectorEnv, state: RunState, steps: int, acting: Any
     ) -> tuple[RunState, np.ndarray, np.ndarray]:
         """``steps`` steps of every environment: state, returns [S] and their numbers [S]."""
         config, spec = self._config, self._env.spec
@@ -125,7 +127,7 @@ class _Loop:
         keys, rows = state.seeds.key, workers.rows
         for t in range(steps):
             new.obs[:, t] = rows.obs.reshape(*lead, spec.num_agents, -1)
-            keys, action = self._act(state.seeds.learner, keys, new.obs[:, t])
+            keys, action = self._act(acting, keys, new.obs[:, t])
             new.action[:, t] = action
             workers.step(new.action[:, t].reshape(-1, spec.num_agents))
             new.reward[:, t] = rows.reward.reshape(*lead, -1)
@@ -135,8 +137,10 @@ class _Loop:
                 new.alive[:, t] = rows.alive.reshape(*lead, -1)
             returns += rows.finished_return.reshape(lead).sum(axis=1)
             episodes += rows.finished.reshape(lead).sum(axis=1, dtype=np.int32)
-        state = state._replace(seeds=state.seeds._replace(key=keys))
-        return self._insert(state, new), returns, episodes
+        replay = self._insert(state.seeds.replay, new, state.transitions)
+        seeds = state.seeds._replace(replay=replay, key=keys)
+        stored = state.transitions + steps * config.num_envs
+        return RunState(seeds, stored, state.updates), returns, episodes
 
     def _act_seed(
         self, learner: Any, key: jax.Array, obs: jax.Array
@@ -156,20 +160,18 @@ class _Loop:
         updates = state.updates + self._config.updates_per_event
         return RunState(seeds, state.transitions, updates), metrics, True
 
-    def _insert_all(self, state: RunState, new: Transition) -> RunState:
+    def _insert_all(self, replay: Any, new: Transition, transitions: jax.Array) -> Any:
         """Stores ``[S, T, E, ...]`` transitions, step after step as they were made."""
         steps, envs = new.reward.shape[1:3]
 
         def insert(buffer: Any, new: Transition) -> Any:
             def one(t: jax.Array, buffer: Any) -> Any:
                 at = jax.tree.map(lambda leaf: leaf[t], new)
-                return self._learning.replay.insert(buffer, at, state.transitions + t * envs)
+                return self._learning.replay.insert(buffer, at, transitions + t * envs)
 
             return jax.lax.fori_loop(0, steps, one, buffer)
 
-        buffers = jax.vmap(insert)(state.seeds.replay, new)
-        seeds = state.seeds._replace(replay=buffers)
-        return RunState(seeds, state.transitions + steps * envs, state.updates)
+        return jax.vmap(insert)(replay, new)
 
     def _learn_all(
         self, learner: Any, key: jax.Array, replay: Any, transitions: jax.Array, updates: jax.Array
