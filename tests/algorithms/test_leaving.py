@@ -30,6 +30,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "modelling_recent": 5,
         "delta_objective": "surrogate",
         "theta_steps": 2,
+        "trd_monotone": True,
     },
 }
 SOME = np.random.default_rng(5).random((BATCH, 3)) < 0.6
@@ -175,11 +176,12 @@ def games() -> tuple[Any, ...]:
     """MAMT's learner and update with four agents, and a fresh learner and update with three.
 
     The game's size scales the gradient of shared maps and thereby the critic's step: networks
-    hardly step. Offsets are drawn for all agents at once: there are none.
+    hardly step. Offsets are drawn for all agents at once: there are none. Before it has learned
+    TRD-Net follows δ only if it is monotone.
     """
     settings = tiny.hyper(
         learning_rate=1e-9, delta_exploration=0.0, critic_weight_decay=0.0,
-        critic_clip_per_agent=1e6, hidden_size=8,
+        critic_clip_per_agent=1e6, hidden_size=8, trd_monotone=True,
     )  # fmt: skip
     four, three = (make("mamt", (3,) * n, (3,) * n, settings) for n in (4, 3))
     fresh = quick.jit(three.init)(jax.random.key(9))
