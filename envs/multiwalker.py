@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar
@@ -108,7 +109,10 @@ class MultiWalker(HostEnvironment):
     def parallel_env(self, render_mode: str | None = None) -> Any:
         """Opens a copy; its own time limit lies beyond `max_cycles`."""
         try:
-            from pettingzoo.sisl import multiwalker_v9
+            with warnings.catch_warnings():
+                # Box2D's bindings warn while they load, and crash where warnings are errors.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                from pettingzoo.sisl import multiwalker_v9
         except ImportError as error:
             raise not_installed("multiwalker", error) from error
         options = {option.name: getattr(self, option.name) for option in fields(self)}

@@ -13,14 +13,14 @@ import pytest
 import envs
 from envs.bridge import HostEpisodes
 from envs.workers import HostVectorEnv
+from tests.envs.native import HOSTED, NATIVE
 
 E = 3
-HOSTED: dict[str, dict[str, Any]] = {
+ON_THE_HOST: dict[str, dict[str, Any]] = {
     "multiwalker": {"max_cycles": 8},
     "pettingzoo": {"module": "tests.envs.parallel_games", "game": "matching"},
 }
-"""Those of PettingZoo; all others are JAX and make the promises below them."""
-TABLE: list[tuple[str, dict[str, Any]]] = [(n, {}) for n in envs.names() if n not in HOSTED] + [
+TABLE: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in NATIVE] + [
     ("spread", {"num_agents": 3, "variant": "mpe2", "local_ratio": 0.2, "episode_length": 4}),
     ("spread", {"num_agents": 4, "episode_length": 1}),
     ("toy_survival", {"num_actions": 4, "episode_length": 3}),
@@ -191,7 +191,7 @@ def test_vector_env_keeps_the_last_observation(name: str, options: dict[str, Any
 @pytest.mark.parametrize("name", HOSTED)
 def test_environments_on_the_host(name: str) -> None:
     """Types, declared space, determinism, truncation at the episode's length, last observation."""
-    env = envs.make(name, **HOSTED[name])
+    env = envs.make(name, **ON_THE_HOST[name])
     spec, random = env.spec, np.random.default_rng(0)
     assert spec.name == name and spec.summary and "\n" not in spec.summary
     vector, alone = HostVectorEnv(env, E, 1), HostEpisodes(env)

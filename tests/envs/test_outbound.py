@@ -16,9 +16,10 @@ from pettingzoo.utils.conversions import parallel_to_aec
 
 import envs
 from envs import wrappers
+from tests.envs.native import NATIVE
 
 LENGTH = 6
-over_all = pytest.mark.parametrize("name", envs.names())
+over_all = pytest.mark.parametrize("name", NATIVE)
 
 
 def short(name: str, length: int = LENGTH) -> envs.Environment:

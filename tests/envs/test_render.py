@@ -13,8 +13,9 @@ import pytest
 
 import envs
 from envs import drawing, pursuit, rover_tower, spread
+from tests.envs.native import NATIVE
 
-TABLE: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in envs.names()] + [
+TABLE: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in NATIVE] + [
     ("spread", {"num_agents": 6}),
     ("pursuit", {"x_size": 9, "y_size": 4, "n_evaders": 2, "n_pursuers": 3, "obs_range": 4}),
     ("pursuit", {"x_size": 40, "y_size": 40}),

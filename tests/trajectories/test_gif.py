@@ -145,3 +145,15 @@ def test_a_full_disk_keeps_the_earlier_file(
     with pytest.raises(OutputError, match="Cannot write .*out.gif: No space left on device"):
         write_gif(squares(2), path, 100)
     assert path.read_text() == "kept" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_environments_on_the_host_bring_their_own_pictures() -> None:
+    """Dwindling paints the number of its step, and ends with the fifth."""
+    module = "tests.envs.parallel_games"
+    policies = playing(lambda weight, obs: jnp.zeros(obs.shape[:2], jnp.int32))
+    taken = list(frames(envs.make("pettingzoo", module=module), policies, 4, jax.random.key(0)))
+    assert [int(picture[0, 0, 0]) for picture in taken] == [0, 1, 2, 3, 4, 5]
+    assert {picture.shape for picture in taken} == {(8, 8, 3)}
+    blind = envs.make("pettingzoo", module=module, game="matching")
+    with pytest.raises(ConfigError, match="cannot be drawn: .*'render_mode'"):
+        frames(blind, policies, 4, jax.random.key(0))

@@ -1,0 +1,10 @@
+"""Which registered environments are JAX, and which are stepped on the host."""
+
+from __future__ import annotations
+
+import envs
+
+HOSTED = tuple(
+    name for name in envs.names() if issubclass(envs._REGISTRY[name], envs.HostEnvironment)
+)
+NATIVE = tuple(name for name in envs.names() if name not in HOSTED)
