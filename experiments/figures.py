@@ -23,6 +23,7 @@ DASHES = ("-", "--", ":", "-.")
 _GREYS = {"random": "#999999", "greedy": "#444444"}
 _SIZE = (7.2, 4.0)
 _DPI = 150
+_MOST_PAIRED = 4  # agents whose pairs are drawn as curves
 
 PER_AGENT = {
     "delta": ("delta.png", "Local trust regions", "δᵢ (nat)"),
@@ -52,17 +53,15 @@ def draw_all(
         if having:
             figure = _panels(having, title, label)
             for axes, metrics in zip(figure.axes, having.values(), strict=True):
-                _agents(axes, metrics[name])
+                _agents(axes, metrics[name], logarithmic=name == "delta")
                 if name == "delta":
                     _log_scale(axes)
             written.append(_save(_finish(figure), directory / file))
     having = {run: metrics for run, metrics in runs.items() if "coordination_mean" in metrics}
     if having:
-        figure = _panels(having, "Coordination coefficients", "Cᵢⱼ")
-        for axes, metrics in zip(figure.axes, having.values(), strict=True):
-            _pairs(axes, metrics)
-            axes.set_ylim(-0.03, 1.03)
-        written.append(_save(_finish(figure), directory / "coordination.png"))
+        few = all(metrics.sizes["agent"] <= _MOST_PAIRED for metrics in having.values())
+        figure = _coordination_curves(having) if few else _coordination_matrices(having)
+        written.append(_save(figure, directory / "coordination.png"))
     return written
 
 
@@ -104,9 +103,39 @@ def _log_scale(axes: Axes) -> None:
         axes.yaxis.set_minor_formatter("")
 
 
-def _agents(axes: Axes, values: xr.DataArray) -> None:
+def _agents(axes: Axes, values: xr.DataArray, logarithmic: bool) -> None:
     for agent in range(values.sizes["agent"]):
-        _curve(axes, values.isel(agent=agent), f"agent {agent}", agent)
+        _curve(axes, values.isel(agent=agent), f"agent {agent}", agent, logarithmic)
+
+
+def _coordination_curves(runs: Mapping[str, xr.Dataset]) -> Figure:
+    """Every pair against episodes."""
+    figure = _panels(runs, "Coordination coefficients", "Cᵢⱼ")
+    for axes, metrics in zip(figure.axes, runs.values(), strict=True):
+        _pairs(axes, metrics)
+        axes.set_ylim(-0.03, 1.03)
+    return _finish(figure)
+
+
+def _coordination_matrices(runs: Mapping[str, xr.Dataset]) -> Figure:
+    """All pairs in the last tenth of each run: more curves than these nobody could tell apart."""
+    figure = _panels(runs, "C, last tenth", "agent i")
+    figure.set_size_inches(0.8 + 4.6 * len(runs), 4.2)
+    for axes, metrics in zip(figure.axes, runs.values(), strict=True):
+        late = metrics.coordination_mean.isel(
+            update=slice(-(-metrics.sizes["update"] * 9 // 10), None)
+        )
+        mean = late.mean(("seed", "update")).values
+        image = axes.imshow(mean, cmap="viridis", vmin=0.0)
+        for (i, j), value in np.ndenumerate(mean):
+            light = value < 0.6 * mean.max()
+            text = f"{value:.2f}".removeprefix("0")
+            axes.text(j, i, text, ha="center", va="center", color="w" if light else "k", size=8)
+        axes.set_xlabel("opponent j")
+        axes.set_xticks(range(len(mean)))
+        axes.set_yticks(range(len(mean)))
+        figure.colorbar(image, ax=axes, shrink=0.85)
+    return figure
 
 
 def _pairs(axes: Axes, metrics: xr.Dataset) -> None:
@@ -117,21 +146,26 @@ def _pairs(axes: Axes, metrics: xr.Dataset) -> None:
         _curve(axes, values, f"$C_{{{i},{j}}}$", index)
 
 
-def _curve(axes: Axes, values: xr.DataArray, label: str, index: int) -> None:
-    """Mean over seeds with a band of one standard deviation; ``values`` is [seed, update]."""
+def _curve(
+    axes: Axes, values: xr.DataArray, label: str, index: int, logarithmic: bool = False
+) -> None:
+    """Mean over seeds with a band of one standard deviation; ``values`` is [seed, update].
+
+    Both are of logarithms if ``logarithmic``. Where no episode ended between logging points, the
+    last of these points stands for all.
+    """
     episodes = values.episode_at_update.values.mean(axis=0)
-    smoothed = smooth(values.values)
-    known = np.isfinite(smoothed).all(axis=0)
-    mean, std = (
-        smoothed[:, known].mean(axis=0),
-        smoothed[:, known].std(axis=0, ddof=min(1, len(smoothed) - 1)),
-    )
+    smoothed = smooth(np.log(values.values) if logarithmic else values.values)
+    known = np.isfinite(smoothed).all(axis=0) & (np.append(np.diff(episodes), 1) > 0)
+    mean = smoothed[:, known].mean(axis=0)
+    std = smoothed[:, known].std(axis=0, ddof=min(1, len(smoothed) - 1))
+    level, low, high = mean, mean - std, mean + std
+    if logarithmic:
+        level, low, high = np.exp(level), np.exp(low), np.exp(high)
     colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
     # Coinciding curves stay visible, because the later ones are dashed.
-    axes.plot(episodes[known], mean, linestyle=dash, color=colour, label=label, lw=1.8)
-    axes.fill_between(
-        episodes[known], mean - std, mean + std, color=colour, alpha=0.18, linewidth=0
-    )
+    axes.plot(episodes[known], level, linestyle=dash, color=colour, label=label, lw=1.8)
+    axes.fill_between(episodes[known], low, high, color=colour, alpha=0.18, linewidth=0)
 
 
 def _finish(figure: Figure) -> Figure:

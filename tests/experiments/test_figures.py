@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 import envs
-from experiments.figures import _curve, draw_all, learning_curve
+from experiments.figures import _coordination_matrices, _curve, draw_all, learning_curve
 from experiments.references import references
 from experiments.report import merge_references, returns_table, thresholds_table
 from mamt_jax.config import make_config
@@ -63,6 +63,35 @@ def test_learning_curve_shows_what_was_recorded() -> None:
     assert curve.get_xdata()[-1] == 3000
     np.testing.assert_allclose(curve.get_ydata()[-1], -37 + 0.15, atol=0.5)
     assert [line.get_ydata()[0] for line in levels] == [-67.0, -35.8, -38.06]
+
+
+def test_many_agents_coordinate_in_a_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mean over seeds and the last tenth of the run, as a picture and as numbers."""
+    monkeypatch.setitem(SIZES, "agent", 6)
+    monkeypatch.setitem(SIZES, "opponent", 6)
+    metrics = record({"coordination_mean"})
+    values = np.zeros_like(metrics.coordination_mean.values)
+    values[:, -3:] = np.arange(36).reshape(6, 6) / 100
+    values[:2, -1] += 0.06  # two seeds of four, one point of three: 0.01 in the mean
+    metrics["coordination_mean"] = (metrics.coordination_mean.dims, values)
+    axes = _coordination_matrices({"mamt": metrics}).axes[0]
+    expected = np.arange(36).reshape(6, 6) / 100 + 0.01
+    np.testing.assert_allclose(axes.images[0].get_array(), expected, atol=1e-6)
+    assert [text.get_text() for text in axes.texts][:3] == [".01", ".02", ".03"]
+
+
+def test_band_of_logarithms_stays_positive() -> None:
+    levels = np.array([[0.1] * 5, [10.0] * 5])
+    episodes = (("seed", "update"), np.tile([12.0, 12, 24, 24, 24], (2, 1)))
+    coords = {"episode_at_update": episodes}
+    values = xr.DataArray(levels, dims=("seed", "update"), coords=coords)
+    axes = Figure().subplots()
+    _curve(axes, values, "delta", 0, logarithmic=True)
+    (line,), (band,) = axes.lines, axes.collections
+    np.testing.assert_allclose(line.get_ydata(), [1, 1])
+    assert line.get_xdata().tolist() == [12, 24]  # one point for those between two ends of episodes
+    heights = band.get_paths()[0].vertices[:, 1]
+    np.testing.assert_allclose([heights.min(), heights.max()], [10 ** -(2**0.5), 10 ** (2**0.5)])
 
 
 def test_band_is_one_standard_deviation_on_both_sides() -> None:
