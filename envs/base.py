@@ -98,3 +98,16 @@ def check_at_least(env_name: str, option: str, value: object, minimum: int) -> N
         raise ValueError(
             f"{env_name}: {option} must be an integer of at least {minimum}, got {value!r}."
         )
+
+
+def check_flag(env_name: str, option: str, value: object) -> None:
+    """Raises ValueError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{env_name}: {option} must be True or False, got {value!r}.")
+
+
+def check_number(env_name: str, option: str, value: object) -> None:
+    """Raises ValueError unless `value` is a finite number."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value):  # type: ignore[arg-type]
+        raise ValueError(f"{env_name}: {option} must be a finite number, got {value!r}.")

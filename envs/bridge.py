@@ -172,13 +172,14 @@ class PettingZoo(HostEnvironment):
     def spec(self) -> EnvSpec:
         """Static description, read from one open copy."""
         env = self.parallel_env()
-        try:
-            length = self.episode_length or getattr(env.unwrapped, "max_cycles", None)
-            if not isinstance(length, int) or length < 1:
-                raise ValueError(f"pettingzoo: {self.module} needs an episode_length.")
-            return read_spec(env, self.name, self.module, length, self.agents_may_leave)
-        finally:
-            env.close()
+        length = self.episode_length or getattr(env.unwrapped, "max_cycles", None)
+        spec = read_spec(env, self.name, self.module, int(length or 0), self.agents_may_leave)
+        if spec.episode_length < 1:
+            raise ValueError(
+                f"pettingzoo: {self.module} does not say how long its episodes are; give the steps "
+                f"as episode_length."
+            )
+        return spec
 
     def parallel_env(self, render_mode: str | None = None) -> Any:
         """Opens a copy."""
@@ -196,7 +197,7 @@ class PettingZoo(HostEnvironment):
         )
         try:
             return make(**options)
-        except (TypeError, AssertionError, ValueError) as error:
+        except Exception as error:  # whatever foreign code raises
             raise ValueError(f"pettingzoo: {self.module} cannot be opened: {error}.") from error
 
 
@@ -209,6 +210,8 @@ def read_spec(
     env: Any, name: str, summary: str, episode_length: int, agents_may_leave: bool
 ) -> EnvSpec:
     """Reads the description of an open ParallelEnv from its spaces.
+
+    The copy that was opened to be read is not closed: some quit pygame for all others then.
 
     Raises:
       ValueError: an agent's actions are not Discrete, or its observations no Box.

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from envs.base import EnvSpec, check_at_least
+from envs.base import EnvSpec, check_at_least, check_flag, check_number
 from envs.bridge import HostEnvironment, not_installed, read_spec
 
 NUM_JOINTS = 4
@@ -95,16 +95,20 @@ class MultiWalker(HostEnvironment):
         check_at_least("multiwalker", "max_cycles", self.max_cycles, 1)
         check_at_least("multiwalker", "n_walkers", self.n_walkers, 2)
         check_at_least("multiwalker", "terrain_length", self.terrain_length, 1)
+        for option in ("position_noise", "angle_noise"):
+            check_number("multiwalker", option, getattr(self, option))
+            if getattr(self, option) < 0:
+                raise ValueError(f"multiwalker: {option} must be 0 or greater.")
+        for option in ("forward_reward", "terminate_reward", "fall_reward"):
+            check_number("multiwalker", option, getattr(self, option))
+        for option in ("shared_reward", "terminate_on_fall", "remove_on_fall"):
+            check_flag("multiwalker", option, getattr(self, option))
 
     @cached_property
     def spec(self) -> EnvSpec:
         """Static description, read from one open copy."""
-        env = self.parallel_env()
         leave = self.remove_on_fall and not self.terminate_on_fall
-        try:
-            return read_spec(env, self.name, self.summary, self.max_cycles, leave)
-        finally:
-            env.close()
+        return read_spec(self.parallel_env(), self.name, self.summary, self.max_cycles, leave)
 
     def parallel_env(self, render_mode: str | None = None) -> Any:
         """Opens a copy; its own time limit lies beyond `max_cycles`."""

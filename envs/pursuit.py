@@ -9,8 +9,6 @@ Shape legend: n pursuers, m evaders, a grid of X by Y cells. A place is a pair (
 
 from __future__ import annotations
 
-import math
-import numbers
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, NamedTuple
@@ -21,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import drawing
-from envs.base import EnvSpec, TimeStep, check_at_least
+from envs.base import EnvSpec, TimeStep, check_at_least, check_flag, check_number
 
 STAY = 4
 # Step in (x, y) of the actions left, right, up, down, stay.
@@ -114,14 +112,14 @@ class Pursuit:
         for option in ("obs_range", "n_catch"):
             check_at_least("pursuit", option, getattr(self, option), 1)
         for option in ("shared_reward", "freeze_evaders", "surround"):
-            _check_flag(option, self._setting(option))
+            check_flag("pursuit", option, self._setting(option))
         for option in ("tag_reward", "catch_reward", "urgency_reward"):
-            _check_number(option, self._setting(option))
+            check_number("pursuit", option, self._setting(option))
         self._check_window()
 
     def _check_window(self) -> None:
         share = self.constraint_window
-        _check_number("constraint_window", share)
+        check_number("pursuit", "constraint_window", share)
         if not 0.0 < share <= 1.0:
             raise ValueError(f"pursuit: constraint_window must be in (0, 1], got {share!r}.")
         if share * min(self.x_size, self.y_size) < 1.0:
@@ -439,14 +437,3 @@ def _can_start(x_size: int, y_size: int, count: int, share: float, tries: int = 
         if placed == count:
             return True
     return False
-
-
-def _check_flag(option: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise ValueError(f"pursuit: {option} must be True or False, got {value!r}.")
-
-
-def _check_number(option: str, value: object) -> None:
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value):  # type: ignore[arg-type]
-        raise ValueError(f"pursuit: {option} must be a finite number, got {value!r}.")

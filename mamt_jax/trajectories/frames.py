@@ -68,10 +68,16 @@ def _play_on_host(
     episodes: HostEpisodes, policies: Policies, seed: int, key: jax.Array
 ) -> Iterator[Frame]:
     obs = episodes.reset(int(jax.random.bits(key)) >> 1)
-    yield np.asarray(episodes.parallel_env.render(), np.uint8)
+    yield _picture(episodes)
     over = False
     while not over:
         step = episodes.step(policies.act(obs, seed))
         obs, over = step.obs, step.finished
-        yield np.asarray(episodes.parallel_env.render(), np.uint8)
-    episodes.parallel_env.close()
+        yield _picture(episodes)
+
+
+def _picture(episodes: HostEpisodes) -> Frame:
+    try:
+        return np.asarray(episodes.parallel_env.render(), np.uint8)
+    except Exception as error:  # whatever foreign code raises
+        raise ConfigError(f"{episodes.spec.name} cannot be drawn: {error}") from error

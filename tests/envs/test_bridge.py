@@ -43,7 +43,7 @@ def test_spec_is_read_from_the_spaces() -> None:
         ({"colour": 1}, "cannot be opened: .*unexpected keyword argument 'colour'"),
         ({"space": "dict"}, "observations must be a Box, a has Dict"),
         ({"space": "continuous"}, "actions must be Discrete, a has Box"),
-        ({"max_cycles": None}, "needs an episode_length"),
+        ({"max_cycles": None}, "give the steps as episode_length"),
         ({"episode_length": 0}, "episode_length must be an integer of at least 1"),
         ({"agents_may_leave": 1}, "agents_may_leave must be True or False"),
     ],
@@ -51,6 +51,21 @@ def test_spec_is_read_from_the_spaces() -> None:
 def test_what_cannot_be_trained_on_is_refused(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         envs.make("pettingzoo", **({"module": GAMES} | options))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"n_walkers": 1}, "n_walkers must be an integer of at least 2, got 1"),
+        ({"position_noise": "abc"}, "position_noise must be a finite number, got 'abc'"),
+        ({"angle_noise": -1.0}, "angle_noise must be 0 or greater"),
+        ({"shared_reward": 1}, "shared_reward must be True or False, got 1"),
+        ({"max_cycles": 0}, "max_cycles must be an integer of at least 1"),
+    ],
+)
+def test_options_of_multiwalker_are_checked(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        envs.make("multiwalker", **options)
 
 
 def test_agents_that_leave_are_told_from_those_that_are_cut_off() -> None:
