@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,13 @@ class Dwindling(ParallelEnv):
         self.max_cycles = max_cycles
         self.render_mode = render_mode
 
+    @cache  # noqa: B019 - PettingZoo wants the same object every time
     def observation_space(self, agent: str) -> Any:
         if self._space == "dict":
             return Dict({"x": Box(0, 1)})
         return Box(0.0, 1000.0, (4 if agent == "c" else 3,), np.float32)
 
+    @cache  # noqa: B019
     def action_space(self, agent: str) -> Any:
         if self._space == "continuous":
             return Box(-1.0, 1.0, (2,))
@@ -100,9 +103,11 @@ class Matching(ParallelEnv):
     def __init__(self, fail: str = "", fail_step: int = 0) -> None:
         self._fail, self._fail_step, self._all_steps = fail, fail_step, 0
 
+    @cache  # noqa: B019 - PettingZoo wants the same object every time
     def observation_space(self, agent: str) -> Any:
         return Box(0, 1, (3,), np.uint8)
 
+    @cache  # noqa: B019
     def action_space(self, agent: str) -> Any:
         return Discrete(3)
 

@@ -31,7 +31,7 @@ def test_sizes_are_those_of_the_state() -> None:
 def test_a_run_that_does_not_fit_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     config = make_config(algorithm="maac", env="spread", seeds=20_000, episodes=50_000)
     trainer, _ = prepare(config)
-    with pytest.raises(ConfigError, match=r"takes 4,2\d\d .* 20000 seeds.* lower buffer_size"):
+    with pytest.raises(ConfigError, match=r"takes 4,1\d\d.* of 20000 seeds.* lower buffer_size"):
         memory.check_memory(trainer, config)
     line = "train --seeds 20000 --episodes 50000 --algorithm maac"
     assert cli.main(line.split()) == 1
