@@ -8,8 +8,10 @@ environments in JAX.
 from __future__ import annotations
 
 import os
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -188,17 +190,29 @@ class PettingZoo(HostEnvironment):
                 "pettingzoo: module must name a module with a function parallel_env, such as "
                 f"mpe2.simple_reference_v3, got {self.module!r}."
             )
-        try:
-            make = import_module(self.module).parallel_env
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"pettingzoo: cannot use module {self.module!r}: {error}.") from error
-        options = (
-            self.options if render_mode is None else self.options | {"render_mode": render_mode}
-        )
-        try:
-            return make(**options)
-        except Exception as error:  # whatever foreign code raises
-            raise ValueError(f"pettingzoo: {self.module} cannot be opened: {error}.") from error
+        more = {} if render_mode is None else {"render_mode": render_mode}
+        with _working_directory_importable():
+            try:
+                make = import_module(self.module).parallel_env
+            except Exception as error:  # whatever foreign code raises
+                raise ValueError(
+                    f"pettingzoo: cannot use module {self.module!r}: {error}."
+                ) from error
+            try:
+                return make(**self.options | more)
+            except Exception as error:
+                raise ValueError(f"pettingzoo: {self.module} cannot be opened: {error}.") from error
+
+
+@contextmanager
+def _working_directory_importable() -> Iterator[None]:
+    """Lets modules of the user be found where they work, after all others."""
+    here = os.getcwd()
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        del sys.path[len(sys.path) - 1 - sys.path[::-1].index(here)]
 
 
 def not_installed(name: str, error: ImportError) -> ValueError:

@@ -193,7 +193,7 @@ class _Worker:
         command = f"from envs.workers import main; main({theirs.fileno()}, {memory})"
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", command],
+            [sys.executable, "-P", "-c", command],  # -P: not what lies in the working directory
             env=environment,
             pass_fds=(theirs.fileno(), memory),
             stdin=subprocess.DEVNULL,

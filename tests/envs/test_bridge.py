@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -204,6 +206,23 @@ def test_ctrl_c_is_left_to_the_parent() -> None:
     vector.reset([(0,)])
     os.kill(vector._workers[0].process.pid, signal.SIGINT)
     time.sleep(0.2)
+    vector.step(np.zeros((1, 3), int))
+    vector.close()
+
+
+def test_modules_in_the_working_directory_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is called as a package of ours there is left alone."""
+    (tmp_path / "game_of_mine.py").write_text(f"from {GAMES} import parallel_env")
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs" / "__init__.py").write_text("raise RuntimeError('not this one')")
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    env = envs.make("pettingzoo", module="game_of_mine")
+    assert sys.path == before
+    vector = HostVectorEnv(env, 1, 1)
+    vector.reset([(0,)])
     vector.step(np.zeros((1, 3), int))
     vector.close()
 
