@@ -107,7 +107,7 @@ class MultiWalker(HostEnvironment):
     @cached_property
     def spec(self) -> EnvSpec:
         """Static description, read from one open copy."""
-        leave = self.remove_on_fall and not self.terminate_on_fall
+        leave = not self.terminate_on_fall  # PettingZoo removes the fallen, whatever remove_on_fall
         return read_spec(self.parallel_env(), self.name, self.summary, self.max_cycles, leave)
 
     def parallel_env(self, render_mode: str | None = None) -> Any:

@@ -14,10 +14,12 @@ import math
 import mmap
 import os
 import pickle
+import select
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import weakref
@@ -32,6 +34,7 @@ from envs.bridge import HostEnvironment, HostEpisodes
 
 _DONE = "done"
 _GRACE = 2.0  # seconds that a worker is given to say where it hangs, or to end
+_LONGEST = 1e6  # seconds that a poll can be asked to wait
 _REPORT_BYTES = 8192  # of what a worker wrote last
 
 
@@ -123,10 +126,7 @@ class HostVectorEnv:
         self._slices = [slice(*ends) for ends in zip(bounds[:-1], bounds[1:], strict=True)]
         self._workers: list[_Worker] = []
         self._finalizer = weakref.finalize(self, _end, self._workers)
-        # In memory where the system offers that; without a name, it is gone with its last user.
-        folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.truncate(_bytes(env.spec, num_rows))
+        with _shared_file(_bytes(env.spec, num_rows)) as file:
             self.rows = _map(file.fileno(), env.spec, num_rows)
             for part in self._slices:
                 task = Task(env, range(num_rows)[part], num_rows)
@@ -142,39 +142,55 @@ class HostVectorEnv:
           WorkerError: a worker failed; all are stopped then.
         """
         self.rows.idle[...] = False
-        for worker, part in zip(self._workers, self._slices, strict=True):
-            worker.send(list(entropy[part]))
-        return self.wait()
+        return self._request([list(entropy[part]) for part in self._slices])
 
-    def step_async(self, actions: np.ndarray) -> None:
-        """Lets all workers begin a step with `actions` [R, n]."""
-        self.rows.action[...] = actions
-        for worker in self._workers:
-            worker.send(None)
-
-    def wait(self) -> Rows:
-        """Waits for the workers to be done.
+    def step(self, actions: np.ndarray) -> Rows:
+        """Moves all agents of all copies by `actions` [R, n] and starts finished episodes anew.
 
         Raises:
           WorkerError: a worker failed; all are stopped then.
         """
+        self.rows.action[...] = actions
+        return self._request([None] * len(self._workers))
+
+    def _request(self, messages: list[Any]) -> Rows:
+        """Sends every worker its message and waits for all to be done."""
         try:
+            for worker, message in zip(self._workers, messages, strict=True):
+                worker.send(message)
             end = time.monotonic() + self.timeout
             for worker in self._workers:
                 worker.wait(end, self.timeout)
         except BaseException:
-            self.close()  # whatever interrupts the wait, an answer would be out of turn
+            self.close()  # whatever interrupts this, the next answer would be out of turn
             raise
         return self.rows
-
-    def step(self, actions: np.ndarray) -> Rows:
-        """Moves all agents of all copies by `actions` [R, n] and starts finished episodes anew."""
-        self.step_async(actions)
-        return self.wait()
 
     def close(self) -> None:
         """Ends the workers; happens by itself when this object is gone."""
         self._finalizer()
+
+
+def _shared_file(size: int) -> IO[bytes]:
+    """A file of that size without a name, gone with its last user; in memory where there is room.
+
+    Its space is taken at once: without that, the first to write beyond it would die of SIGBUS.
+    """
+    error: OSError | None = None
+    for folder in ("/dev/shm", None):
+        if folder and not os.access(folder, os.W_OK):
+            continue
+        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - the caller closes it
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+            return file
+        except OSError as found:
+            file.close()
+            error = found
+    raise WorkerError(f"No room for {size / 1e6:,.0f} MB of shared memory: {error}.")
 
 
 def _cores() -> int:
@@ -196,6 +212,7 @@ class _Worker:
             [sys.executable, "-P", "-c", command],  # -P: not what lies in the working directory
             env=environment,
             pass_fds=(theirs.fileno(), memory),
+            process_group=0,  # a signal to the parent's group is the parent's to handle
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
@@ -211,13 +228,13 @@ class _Worker:
     def wait(self, end: float, timeout: float) -> None:
         """Waits until `end` (monotonic seconds) for the worker to be done with its step."""
         try:
-            if not self.connection.poll(max(end - time.monotonic(), 0.0)):
+            if not self.connection.poll(min(max(end - time.monotonic(), 0.0), _LONGEST)):
                 raise WorkerError(
                     f"Environment worker {self.number} has not answered for {timeout:g} seconds. "
                     f"It hangs here:\n{self._where_it_hangs()}"
                 )
             answer = self.connection.recv()
-        except (EOFError, ConnectionError) as error:
+        except (EOFError, OSError) as error:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(_GRACE)
             raise WorkerError(
@@ -241,13 +258,10 @@ class _Worker:
         self._log.seek(max(size - _REPORT_BYTES, 0))
         return self._log.read().decode(errors="replace").strip() or "(nothing)"
 
-    def end(self) -> None:
-        self.connection.close()
-        self.process.terminate()
-
-    def reap(self) -> None:
+    def reap(self, end: float) -> None:
+        """Waits until `end` (monotonic seconds) for the process to end, then kills it."""
         try:
-            self.process.wait(_GRACE)
+            self.process.wait(max(end - time.monotonic(), 0.0))
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -272,17 +286,21 @@ def _how(status: int | None) -> str:
 
 def _end(workers: list[_Worker]) -> None:
     for worker in workers:
-        worker.end()
+        worker.connection.close()
+    end = time.monotonic() + _GRACE
     for worker in workers:
-        worker.reap()
+        worker.reap(end)
 
 
 def main(connection: int, memory: int) -> None:
     """What a worker process runs: its rows' episodes, one step at each request.
 
-    Ends when the parent has closed the connection. An exception is sent to the parent in text.
+    Ends when the parent has closed the connection, also in the middle of a step that hangs. An
+    exception is sent to the parent in text.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    for ignored in (signal.SIGINT, signal.SIGTERM):  # the parent's to handle
+        signal.signal(ignored, signal.SIG_IGN)
+    threading.Thread(target=_follow, args=(connection,), daemon=True).start()
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)
     parent = Connection(connection)
@@ -301,6 +319,14 @@ def main(connection: int, memory: int) -> None:
     except BaseException:
         with contextlib.suppress(OSError):
             parent.send(traceback.format_exc().strip())
+
+
+def _follow(connection: int) -> None:
+    """Ends this process when the other end of the connection is closed."""
+    poll = select.poll()
+    poll.register(connection, 0)  # a hang-up is reported whatever is asked for
+    poll.poll()
+    os._exit(0)
 
 
 class _Episodes:

@@ -207,7 +207,7 @@ class ActorCritic:
         """Targets ``[n, B]`` from target policies and target critics on standardised rewards.
 
         The successor of an agent's last step is an observation like others, but nobody attends to
-        the agent there any more.
+        the agent there any more. One that is cut off while others stay counts as still there.
         """
         networks, sample = self.networks, batch.sample
         x, _ = layers.batch_norm(sample.next_obs, sample.alive)

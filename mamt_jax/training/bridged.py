@@ -1,15 +1,15 @@
 """Off-policy training in host environments: as ``off_policy``, with collection on the host.
 
-Acting, inserting and updating are the compiled functions of native training; between them worker
-processes step the environments. While an event's updates run, the next event is already being
-collected with the policies from before them. The environments' own state is not saved: a resumed
-run goes on with new episodes, drawn from seeds of their own.
+Acting, inserting and updating are compiled as in native training; between them worker processes
+step the environments. The environments' own state is not saved: a resumed run goes on with new
+episodes, drawn from seeds of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -53,11 +53,55 @@ def make_bridged_trainer(
 
 @contextmanager
 def worker_errors() -> Iterator[None]:
-    """Turns a failed worker into an error that a command prints."""
+    """Turns a failed worker, or one that cannot be started, into an error that a command prints."""
     try:
         yield
-    except WorkerError as error:
+    except (WorkerError, OSError) as error:
         raise EnvironmentFailed(str(error)) from error
+
+
+@dataclass(frozen=True)
+class _Programs:
+    """What is compiled, of all seeds at once."""
+
+    config: TrainConfig
+    learning: Learning
+
+    def act(self, learner: Any, key: jax.Array, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        key, act_key = jax.random.split(key)
+        return key, self.learning.algorithm.act(learner, act_key, obs)
+
+    def insert(self, replay: Any, new: Transition, transitions: jax.Array) -> Any:
+        """Stores ``[S, T, E, ...]`` transitions, step after step as they were made."""
+        steps, envs = new.reward.shape[1:3]
+
+        def one_seed(buffer: Any, new: Transition) -> Any:
+            def one(t: jax.Array, buffer: Any) -> Any:
+                at = jax.tree.map(lambda leaf: leaf[t], new)
+                return self.learning.replay.insert(buffer, at, transitions + t * envs)
+
+            return jax.lax.fori_loop(0, steps, one, buffer)
+
+        return jax.vmap(one_seed)(replay, new)
+
+    def learn(
+        self, learner: Any, key: jax.Array, replay: Any, transitions: jax.Array, updates: jax.Array
+    ) -> tuple[Any, jax.Array, Metrics]:
+        """One event's updates of all seeds: learners, keys, metrics ``[S, U, ...]``.
+
+        Batches are drawn for all seeds first: the replays are read where they are, not sliced.
+        """
+        draw = jax.vmap(self.learning.draw, in_axes=(0, 0, None))
+        key, keys, batches = draw(key, replay, transitions)
+
+        def one(inputs: Any) -> tuple[Any, Metrics]:
+            learner, keys, batches = inputs
+            learner, metrics = self.learning.update(learner, keys, batches, updates)
+            return (learner, keys, batches), metrics
+
+        all_seeds: Any = (learner, keys, batches)
+        (learner, *_), metrics = map_seeds(one, all_seeds, seed_batch(self.config))
+        return learner, key, metrics
 
 
 class _Loop:
@@ -68,9 +112,10 @@ class _Loop:
     ) -> None:
         self._config, self._plan, self._learning, self._env = config, plan, learning, env
         self._workers: HostVectorEnv | None = None
-        self._act = jax.jit(jax.vmap(self._act_seed))
-        self._insert = jax.jit(self._insert_all, donate_argnums=0)
-        self._learn = compile_for_backend(self._learn_all, donate=())
+        programs = _Programs(config, learning)
+        self._act = compile_for_backend(jax.vmap(programs.act), donate=())
+        self._insert = jax.jit(programs.insert, donate_argnums=0)
+        self._learn = compile_for_backend(programs.learn)
 
     def init(self, seeds: jax.Array) -> RunState:
         """Integer seeds [S] -> state."""
@@ -88,14 +133,17 @@ class _Loop:
         Raises:
           EnvironmentFailed: a worker crashed or hangs.
         """
-        with worker_errors():
-            workers = self._workers or self._start(state)
-            outputs, acting = [], state.seeds.learner
-            for steps in self._plan.collect:
-                state, returns, episodes = self._collect(workers, state, steps, acting)
-                acting = state.seeds.learner  # what comes of the updates is not waited for
-                state, metrics, ready = self._update(state)
-                outputs.append((metrics, ready, returns, episodes))
+        outputs = []
+        try:
+            with worker_errors():
+                workers = self._workers or self._start(state)
+                for steps in self._plan.collect:
+                    state, returns, episodes = self._collect(workers, state, steps)
+                    state, metrics, ready = self._update(state)
+                    outputs.append((metrics, ready, returns, episodes))
+        except BaseException:
+            self._workers = None  # they have ended, or are in the middle of something
+            raise
         metrics, ready, returns, episodes = jax.tree.map(
             lambda *events: np.stack(jax.device_get(events)), *outputs
         )
@@ -117,7 +165,7 @@ class _Loop:
         return self._workers
 
     def _collect(
-        self, workers: HostVectorEnv, state: RunState, steps: int, acting: Any
+        self, workers: HostVectorEnv, state: RunState, steps: int
     ) -> tuple[RunState, np.ndarray, np.ndarray]:
         """``steps`` steps of every environment: state, returns [S] and their numbers [S]."""
         config, spec = self._config, self._env.spec
@@ -127,7 +175,7 @@ class _Loop:
         keys, rows = state.seeds.key, workers.rows
         for t in range(steps):
             new.obs[:, t] = rows.obs.reshape(*lead, spec.num_agents, -1)
-            keys, action = self._act(acting, keys, new.obs[:, t])
+            keys, action = self._act(state.seeds.learner, keys, new.obs[:, t])
             new.action[:, t] = action
             workers.step(new.action[:, t].reshape(-1, spec.num_agents))
             new.reward[:, t] = rows.reward.reshape(*lead, -1)
@@ -142,12 +190,6 @@ class _Loop:
         stored = state.transitions + steps * config.num_envs
         return RunState(seeds, stored, state.updates), returns, episodes
 
-    def _act_seed(
-        self, learner: Any, key: jax.Array, obs: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        key, act_key = jax.random.split(key)
-        return key, self._learning.algorithm.act(learner, act_key, obs)
-
     def _update(self, state: RunState) -> tuple[RunState, Metrics, bool]:
         """Updates where the replays hold a batch: state, metrics ``[S, U, ...]``, whether."""
         seeds = state.seeds
@@ -159,38 +201,6 @@ class _Loop:
         seeds = seeds._replace(learner=learner, key=key)
         updates = state.updates + self._config.updates_per_event
         return RunState(seeds, state.transitions, updates), metrics, True
-
-    def _insert_all(self, replay: Any, new: Transition, transitions: jax.Array) -> Any:
-        """Stores ``[S, T, E, ...]`` transitions, step after step as they were made."""
-        steps, envs = new.reward.shape[1:3]
-
-        def insert(buffer: Any, new: Transition) -> Any:
-            def one(t: jax.Array, buffer: Any) -> Any:
-                at = jax.tree.map(lambda leaf: leaf[t], new)
-                return self._learning.replay.insert(buffer, at, transitions + t * envs)
-
-            return jax.lax.fori_loop(0, steps, one, buffer)
-
-        return jax.vmap(insert)(replay, new)
-
-    def _learn_all(
-        self, learner: Any, key: jax.Array, replay: Any, transitions: jax.Array, updates: jax.Array
-    ) -> tuple[Any, jax.Array, Metrics]:
-        """One event's updates of all seeds: learners, keys, metrics ``[S, U, ...]``.
-
-        Batches are drawn for all seeds first: the replays are read where they are, not sliced.
-        """
-        draw = jax.vmap(self._learning.draw, in_axes=(0, 0, None))
-        key, keys, batches = draw(key, replay, transitions)
-
-        def one(inputs: Any) -> tuple[Any, Metrics]:
-            learner, keys, batches = inputs
-            learner, metrics = self._learning.update(learner, keys, batches, updates)
-            return (learner, keys, batches), metrics
-
-        all_seeds: Any = (learner, keys, batches)
-        (learner, *_), metrics = map_seeds(one, all_seeds, seed_batch(self._config))
-        return learner, key, metrics
 
     def lower(self, state: RunState) -> Any:
         """The program of an update event, for these shapes."""
@@ -219,30 +229,40 @@ def make_bridged_evaluator(
 ) -> Callable[[Any, jax.Array], np.ndarray]:
     """As :func:`mamt_jax.training.evaluate.make_evaluator`, in host environments.
 
-    Its workers are started once and kept for the next evaluation.
+    As many episodes side by side as in training; workers of its own, ended with the evaluation.
     """
-    greedy = jax.jit(jax.vmap(algorithm.greedy))
-    spec, kept = env.spec, dict[int, HostVectorEnv]()
+    greedy = compile_for_backend(jax.vmap(algorithm.greedy), donate=())
+    width = min(episodes, config.num_envs)
+
+    def wave(workers: HostVectorEnv, learners: Any, entropy: list[tuple[int, ...]]) -> np.ndarray:
+        """Returns of the first episode in every row ``[S * width]``."""
+        rows, count = workers.reset(entropy), len(entropy)
+        returns, done = np.zeros(count, np.float32), np.zeros(count, bool)
+        while not done.all():
+            obs = rows.obs.reshape(-1, width, *rows.obs.shape[1:])
+            action = np.asarray(greedy(learners, obs))  # done before a step overwrites obs
+            workers.step(action.reshape(count, -1))
+            ended = rows.finished & ~done
+            returns[ended] = rows.finished_return[ended]
+            done |= ended
+            rows.idle[...] = done
+        return returns
 
     def play(learners: Any, key: jax.Array) -> np.ndarray:
         seeds = jax.tree.leaves(learners)[0].shape[0]
         drawn = [int(bits) for bits in np.asarray(jax.random.bits(key, (2,)))]
-        count = seeds * episodes
+        returns = np.zeros((seeds, 0), np.float32)
         with worker_errors():
-            if count not in kept:
-                kept[count] = HostVectorEnv(env, count, config.env_workers, config.env_timeout)
-            rows = kept[count].reset([(_EVALUATION, *drawn, row) for row in range(count)])
-            returns, done = np.zeros(count, np.float32), np.zeros(count, bool)
-            for _ in range(spec.episode_length):
-                obs = rows.obs.reshape(seeds, episodes, spec.num_agents, -1)
-                actions = np.asarray(greedy(learners, obs)).reshape(count, -1)
-                kept[count].step(actions)
-                ended = rows.finished & ~done
-                returns[ended] = rows.finished_return[ended]
-                done |= ended
-                rows.idle[...] = done
-                if done.all():
-                    break
-        return returns.reshape(seeds, episodes)
+            workers = HostVectorEnv(env, seeds * width, config.env_workers, config.env_timeout)
+            with closing(workers):
+                for first in range(0, episodes, width):
+                    entropy = [
+                        (_EVALUATION, *drawn, seed, first + row)
+                        for seed in range(seeds)
+                        for row in range(width)
+                    ]
+                    new = wave(workers, learners, entropy).reshape(seeds, width)
+                    returns = np.concatenate([returns, new], axis=1)
+        return returns[:, :episodes]
 
     return play

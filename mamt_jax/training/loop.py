@@ -11,7 +11,7 @@ import xarray as xr
 
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import DivergedError, EnvironmentFailed, InterruptedRun
-from mamt_jax.training.checkpoint import Meta
+from mamt_jax.training.checkpoint import Meta, steps
 from mamt_jax.training.evaluate import evaluation_key
 from mamt_jax.training.metrics import Recorder
 from mamt_jax.training.progress import ProgressLine, StopRequest
@@ -68,7 +68,8 @@ def train_loop(
                 kept = _NOT_SAVED
                 if directory is not None:
                     directory.write_metrics(_dataset(recorder, config, clock))
-                    kept = f"metrics and the last checkpoint are kept. {_how_to_resume(directory)}"
+                    saved = "the last checkpoint" if steps(directory.checkpoints) else "the config"
+                    kept = f"metrics and {saved} are kept. {_how_to_resume(directory)}"
                 where = f"Stopped after {recorder.points} of {plan.points} logging points"
                 raise EnvironmentFailed(f"{where}; {kept}\n{error}") from error
             clock.tick()

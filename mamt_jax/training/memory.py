@@ -37,11 +37,11 @@ def memory_of(trainer: Trainer, config: TrainConfig) -> Memory:
     return Memory(_size(state.replay), _size(state.learner), _size((state.env, state.key)))
 
 
-def working_bytes(trainer: Trainer, config: TrainConfig) -> int:
-    """Bytes that the update program takes beside the state. Compiles it."""
+def working_bytes(trainer: Trainer, config: TrainConfig) -> int | None:
+    """Bytes that the update program takes beside the state; None if unknown. Compiles it."""
     state = jax.eval_shape(trainer.init, jnp.zeros(config.seeds, jnp.int32))
     analysis = trainer.lower(state).compile().memory_analysis()
-    return int(analysis.temp_size_in_bytes)
+    return None if analysis is None else int(analysis.temp_size_in_bytes)
 
 
 def check_memory(trainer: Trainer, config: TrainConfig) -> None:

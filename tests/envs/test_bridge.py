@@ -232,6 +232,47 @@ def test_host_environments_survive_pickling() -> None:
     assert env.spec.episode_length == 7
 
 
+def test_signals_to_the_group_are_left_to_the_parent() -> None:
+    """As `timeout` and batch systems send them: to every process of the group, or each alone."""
+    vector = HostVectorEnv(dwindling(), 1, 1)
+    vector.reset([(0,)])
+    process = vector._workers[0].process
+    assert os.getpgid(process.pid) != os.getpgid(0)
+    os.kill(process.pid, signal.SIGTERM)
+    time.sleep(0.2)
+    vector.step(np.zeros((1, 3), int))
+    vector.close()
+    assert process.poll() == 0
+
+
+def test_a_worker_that_hangs_ends_with_its_parent() -> None:
+    vector = HostVectorEnv(dwindling(fail="hang", fail_step=1), 1, 1)
+    vector.reset([(0,)])
+    worker = vector._workers[0]
+    vector.rows.action[...] = 0
+    worker.send(None)
+    time.sleep(0.3)
+    worker.connection.close()  # all that a killed parent does
+    worker.process.wait(5)
+
+
+@pytest.mark.parametrize("terminate", [False, True])
+@pytest.mark.parametrize("remove", [False, True])
+def test_walkers_that_fall_may_leave(terminate: bool, remove: bool) -> None:
+    env = envs.make(
+        "multiwalker", max_cycles=80, terminate_on_fall=terminate, remove_on_fall=remove
+    )
+    episodes, random, left = HostEpisodes(env), np.random.default_rng(0), False
+    for seed in range(4):
+        episodes.reset(seed)
+        while True:
+            step = episodes.step(random.integers(0, 16, 3))
+            if step.finished:
+                break
+            left |= not step.present.all()
+    assert left == env.spec.agents_may_leave == (not terminate)
+
+
 def test_torques_move_by_a_fifth_and_stay_in_range() -> None:
     """SPEC 1.5: four bits, one a joint, from the previous torque."""
     np.testing.assert_allclose(torques(np.array(0b0101), np.zeros(4)), [0.2, -0.2, 0.2, -0.2])

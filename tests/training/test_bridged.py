@@ -120,6 +120,22 @@ def test_learns_the_matching_game_in_worker_processes(algorithm: str, tmp_path: 
     np.testing.assert_array_equal(opened.evaluate(3), np.full((2, 3), 5.0))
 
 
+def test_workers_end_with_the_trainer_and_after_a_failure() -> None:
+    trainer = dwindling_trainer()
+    state, _ = trainer.epoch(trainer.init(jnp.arange(2)))
+    loop = trainer.epoch.__self__  # type: ignore[attr-defined]
+    first = [worker.process for worker in loop._workers._workers]
+    first[1].kill()
+    with pytest.raises(EnvironmentFailed, match="SIGKILL"):
+        trainer.epoch(state)
+    assert all(process.poll() is not None for process in first)
+    state, _ = trainer.epoch(trainer.init(jnp.arange(2)))  # starts new ones
+    second = [worker.process for worker in loop._workers._workers]
+    assert [process.poll() for process in second] == [None, None]
+    del trainer, loop
+    assert all(process.poll() is not None for process in second)
+
+
 def test_a_failed_worker_stops_the_run_and_keeps_what_was_recorded(tmp_path: Path) -> None:
     options = {"module": GAMES, "game": "matching", "fail": "the lamp broke", "fail_step": 90}
     with pytest.raises(EnvironmentFailed) as failure:
