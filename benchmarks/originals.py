@@ -23,10 +23,12 @@ def pursuit() -> Callable[[np.random.Generator], bool]:
 
 
 def multiwalker() -> Callable[[np.random.Generator], bool]:
-    """PettingZoo's multiwalker_v9 with discrete torques."""
-    from envs import make
+    """PettingZoo's multiwalker_v9 with discrete torques, in one process."""
+    from pettingzoo.sisl import multiwalker_v9
 
-    return _parallel(make("multiwalker").parallel_env())
+    from envs.multiwalker import DiscreteTorques
+
+    return _parallel(DiscreteTorques(multiwalker_v9.parallel_env()))
 
 
 def rover_tower() -> Callable[[np.random.Generator], bool]:
