@@ -24,7 +24,7 @@ import time
 import traceback
 import weakref
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, Pipe
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -205,7 +205,7 @@ class _Worker:
     def __init__(self, task: Task, memory: int, number: int) -> None:
         self.number = number
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long
-        ours, theirs = _pipe()
+        ours, theirs = Pipe()
         command = f"from envs.workers import main; main({theirs.fileno()}, {memory})"
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         self.process = subprocess.Popen(
@@ -266,12 +266,6 @@ class _Worker:
             self.process.kill()
             self.process.wait()
         self._log.close()
-
-
-def _pipe() -> tuple[Connection, Connection]:
-    from multiprocessing import Pipe
-
-    return Pipe()
 
 
 def _how(status: int | None) -> str:

@@ -22,7 +22,7 @@ from envs.bridge import HostEnvironment
 from envs.wrappers import VectorEnv
 from mamt_jax.config import ConfigError, TrainConfig
 from mamt_jax.training.evaluate import make_evaluator
-from mamt_jax.training.replay import Replay, ReplayState, make_replay, transition_bytes
+from mamt_jax.training.replay import Replay, ReplayState, make_replay
 from mamt_jax.types import Algorithm, Batch, Metrics, Transition
 
 Seeds = TypeVar("Seeds")
@@ -46,8 +46,6 @@ class Plan(NamedTuple):
     """Updates per logging point once the replay holds a batch."""
     capacity: int
     """Transitions that each seed's replay is allocated for."""
-    replay_bytes: int
-    """Size of all seeds' replays."""
 
     @property
     def events_per_point(self) -> int:
@@ -157,7 +155,6 @@ def plan_run(config: TrainConfig, spec: EnvSpec) -> Plan:
         collect=period * periods,
         updates_per_point=periods * len(period) * config.updates_per_event,
         capacity=capacity,
-        replay_bytes=config.seeds * capacity * transition_bytes(spec),
     )
 
 

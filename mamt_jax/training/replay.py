@@ -57,12 +57,6 @@ def make_replay(capacity: int, batch_size: int, recent: int, spec: EnvSpec) -> R
     )
 
 
-def transition_bytes(spec: EnvSpec) -> int:
-    """Bytes that one stored transition takes."""
-    row = jax.eval_shape(partial(_init, 1, spec)).storage
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(row))
-
-
 def _init(capacity: int, spec: EnvSpec) -> ReplayState:
     agents = (capacity, spec.num_agents)
     obs = jnp.zeros((*agents, spec.obs_size), spec.obs_dtype)

@@ -21,7 +21,6 @@ class FakePlan(NamedTuple):
     steps_per_point: int = 25
     updates_per_point: int = EVENTS * PER_EVENT
     capacity: int = 100
-    replay_bytes: int = 1000
 
 
 class FakeSeeds(NamedTuple):

@@ -15,6 +15,7 @@ import mamt_jax
 from mamt_jax.config import make_config
 from mamt_jax.errors import EnvironmentFailed
 from mamt_jax.training import checkpoint
+from mamt_jax.training.bridged import make_bridged_evaluator
 from mamt_jax.training.off_policy import Trainer, make_trainer
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.types import Algorithm, Batch
@@ -118,6 +119,28 @@ def test_learns_the_matching_game_in_worker_processes(algorithm: str, tmp_path: 
     assert (run.metrics.greedy_return.values[:, -1] == 5).all()
     opened = mamt_jax.load(tmp_path / "run")
     np.testing.assert_array_equal(opened.evaluate(3), np.full((2, 3), 5.0))
+
+
+def test_evaluation_in_waves_starts_every_episode_anew() -> None:
+    """Ten episodes, four at a time: the first four as if alone, the others with draws of their own.
+
+    Actions follow the draw that an agent sees, so that returns tell one draw from another.
+    """
+
+    def greedy(state: Any, obs: jax.Array) -> jax.Array:
+        return obs[..., 0].astype(jnp.int32) % 3
+
+    config = make_config(env="pettingzoo", env_options={"module": GAMES}, **SMALL)
+    env = envs.make("pettingzoo", module=GAMES)
+    algorithm = counting()._replace(greedy=greedy)
+    few, many = (make_bridged_evaluator(algorithm, env, config, n) for n in (4, 10))
+    key, learners = jax.random.key(0), {"w": jnp.zeros((2, 1))}
+    returns = many(learners, key)
+    assert returns.shape == (2, 10)
+    np.testing.assert_array_equal(returns[:, :4], few(learners, key))
+    for repeated in (returns[:, 4:8], returns[:, 8:]):
+        assert not np.array_equal(repeated, returns[:, : repeated.shape[1]])
+    assert not np.array_equal(returns[0], returns[1])
 
 
 def test_workers_end_with_the_trainer_and_after_a_failure() -> None:

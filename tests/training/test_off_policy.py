@@ -12,6 +12,7 @@ import pytest
 
 from envs.base import EnvSpec, TimeStep
 from mamt_jax.config import ConfigError, make_config
+from mamt_jax.training.memory import memory_of
 from mamt_jax.training.off_policy import (
     Carry,
     EpochOutput,
@@ -23,6 +24,7 @@ from mamt_jax.training.off_policy import (
     plan_run,
     seed_batch,
 )
+from mamt_jax.training.run import prepare
 from mamt_jax.types import Algorithm, Batch
 
 LENGTH, ENVS, SEEDS = 5, 4, 4
@@ -122,7 +124,9 @@ def test_plan_of_the_defaults_is_the_papers_cadence() -> None:
     assert plan.points * plan.episodes_per_point >= 10_000
     assert plan.capacity % 12 == 0 and plan.capacity == plan.points * 125 * 12
     per_transition = 2 * (2 * 12 * 4) + 2 * 1 + 2 * 4 + 2 * 1
-    assert plan.replay_bytes == 8 * plan.capacity * per_transition
+    moments = 6 * 2 * 4  # of two agents' rewards: a count, a shift, two sums and their errors
+    held = memory_of(prepare(make_config())[0], make_config())
+    assert held.replay == 8 * (plan.capacity * per_transition + moments)
 
 
 @pytest.mark.parametrize(

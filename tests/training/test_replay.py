@@ -12,7 +12,7 @@ import pytest
 
 import envs
 from envs.base import EnvSpec
-from mamt_jax.training.replay import make_replay, transition_bytes
+from mamt_jax.training.replay import make_replay
 from mamt_jax.types import Batch, Transition
 
 ENVS, CAPACITY, AGENTS, OBS, BATCH = 3, 12, 2, 4, 2048
@@ -132,11 +132,12 @@ def test_a_transition_takes_the_bytes_that_it_says() -> None:
         (spec(256, obs_dtype="uint8"), 1, 1),
         (spec(257, obs_dtype="uint8"), 1, 4),
     ):
-        state = make_replay(CAPACITY, 1, 0, described).init()
-        held = sum(leaf.nbytes for leaf in jax.tree.leaves(state.storage))
         expected = AGENTS * (2 * OBS * obs + action + 4 + 1)
-        assert transition_bytes(replace(described, agents_may_leave=True)) == expected + AGENTS
-        assert transition_bytes(described) == expected and held == CAPACITY * expected
+        for may_leave in (False, True):
+            kind = replace(described, agents_may_leave=may_leave)
+            state = make_replay(CAPACITY, 1, 0, kind).init()
+            held = sum(leaf.nbytes for leaf in jax.tree.leaves(state.storage))
+            assert held == CAPACITY * (expected + AGENTS * may_leave)
 
 
 @pytest.mark.parametrize("actions", [256, 257])
