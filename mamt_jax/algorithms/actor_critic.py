@@ -27,6 +27,7 @@ from mamt_jax.networks import layers
 from mamt_jax.networks.critic import SHARED_OVER_AGENTS, AttentionCritic, CriticTrace
 from mamt_jax.networks.policies import Actor, mask_logits
 from mamt_jax.ops import divergences, losses
+from mamt_jax.ops.chunking import chunk_count, in_chunks
 from mamt_jax.ops.masking import masked, masked_mean, seen
 from mamt_jax.types import Algorithm, Batch, Metrics, Params, Transition
 
@@ -74,6 +75,20 @@ class Networks(NamedTuple):
     ) -> tuple[jax.Array, layers.NormState]:
         """Batch-normalised one-hot actions ``[n, B, A]`` and their statistics."""
         return layers.batch_norm(jax.nn.one_hot(action, self.num_actions), alive)
+
+    def chunks(self, x: jax.Array, alive: jax.Array | None) -> int:
+        """Chunks in which to go through observations ``[n, B, O]``."""
+        return chunk_count(x.shape[1], self.num_agents * self.critic.hidden_size, alive)
+
+    def values(
+        self, params: Params, x: jax.Array, action: jax.Array, alive: jax.Array | None
+    ) -> jax.Array:
+        """The critics' Q ``[n, B, A]`` at normalised observations and encoded actions."""
+
+        def apply(x: jax.Array, action: jax.Array) -> tuple[jax.Array]:
+            return (self.critic.apply(params, x, action, alive).q,)
+
+        return in_chunks(apply, self.chunks(x, alive), (-2, -2), (-2,))(x, action)[0]
 
 
 def build_networks(
@@ -184,20 +199,31 @@ class ActorCritic:
         encoded, _ = networks.encode(action, alive)
         target = self._td_target(state, key, batch)
 
-        def loss(params: Params) -> tuple[jax.Array, tuple[CriticTrace, jax.Array]]:
+        def loss(params: Params, x: jax.Array, *sample: jax.Array) -> tuple[jax.Array, Any]:
+            encoded, action, target = sample
             trace = networks.critic.apply(params, x, encoded, alive)
-            error = masked_mean((losses.select(trace.q, action) - target) ** 2, alive, axis=-1)
+            q = losses.select(trace.q, action)
+            error = masked_mean((q - target) ** 2, alive, axis=-1)
             penalty = losses.attention_penalty(trace.logits, alive)
-            return jnp.sum(error + self.hyper.critic_regularisation * penalty), (trace, error)
+            metrics = {
+                "critic_loss": error,
+                "q_mean": masked_mean(q, alive, axis=-1),
+                "attention_entropy": _attention_entropy(trace.weights, alive),
+            }
+            return jnp.sum(error + self.hyper.critic_regularisation * penalty), (trace, metrics)
 
-        grad = jax.value_and_grad(loss, has_aux=True)
-        (_, (trace, error)), gradient = grad(state.critic.params)
+        def learn(*sample: jax.Array) -> tuple[Params, CriticTrace, Metrics]:
+            grad = jax.value_and_grad(loss, has_aux=True)
+            (_, (trace, metrics)), gradient = grad(state.critic.params, *sample)
+            return gradient, trace, metrics
+
+        chunked = in_chunks(
+            learn, networks.chunks(x, alive), in_axes=(-2, -2, -1, -1), out_axes=(None, -2, None)
+        )
+        gradient, trace, metrics = chunked(x, encoded, action, target)
         gradient = scale_shared(gradient, networks.num_agents)
-        metrics = {
-            "critic_loss": error,
+        metrics |= {
             "critic_grad_norm": optax.tree.norm(gradient),
-            "q_mean": masked_mean(losses.select(trace.q, action), alive, axis=-1),
-            "attention_entropy": _attention_entropy(trace.weights, alive),
             "reward_mean": batch.reward_mean,
             "reward_std": batch.reward_std,
         }
@@ -215,7 +241,7 @@ class ActorCritic:
         action, log_prob = policy.sample_and_log_prob(seed=key)
         encoded, _ = networks.encode(action, sample.alive)
         staying = None if sample.alive is None else sample.alive & ~sample.terminated
-        q = networks.critic.apply(state.target_critic, x, encoded, staying).q
+        q = networks.values(state.target_critic, x, encoded, staying)
         return losses.td_target(
             (sample.reward - batch.reward_mean[:, None]) / batch.reward_std[:, None],
             self.hyper.discount,
@@ -264,7 +290,7 @@ class ActorCritic:
         policy, alive = distrax.Categorical(logits=view.log_policy), view.alive
         action = policy.sample(seed=key)
         encoded, _ = networks.encode(action, alive)
-        q = networks.critic.apply(critic_params, view.x, encoded, alive).q
+        q = networks.values(critic_params, view.x, encoded, alive)
         advantage = losses.counterfactual_advantage(q, view.log_policy, action)
         log_prob = losses.select(view.log_policy, action)
         log_old = losses.select(view.log_old_policy, action)

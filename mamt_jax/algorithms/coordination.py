@@ -9,7 +9,8 @@ import numpy as np
 from mamt_jax.algorithms.learned_region import Coordination
 from mamt_jax.algorithms.trust_region import View
 from mamt_jax.config import AlgorithmConfig
-from mamt_jax.networks.critic import AttentionCritic
+from mamt_jax.networks.critic import AttentionCritic, CriticTrace
+from mamt_jax.ops.chunking import chunk_count, in_chunks
 from mamt_jax.ops.coordination import coordination_coefficients, relative_scores
 from mamt_jax.ops.losses import select
 from mamt_jax.ops.masking import alive_pairs, masked, masked_mean
@@ -43,15 +44,16 @@ def critic_coordination(critic: AttentionCritic, hyper: AlgorithmConfig) -> Coor
 
 def _counterfactual(critic: AttentionCritic, view: View) -> jax.Array:
     """|Q_i(a\\j) − Q_i(a)| ``[n, n, B]``, exact."""
-    return critic.apply(
-        view.critic_params,
-        view.trace,
-        view.action,
-        jnp.exp(view.log_policy),
-        view.action_encoding,
-        view.alive,
-        method=AttentionCritic.counterfactual_effect,
-    )
+
+    def effect(trace: CriticTrace, action: jax.Array, policy: jax.Array) -> tuple[jax.Array]:
+        method = AttentionCritic.counterfactual_effect
+        arguments = trace, action, policy, view.action_encoding, view.alive
+        return (critic.apply(view.critic_params, *arguments, method=method),)
+
+    num_agents, batch, num_actions = view.log_policy.shape
+    chunks = chunk_count(batch, num_agents * num_actions * critic.hidden_size, view.alive)
+    chunked = in_chunks(effect, chunks, in_axes=(-2, -1, -2), out_axes=(-1,))
+    return chunked(view.trace, view.action, jnp.exp(view.log_policy))[0]
 
 
 def _released(critic: AttentionCritic, view: View) -> jax.Array:

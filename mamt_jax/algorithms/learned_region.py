@@ -17,6 +17,7 @@ from mamt_jax.algorithms.trust_region import PolicyGradients, TrustRegion, View,
 from mamt_jax.config import AlgorithmConfig
 from mamt_jax.networks.trd_net import TRDNet
 from mamt_jax.ops import losses
+from mamt_jax.ops.chunking import chunk_count, in_chunks
 from mamt_jax.ops.masking import alive_pairs, masked_mean, masked_var
 from mamt_jax.types import Metrics, Params
 
@@ -176,6 +177,18 @@ class _LearnedRegion:
         """KL_i ``[n, B]``."""
         return self.net.apply(params, context.x, context.action, log_delta, context.weights)
 
+    def _in_chunks(
+        self,
+        function: Callable[..., Any],
+        context: Context,
+        more: tuple[int, ...],
+        out_axes: tuple[Any, ...],
+    ) -> Callable[..., Any]:
+        """``function`` of the context's arrays, and of more, without filling the cache."""
+        values = self.num_agents**2 * self.hyper.hidden_size
+        chunks = chunk_count(context.x.shape[1], values, context.alive)
+        return in_chunks(function, chunks, (-2, -2, -1, *more), out_axes)
+
     def _explored(self, state: RegionState) -> jax.Array:
         """log δ as the policies feel it: the learned value with its offset, within the clip."""
         low, high = math.log(self.hyper.delta_min), math.log(self.hyper.delta_max)
@@ -197,19 +210,22 @@ class _LearnedRegion:
         self, state: RegionState, context: Context, drift: jax.Array
     ) -> tuple[Optimised, Metrics]:
         """``theta_steps`` steps on TRD-Net's loss (Eq. 7); metrics are of the last."""
-        log_delta = self._explored(state)
+        log_delta, alive = self._explored(state), context.alive
 
-        def loss(params: Params) -> tuple[jax.Array, jax.Array]:
-            predicted = self._predict(params, context, log_delta)
-            return losses.trd_loss(predicted, drift, context.alive), predicted
+        def loss(params: Params, sample: Context, drift: jax.Array) -> tuple[jax.Array, Metrics]:
+            predicted = self._predict(params, sample, log_delta)
+            value = losses.trd_loss(predicted, drift, alive)
+            return value, {"trd_loss": value, "trd_kl": masked_mean(predicted, alive, axis=1)}
 
         def fast(trd: Optimised, _: None) -> tuple[Optimised, Metrics]:
-            (value, predicted), gradient = jax.value_and_grad(loss, has_aux=True)(trd.params)
-            metrics = {
-                "trd_loss": value,
-                "trd_grad_norm": optax.tree.norm(gradient),
-                "trd_kl": masked_mean(predicted, context.alive, axis=1),
-            }
+            def learn(*sample: jax.Array) -> tuple[Params, Metrics]:
+                *rows, drift = sample
+                gradient, metrics = jax.grad(loss, has_aux=True)(trd.params, Context(*rows), drift)
+                return gradient, metrics
+
+            chunked = self._in_chunks(learn, context, (-1,), (None, None))
+            gradient, metrics = chunked(*context[:3], drift)
+            metrics |= {"trd_grad_norm": optax.tree.norm(gradient)}
             return step(self.trd_optimiser, trd, gradient), metrics
 
         trd, metrics = jax.lax.scan(fast, state.trd, None, length=self.hyper.theta_steps)
@@ -222,12 +238,15 @@ class _LearnedRegion:
         explored = self._explored(state)
         delta = jnp.exp(explored)
 
-        def cost(log_delta: jax.Array) -> jax.Array:
-            predicted = self._predict(state.target_trd, context, log_delta)
+        def cost(log_delta: jax.Array, sample: Context) -> jax.Array:
+            predicted = self._predict(state.target_trd, sample, log_delta)
             return jnp.sum(masked_mean(predicted, context.alive, axis=1))
 
+        def slope(*rows: jax.Array) -> tuple[jax.Array]:
+            return (jax.grad(cost)(explored, Context(*rows)),)
+
         by_value = delta * self._gradient_of_value(delta, gradients)
-        by_drift = jax.grad(cost)(explored)
+        (by_drift,) = self._in_chunks(slope, context, (), (None,))(*context[:3])
         learned = jnp.exp(state.log_delta)
         excess = learned * (jnp.sum(learned) > self.budget)
         ascent = by_value - by_drift - excess

@@ -21,6 +21,7 @@ from mamt_jax.algorithms.trust_region import View
 from mamt_jax.config import AlgorithmConfig
 from mamt_jax.networks.policies import ModellingPolicy, mask_logits
 from mamt_jax.ops import divergences, losses
+from mamt_jax.ops.chunking import chunk_count, in_chunks
 from mamt_jax.ops.coordination import opponents, to_square
 from mamt_jax.ops.masking import masked_mean
 from mamt_jax.types import Metrics
@@ -58,9 +59,16 @@ def modelled_nonstationarity(
     def measure(
         state: Optimised, view: View, coordination: jax.Array
     ) -> tuple[Optimised, jax.Array, Metrics]:
-        grad = jax.value_and_grad(loss, has_aux=True)
-        seen = view.recent_x, view.recent_action, view.recent_alive
-        (_, (logits, each)), gradient = grad(state.params, *seen)
+        alive = view.recent_alive
+
+        def learn(x: jax.Array, action: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
+            grad = jax.value_and_grad(loss, has_aux=True)
+            (_, (logits, each)), gradient = grad(state.params, x, action, alive)
+            return gradient, logits, each
+
+        chunks = chunk_count(len(view.recent_action[0]), others.size * hyper.hidden_size, alive)
+        chunked = in_chunks(learn, chunks, in_axes=(-2, -1), out_axes=(None, -2, None))
+        gradient, logits, each = chunked(view.recent_x, view.recent_action)
         if hyper.modelling_recent:
             logits = net.apply(state.params, view.x)
         expected = jax.nn.log_softmax(mask_logits(logits, counts))

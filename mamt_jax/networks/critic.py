@@ -7,12 +7,11 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from mamt_jax.networks.layers import AgentDense, SharedDense, leaky_relu
+from mamt_jax.networks.layers import AgentDense, AgentOutput, SharedDense, leaky_relu
 from mamt_jax.ops.coordination import opponent_softmax, opponents, to_square
 from mamt_jax.ops.losses import select
-from mamt_jax.ops.masking import alive_pairs, masked
+from mamt_jax.ops.masking import alive_pairs, masked, off_diagonal
 
 
 class CriticTrace(NamedTuple):
@@ -34,8 +33,32 @@ class CriticTrace(NamedTuple):
     """[n, B, H]: the state-action encoder's first layer on o_i, before the action is added."""
 
 
+_LANES = 8
+"""Values that a CPU adds at once."""
+
 SHARED_OVER_AGENTS = ("query", "key", "value", "encode_obs", "encode_action")
 """Modules whose gradient is divided by n: the shared maps and the state-action encoders."""
+
+
+@jax.custom_vjp
+def zero_diagonal(x: jax.Array) -> jax.Array:
+    """Zeros on the diagonal of ``[n, n, ...]``, in the result and in its gradient.
+
+    On CPU the gradient is computed in a loop over agents, which forces it into memory. Otherwise
+    XLA puts all that makes the gradient of an attention logit (a softmax's) into the loop over
+    the 32 features of the key that it multiplies, and computes it 32 times.
+    """
+    return jnp.where(off_diagonal(len(x)).reshape(x.shape[:2] + (1,) * (x.ndim - 2)), x, 0.0)
+
+
+def _zero_diagonal_gradient(_: None, gradient: jax.Array) -> tuple[jax.Array]:
+    if jax.default_backend() != "cpu":
+        return (zero_diagonal(gradient),)
+    rows = jnp.asarray(off_diagonal(len(gradient))), gradient
+    return (jax.lax.map(lambda row: masked(row[1], row[0]), rows),)
+
+
+zero_diagonal.defvjp(lambda x: (zero_diagonal(x), None), _zero_diagonal_gradient)
 
 
 class AttentionCritic(nn.Module):
@@ -47,7 +70,7 @@ class AttentionCritic(nn.Module):
     heads: int
 
     def setup(self) -> None:
-        hidden = self.hidden_size
+        hidden, num_agents = self.hidden_size, len(self.obs_sizes)
         pair = tuple(size + self.num_actions for size in self.obs_sizes)
         self.encode_obs = AgentDense(hidden, pair)
         self.encode_action = AgentDense(hidden, pair, use_bias=False)
@@ -57,7 +80,7 @@ class AttentionCritic(nn.Module):
         self.value = SharedDense(hidden)
         self.head_state = AgentDense(hidden, (2 * hidden,))
         self.head_attended = AgentDense(hidden, (2 * hidden,), use_bias=False)
-        self.head_out = AgentDense(self.num_actions)
+        self.head_out = AgentOutput(num_agents, hidden, self.num_actions)
 
     def __call__(
         self, x: jax.Array, action: jax.Array, alive: jax.Array | None = None
@@ -82,8 +105,14 @@ class AttentionCritic(nn.Module):
         return jnp.repeat(per_head, self.hidden_size // self.heads, axis=-1)
 
     def _per_head(self, product: jax.Array) -> jax.Array:
-        """Sums query·key products ``[..., H]`` within each head: ``[..., K]``."""
-        return jnp.sum(product.reshape(*product.shape[:-1], self.heads, -1), axis=-1)
+        """Sums query·key products ``[..., H]`` within each head: ``[..., K]``.
+
+        In two stages, because XLA's CPU backend vectorises a sum over any axis but the last.
+        """
+        width = self.hidden_size // self.heads
+        lanes = _LANES if width % _LANES == 0 else 1
+        product = product.reshape(*product.shape[:-1], self.heads, width // lanes, lanes)
+        return jnp.sum(jnp.sum(product, axis=-2), axis=-1)
 
     @property
     def _scale(self) -> float:
@@ -92,8 +121,7 @@ class AttentionCritic(nn.Module):
     def _attend(
         self, query: jax.Array, key: jax.Array, alive: jax.Array | None
     ) -> tuple[jax.Array, jax.Array]:
-        diagonal = np.eye(query.shape[0], dtype=bool)[:, :, None, None]
-        logits = jnp.where(diagonal, 0.0, self._per_head(query[:, None] * key[None]))
+        logits = zero_diagonal(self._per_head(query[:, None] * key[None]))
         return logits, opponent_softmax(logits * self._scale, alive)
 
     def counterfactual_effect(
@@ -125,8 +153,8 @@ class AttentionCritic(nn.Module):
         actual, pairs = select(trace.q, action), alive_pairs(alive)
 
         def effect(other: jax.Array) -> jax.Array:
-            q = self._with_replaced(trace, other, keys[other], values[other], pairs)
-            q = select(q, jnp.broadcast_to(action[:, None], q.shape[:-1]))
+            hidden = self._with_replaced(trace, other, keys[other], values[other], pairs)
+            q = self.head_out.chosen(hidden, action)
             return jnp.abs(jnp.einsum("nab,nba->nb", q, policy[other]) - actual)
 
         others = jnp.asarray(opponents(action.shape[0]).T)
@@ -141,7 +169,7 @@ class AttentionCritic(nn.Module):
         values: jax.Array,
         pairs: jax.Array | None,
     ) -> jax.Array:
-        """Q_i ``[n, A, B, A]`` if agent ``other[i]`` had each of the given keys and values.
+        """The head's hidden layer ``[n, A, B, H]`` if agent ``other[i]`` had each key and value.
 
         The average over the remaining agents is taken once; a new term then enters it with the
         share that its logit has against theirs, a sigmoid of the difference. No weight is computed
@@ -157,4 +185,4 @@ class AttentionCritic(nn.Module):
         gap = self._per_head(trace.query[:, None] * keys) * self._scale - total[:, None]
         share = self._spread(jax.nn.sigmoid(gap))
         attended = kept[:, None] + share * (values - kept[:, None])
-        return self.head_out(leaky_relu(trace.state_part[:, None] + self.head_attended(attended)))
+        return leaky_relu(trace.state_part[:, None] + self.head_attended(attended))

@@ -78,6 +78,39 @@ class AgentDense(nn.Module):
         return y.reshape(*x.shape[:-1], self.features)
 
 
+class AgentOutput(nn.Module):
+    """A last, narrow linear layer with parameters of its own for each agent.
+
+    Attributes:
+      num_agents: n.
+      width: input width.
+      features: output width.
+    """
+
+    num_agents: int
+    width: int
+    features: int
+
+    def setup(self) -> None:
+        init = torch_uniform((self.width,))
+        self.kernel = self.param("kernel", init, (self.num_agents, self.width, self.features))
+        self.bias = self.param("bias", init, (self.num_agents, self.features))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """``[n, ..., width] -> [n, ..., features]``."""
+        flat = x.reshape(self.num_agents, -1, self.width)
+        y = jnp.einsum("nbi,nio->nbo", flat, self.kernel) + self.bias[:, None]
+        return y.reshape(*x.shape[:-1], self.features)
+
+    def chosen(self, x: jax.Array, index: jax.Array) -> jax.Array:
+        """One output per sample: ``[n, ..., B, width]``, int ``[n, B]`` -> ``[n, ..., B]``."""
+        agents = jnp.arange(self.num_agents)[:, None]
+        kernel = jnp.swapaxes(self.kernel, 1, 2)[agents, index]
+        between = tuple(range(1, x.ndim - 2))
+        product = x * jnp.expand_dims(kernel, between)
+        return jnp.sum(product, axis=-1) + jnp.expand_dims(self.bias[agents, index], between)
+
+
 class SharedDense(nn.Module):
     """A linear layer whose parameters all agents share.
 
