@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mamt_jax.networks.layers import AgentDense, leaky_relu
+from mamt_jax.networks.layers import AgentDense, AgentOutput, leaky_relu
 from mamt_jax.ops.coordination import opponents
 
 MASKED_LOGIT = -1e9
@@ -41,7 +41,7 @@ class Actor(nn.Module):
         """Normalised observations ``[n, B, O]`` -> unmasked logits ``[n, B, A]``."""
         x = leaky_relu(AgentDense(self.hidden_size, self.obs_sizes)(x))
         x = leaky_relu(AgentDense(self.hidden_size)(x))
-        return AgentDense(self.num_actions)(x)
+        return AgentOutput(len(self.obs_sizes), self.hidden_size, self.num_actions, name="out")(x)
 
 
 class ModellingPolicy(nn.Module):
@@ -66,4 +66,4 @@ class ModellingPolicy(nn.Module):
             :, :, None
         ]
         x = leaky_relu(AgentDense(self.hidden_size)(leaky_relu(first)))
-        return AgentDense(self.num_actions)(x)
+        return AgentOutput(len(self.obs_sizes), self.hidden_size, self.num_actions, name="out")(x)
