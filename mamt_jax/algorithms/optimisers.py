@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -91,11 +92,12 @@ def preconditioner(
     """
     state = _adam_state(opt_state)
     shrink = jnp.minimum(1.0, clip / jnp.maximum(agent_norms(gradient), 1e-30))
-    correction = 1.0 - ADAM_B2 ** state.count.astype(jnp.float32)
 
     def leaf(second_moment: jax.Array) -> jax.Array:
         shape = (-1,) + (1,) * (second_moment.ndim - 1)
-        denominator = jnp.sqrt(second_moment / correction.reshape(shape)) + adam.eps
+        count = state.count.astype(second_moment.dtype).reshape(shape)
+        correction = -jnp.expm1(count * math.log(ADAM_B2))  # 1 - b2^count
+        denominator = jnp.sqrt(second_moment / correction) + adam.eps
         return shrink.reshape(shape) * adam.learning_rate / denominator
 
     return jax.tree.map(leaf, state.nu)

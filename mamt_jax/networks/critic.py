@@ -70,7 +70,7 @@ class AttentionCritic(nn.Module):
     heads: int
 
     def setup(self) -> None:
-        hidden, num_agents = self.hidden_size, len(self.obs_sizes)
+        hidden = self.hidden_size
         pair = tuple(size + self.num_actions for size in self.obs_sizes)
         self.encode_obs = AgentDense(hidden, pair)
         self.encode_action = AgentDense(hidden, pair, use_bias=False)
@@ -80,7 +80,7 @@ class AttentionCritic(nn.Module):
         self.value = SharedDense(hidden)
         self.head_state = AgentDense(hidden, (2 * hidden,))
         self.head_attended = AgentDense(hidden, (2 * hidden,), use_bias=False)
-        self.head_out = AgentOutput(num_agents, hidden, self.num_actions)
+        self.head_out = AgentOutput(self.num_actions)
 
     def __call__(
         self, x: jax.Array, action: jax.Array, alive: jax.Array | None = None
@@ -154,8 +154,9 @@ class AttentionCritic(nn.Module):
 
         def effect(other: jax.Array) -> jax.Array:
             hidden = self._with_replaced(trace, other, keys[other], values[other], pairs)
-            q = self.head_out.chosen(hidden, action)
-            return jnp.abs(jnp.einsum("nab,nba->nb", q, policy[other]) - actual)
+            weight = jnp.swapaxes(policy[other], 1, 2)[..., None]
+            q = self.head_out(jnp.sum(weight * hidden, axis=1))  # linear: the mean comes first
+            return jnp.abs(select(q, action) - actual)
 
         others = jnp.asarray(opponents(action.shape[0]).T)
         effects = to_square(jnp.moveaxis(jax.lax.map(effect, others), 0, 1))

@@ -41,7 +41,7 @@ class Actor(nn.Module):
         """Normalised observations ``[n, B, O]`` -> unmasked logits ``[n, B, A]``."""
         x = leaky_relu(AgentDense(self.hidden_size, self.obs_sizes)(x))
         x = leaky_relu(AgentDense(self.hidden_size)(x))
-        return AgentOutput(len(self.obs_sizes), self.hidden_size, self.num_actions, name="out")(x)
+        return AgentOutput(self.num_actions, name="out")(x)
 
 
 class ModellingPolicy(nn.Module):
@@ -66,4 +66,4 @@ class ModellingPolicy(nn.Module):
             :, :, None
         ]
         x = leaky_relu(AgentDense(self.hidden_size)(leaky_relu(first)))
-        return AgentOutput(len(self.obs_sizes), self.hidden_size, self.num_actions, name="out")(x)
+        return AgentOutput(self.num_actions, name="out")(x)

@@ -32,12 +32,10 @@ def chunk_count(batch: int, values: int, alive: jax.Array | None = None) -> int:
     """
     if alive is not None or jax.default_backend() != "cpu":
         return 1
-    fits = [
-        count
-        for count in range(1, batch // FEWEST_SAMPLES + 1)
-        if batch % count == 0 and batch // count * values <= MOST_VALUES
-    ]
-    return min(fits, default=1)
+    counts = range(1, max(batch // FEWEST_SAMPLES, 1) + 1)
+    divisors = [count for count in counts if batch % count == 0]
+    fitting = (count for count in divisors if batch // count * values <= MOST_VALUES)
+    return next(fitting, divisors[-1])
 
 
 def in_chunks(

@@ -289,4 +289,4 @@ def lone_or_joint(
         return literal.critic(mine, x[agents], encoded[agents], 2)[0]
     state = literal.leaky(literal.agent_dense(mine["encode_state"], 0, x[agents[0]]))
     hidden = literal.leaky(literal.agent_dense(mine["head_state"], 0, state))
-    return literal.agent_dense(mine["head_out"], 0, hidden)[None]
+    return literal.agent_output(mine["head_out"], 0, hidden)[None]

@@ -35,6 +35,10 @@ def agent_dense(layer: dict[str, np.ndarray], i: int, x: np.ndarray) -> np.ndarr
     return x @ layer["kernel"][i] + (layer["bias"][i] if "bias" in layer else 0.0)
 
 
+def agent_output(layer: dict[str, np.ndarray], i: int, x: np.ndarray) -> np.ndarray:
+    return x @ layer["kernel"][i].T + layer["bias"][i]
+
+
 def shared_dense(layer: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     return x @ layer["kernel"] + layer.get("bias", 0.0)
 
@@ -45,7 +49,7 @@ def actor(params: dict[str, Any], x: np.ndarray) -> np.ndarray:
     for i in range(len(x)):
         h = leaky(agent_dense(params["AgentDense_0"], i, x[i]))
         h = leaky(agent_dense(params["AgentDense_1"], i, h))
-        out.append(agent_dense(params["AgentDense_2"], i, h))
+        out.append(agent_output(params["out"], i, h))
     return np.stack(out)
 
 
@@ -59,7 +63,7 @@ def modelling(params: dict[str, Any], x: np.ndarray) -> dict[tuple[int, int], np
             one_hot = np.tile(np.eye(num_agents)[j], (batch, 1))
             h = leaky(np.concatenate([x[i], one_hot], axis=1) @ kernel + params["obs"]["bias"][i])
             h = leaky(agent_dense(params["AgentDense_0"], i, h))
-            out[i, j] = agent_dense(params["AgentDense_1"], i, h)
+            out[i, j] = agent_output(params["out"], i, h)
     return out
 
 
@@ -104,7 +108,7 @@ def critic(
         )
         joint = np.concatenate([state[i], *attended], axis=1)
         hidden = leaky(joint @ kernel + params["head_state"]["bias"][i])
-        q.append(agent_dense(params["head_out"], i, hidden))
+        q.append(agent_output(params["head_out"], i, hidden))
     return np.stack(q), logits
 
 

@@ -1,0 +1,42 @@
+"""An update that goes through its batch in chunks is the update of the whole batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mamt_jax.algorithms.registry import ALGORITHMS, make
+from mamt_jax.ops import chunking
+from tests.algorithms import tiny
+from tests.networks import quick
+
+SIZES, COUNTS = (4, 3, 4), (3, 3, 3)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_chunked_update(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    algorithm = make(name, SIZES, COUNTS, tiny.hyper(delta_period=1))
+    state, batch = tiny.grown(algorithm), tiny.batch(SIZES, COUNTS, size=12)
+
+    def update() -> Any:
+        run = quick.jit(lambda *arguments: algorithm.update(*arguments))
+        return run(state, jax.random.key(3), batch, jnp.int32(0))
+
+    whole = update()
+    monkeypatch.setattr(chunking, "MOST_VALUES", 60)
+    monkeypatch.setattr(chunking, "FEWEST_SAMPLES", 2)
+    assert chunking.chunk_count(12, 12) == 3, "the update is meant to be in chunks"
+    chunked = update()
+
+    def close(path: Any, one: jax.Array, other: jax.Array) -> None:
+        if jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
+            one, other = jax.random.key_data(one), jax.random.key_data(other)
+        np.testing.assert_allclose(
+            one, other, rtol=2e-4, atol=1e-6, err_msg=jax.tree_util.keystr(path)
+        )
+
+    jax.tree_util.tree_map_with_path(close, whole, chunked)
