@@ -40,9 +40,10 @@ class Case(NamedTuple):
 
 _DOUBLE = tuple((name, "float64") for name in ("maac", "mamd", "mamt"))
 _SINGLE = tuple((name, "float32") for name in ("maac", "mamd", "mamt"))
+# Compilation is what a run costs where it is checked: not every case in both precisions.
 CASES = {
-    "two_equal": Case((12, 12), 5, 16, 0, (*_DOUBLE, ("mamt", "float32"))),
-    "three_unequal": Case((13, 13, 8), 5, 16, 0, (*_DOUBLE, *_SINGLE)),
+    "two_equal": Case((12, 12), 5, 16, 0, _DOUBLE),
+    "three_unequal": Case((13, 13, 8), 5, 16, 0, (*_SINGLE, ("mamt", "float64"))),
 }
 
 

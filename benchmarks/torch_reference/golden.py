@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import torch
 
-from benchmarks.torch_reference import convert, maths
+from benchmarks.torch_reference import convert, maths, states
 from benchmarks.torch_reference.cases import (
     CASES,
     HYPER,
@@ -144,7 +144,7 @@ def write(case_name: str, directory: Path) -> Path:
                 arrays[f"{algorithm}/{precision}/{name}"] = values
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{case_name}.npz"
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+    states.write(path, arrays)
     return path
 
 

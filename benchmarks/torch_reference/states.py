@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -71,3 +73,30 @@ def leaves(net: str, tree: Any) -> Named:
 
 def _name(net: str, path: Any) -> str:
     return "/".join([net, *(key.key for key in path if key.key != "params")])
+
+
+def write(path: Path, named: Named) -> None:
+    """Writes arrays to a small file: one flat vector per type, and an index of names and shapes.
+
+    An archive with an entry per array would be mostly headers.
+    """
+    index: dict[str, list[Any]] = {}
+    vectors: Named = {}
+    for kind in sorted({values.dtype.name for values in named.values()}):
+        rows = {name: values for name, values in named.items() if values.dtype.name == kind}
+        index[kind] = [(name, values.shape) for name, values in rows.items()]
+        vectors[kind] = np.concatenate([values.ravel() for values in rows.values()])
+    np.savez_compressed(path, index=np.array(json.dumps(index)), **vectors)  # type: ignore[arg-type]
+
+
+def read(path: Path) -> Named:
+    """Inverse of :func:`write`."""
+    named: Named = {}
+    with np.load(path) as file:
+        for kind, entries in json.loads(str(file["index"])).items():
+            vector, start = file[kind], 0
+            for name, shape in entries:
+                end = start + int(np.prod(shape))
+                named[name] = vector[start:end].reshape(shape)
+                start = end
+    return named
