@@ -122,7 +122,7 @@ class Critic(nn.Module):
         self.head_attended = Dense(n, hidden, hidden, [2 * hidden], bias=False)
         self.head_out = Dense(n, hidden, num_actions, [hidden])
         diagonal = torch.eye(n, dtype=torch.bool)
-        self.register_buffer("diagonal", diagonal[:, :, None, None], persistent=False)
+        self.register_buffer("diagonal", diagonal, persistent=False)
         others = torch.tensor(opponents(n)).T.contiguous()
         remaining = ~(diagonal[None] | diagonal[others])
         self.register_buffer("others", others, persistent=False)  # [n − 1, n]
@@ -139,13 +139,21 @@ class Critic(nn.Module):
         state = leaky_relu(self.encode_state(x))
         query, key = self._split(self.query(state)), self._split(self.key(encoded))
         value = self._split(leaky_relu(self.value(encoded)))
-        logits = (query[:, None] * key[None]).sum(-1)
-        weights = logits.masked_fill(self.diagonal, -torch.inf).mul(self.scale).softmax(1)
-        logits = logits.masked_fill(self.diagonal, 0.0)
-        attended = (weights[..., None] * value[None]).sum(1).flatten(-2)
+        logits, weights, attended = self._attend(query, key, value)
         state_part = self.head_state(state)
         q = self.head_out(leaky_relu(self.head_attended(attended, state_part)))
         return Trace(q, logits, weights, state_part, query, value, obs_part)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits and weights ``[n, n, B, K]``, attended values ``[n, B, H]``."""
+        n, batch, heads, width = query.shape
+        by_sample = [x.permute(1, 2, 0, 3).reshape(-1, n, width) for x in (query, key, value)]
+        logits = torch.bmm(by_sample[0], by_sample[1].transpose(1, 2))
+        weights = (logits * self.scale).masked_fill(self.diagonal, -torch.inf).softmax(-1)
+        attended = torch.bmm(weights, by_sample[2]).view(batch, heads, n, width)
+        both = logits.masked_fill(self.diagonal, 0.0), weights
+        square = [x.view(batch, heads, n, n).permute(2, 3, 0, 1) for x in both]
+        return square[0], square[1], attended.permute(2, 0, 1, 3).reshape(n, batch, -1)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1))

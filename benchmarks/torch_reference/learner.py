@@ -101,7 +101,9 @@ class Learner:
         torch._functorch.config.donated_buffer = False
         names = ["_targets", "_critic_loss", "_log_policy", "_policy_weight"]
         if self.algorithm == "mamt":
-            names += ["_modelling_loss", "_trd_loss", "_delta_slope", "_coordination"]
+            names += ["_modelling_loss", "_trd_loss", "_delta_slope"]
+            # One opponent's effect, not the loop over them: it compiles once.
+            self.critic.effect_of = torch.compile(self.critic.effect_of, dynamic=False)
         for name in names:
             setattr(self, name, torch.compile(getattr(self, name), dynamic=False))
 

@@ -128,12 +128,15 @@ class Critic(nn.Module):
         encodings, states = torch.stack(encoded), torch.stack(state)
         query, key = self._split(self.query(states)), self._split(self.key(encodings))
         value = self._split(leaky_relu(self.value(encodings)))
+        # Unbound once: an index's backward pass would fill a tensor of all agents with zeros.
+        queries, keys, values = query.unbind(), key.unbind(), value.unbind()
         q, logits, weights = [], [], []
         for i, agent in enumerate(self.agents):
             others = self.others[i]
-            logit = torch.stack([(query[i] * key[j]).sum(-1) for j in others])
+            logit = torch.stack([(queries[i] * keys[j]).sum(-1) for j in others])
             weight = (logit * self.scale).softmax(0)
-            attended = sum(weight[k, ..., None] * value[j] for k, j in enumerate(others))
+            terms = zip(weight[..., None].unbind(), others, strict=True)
+            attended = sum(share * values[j] for share, j in terms)
             joint = torch.cat((state[i], attended.flatten(-2)), -1)
             q.append(agent.head_out(leaky_relu(agent.head(joint))))
             logits.append(logit)
