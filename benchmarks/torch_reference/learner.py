@@ -30,7 +30,7 @@ class Learner:
       idiom: "modules" (a module and a loop over agents) or "batched" (stacked parameters).
       device: where everything lives.
       dtype: float32 or float64.
-      compiled: whether the losses go through ``torch.compile``.
+      compiled: whether the losses go through ``torch.compile``; on one CPU core it does not pay.
     """
 
     def __init__(
@@ -99,6 +99,8 @@ class Learner:
     def _compile(self) -> None:
         # Slow steps go backward three times through one forward pass.
         torch._functorch.config.donated_buffer = False
+        # Learners of other sizes in this process count as recompilations of the same functions.
+        torch._dynamo.config.recompile_limit = 64
         names = ["_targets", "_critic_loss", "_log_policy", "_policy_weight"]
         if self.algorithm == "mamt":
             names += ["_modelling_loss", "_trd_loss", "_delta_slope"]
