@@ -130,15 +130,12 @@ class Learner:
         action = batch.action.T.contiguous()
         x, mean, var = maths.batch_norm(batch.obs.transpose(0, 1))
         encoded, encoded_mean, encoded_var = self._encode(action)
-        metrics: Metrics = {
-            "reward_mean": batch.reward_mean,
-            "reward_std": batch.reward_std,
-        }
+        metrics = {"reward_mean": batch.reward_mean, "reward_std": batch.reward_std}
         target = self._targets(batch, noise.target)
         loss, trace, more = self._critic_loss(x, encoded, action, target)
         metrics |= more
         critic_gradient = _gradient(loss, self.critic)
-        torch._foreach_div_(_grads(self.critic.shared()), self.num_agents)
+        torch._foreach_div_([leaf.grad for leaf in self.critic.shared()], self.num_agents)
         metrics["critic_grad_norm"] = _clip(
             critic_gradient, hyper.critic_clip_per_agent * self.num_agents
         )
@@ -279,8 +276,7 @@ class Learner:
             penalty = log_prob / hyper.soft_reward_scale
         else:
             penalty = divergence / self.delta[:, None]
-        shift = maths.categorical_kl(log_old, log_policy)
-        switching = maths.switching_cost(shift)
+        switching = maths.switching_cost(maths.categorical_kl(log_old, log_policy))
         metrics = {
             "policy_loss": (log_prob * (penalty - advantage)).mean(-1),
             "entropy": maths.entropy(log_policy).mean(-1),
@@ -384,10 +380,6 @@ def _gradient(loss: Tensor, net: nn.Module) -> list[Tensor]:
     for parameter, leaf in zip(parameters, gradient, strict=True):
         parameter.grad = leaf
     return list(gradient)
-
-
-def _grads(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-    return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
 def _clip(gradient: list[Tensor], limit: float) -> Tensor:
