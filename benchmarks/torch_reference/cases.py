@@ -1,0 +1,104 @@
+"""The games, settings, weights and random keys of the golden files; without PyTorch."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from benchmarks.torch_reference.states import Named, flatten
+from mamt_jax.algorithms.registry import make
+from mamt_jax.config import AlgorithmConfig
+
+UPDATES = 20
+# What is rare or slow with the defaults happens here: clipped gradients, a δ beyond its budget,
+# refreshes of the old policies, and slow averages that move.
+HYPER = AlgorithmConfig(
+    hidden_size=4,
+    attention_heads=2,
+    critic_clip_per_agent=0.5,
+    policy_clip=0.1,
+    target_tau=0.05,
+    trd_tau=0.1,
+    old_policy_period=7,
+    delta_total_per_agent=0.5,
+)
+
+
+class Case(NamedTuple):
+    """Sizes of a game, the seed of everything, and what is run."""
+
+    obs_sizes: tuple[int, ...]
+    num_actions: int
+    batch: int
+    seed: int
+    runs: tuple[tuple[str, str], ...]
+    """(algorithm, precision)."""
+
+
+_DOUBLE = tuple((name, "float64") for name in ("maac", "mamd", "mamt"))
+_SINGLE = tuple((name, "float32") for name in ("maac", "mamd", "mamt"))
+# Compilation is what a run costs where it is checked: not every case in both precisions.
+CASES = {
+    "two_equal": Case((12, 12), 5, 16, 0, _DOUBLE),
+    "three_unequal": Case((13, 13, 8), 5, 16, 0, (*_SINGLE, ("mamt", "float64"))),
+}
+
+
+@functools.cache
+def initial_weights(case: Case) -> Named:
+    """mamt_jax's initialisation, doubled; targets and old policies from draws of their own."""
+    algorithm = make("mamt", case.obs_sizes, (case.num_actions,) * len(case.obs_sizes), HYPER)
+    keys = jax.random.split(jax.random.key(case.seed), 3)
+    init = jax.jit(algorithm.init, compiler_options={"xla_backend_optimization_level": 0})
+    states = [flatten(init(key)) for key in keys]
+    rng = np.random.default_rng(case.seed)
+    named = {}
+    for name, values in states[0].items():
+        draw = {"target_actor": 1, "target_critic": 1, "target_trd": 1, "old_actor": 2}
+        named[name] = 2.0 * states[draw.get(name.split("/")[0], 0)][name]
+        if name.endswith("trd/delta/kernel"):
+            named[name] = rng.normal(0.0, 0.5, values.shape)
+        if _reads_observations(name):
+            for i, size in enumerate(case.obs_sizes):
+                named[name][i, size:] = 0.0
+    named["log_delta"] = rng.normal(0.2, 0.5, len(case.obs_sizes))
+    named["norm/mean"] = rng.normal(0.0, 0.5, named["norm/mean"].shape)
+    named["norm/var"] = rng.uniform(0.5, 2.0, named["norm/mean"].shape)
+    return {name: values.astype(np.float32) for name, values in named.items()}
+
+
+def _reads_observations(name: str) -> bool:
+    net, layer = (name.split("/") + [""])[:2]
+    first = layer == "AgentDense_0" and "actor" in net
+    return name.endswith("kernel") and (first or layer in ("obs", "encode_obs", "encode_state"))
+
+
+def transitions(case: Case) -> dict[str, np.ndarray]:
+    """A batch by the field names of :class:`Batch`, float32."""
+    rng, n = np.random.default_rng(case.seed + 1), len(case.obs_sizes)
+    obs = rng.normal(1.0, 2.0, (2, case.batch, n, max(case.obs_sizes)))
+    for i, size in enumerate(case.obs_sizes):
+        obs[:, :, i, size:] = 0.0
+    rows = {
+        "obs": obs[0],
+        "action": rng.integers(case.num_actions, size=(case.batch, n)),
+        "reward": rng.normal(-3.0, 2.0, (case.batch, n)),
+        "next_obs": obs[1],
+        "terminated": rng.random((case.batch, n)) < 0.3,
+        "reward_mean": np.linspace(-3.5, -2.5, n),
+        "reward_std": np.linspace(1.5, 2.5, n),
+    }
+    return {k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in rows.items()}
+
+
+def update_keys(case: Case) -> jax.Array:
+    """One key per update."""
+    return jax.random.split(jax.random.key(case.seed + 2), UPDATES)
+
+
+def offset_key(case: Case) -> jax.Array:
+    """What the learned region draws its offsets from."""
+    return jax.random.key(case.seed + 3)

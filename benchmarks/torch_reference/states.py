@@ -1,0 +1,102 @@
+"""mamt_jax's learner state as named arrays (``"critic/query/kernel"``); without PyTorch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Named = dict[str, np.ndarray]
+
+
+def flatten(state: Any) -> Named:
+    """Parameters of all networks, running statistics and log δ of a ``LearnerState``."""
+    trees = {
+        "actor": state.actor.params,
+        "target_actor": state.target_actor,
+        "old_actor": state.old_actor,
+        "critic": state.critic.params,
+        "target_critic": state.target_critic,
+    }
+    named = {"norm/mean": np.array(state.norm.mean), "norm/var": np.array(state.norm.var)}
+    if hasattr(state.region, "trd"):
+        region = state.region
+        trees |= {"modelling": region.nonstationarity.params, "trd": region.trd.params}
+        trees["target_trd"] = region.target_trd
+        named["log_delta"] = np.array(region.log_delta)
+    for net, tree in trees.items():
+        named |= leaves(net, tree)
+    return named
+
+
+def unflatten(named: Named, state: Any) -> Any:
+    """The state with these weights; its optimizers' states and keys are kept."""
+
+    def tree(net: str, old: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: jnp.asarray(named[_name(net, path)], leaf.dtype), old
+        )
+
+    def array(name: str, old: Any) -> Any:
+        return jnp.asarray(named[name], old.dtype)
+
+    region = state.region
+    if hasattr(region, "trd"):
+        inner = region.nonstationarity
+        region = region._replace(
+            log_delta=array("log_delta", region.log_delta),
+            trd=region.trd._replace(params=tree("trd", region.trd.params)),
+            target_trd=tree("target_trd", region.target_trd),
+            nonstationarity=inner._replace(params=tree("modelling", inner.params)),
+        )
+    norm = state.norm
+    return state._replace(
+        actor=state.actor._replace(params=tree("actor", state.actor.params)),
+        target_actor=tree("target_actor", state.target_actor),
+        old_actor=tree("old_actor", state.old_actor),
+        critic=state.critic._replace(params=tree("critic", state.critic.params)),
+        target_critic=tree("target_critic", state.target_critic),
+        norm=type(norm)(array("norm/mean", norm.mean), array("norm/var", norm.var)),
+        region=region,
+    )
+
+
+def leaves(net: str, tree: Any) -> Named:
+    """A network's parameters, or a tree like them, by name."""
+    rows = jax.tree_util.tree_leaves_with_path(tree)
+    return {_name(net, path): np.array(leaf) for path, leaf in rows}
+
+
+def _name(net: str, path: Any) -> str:
+    return "/".join([net, *(key.key for key in path if key.key != "params")])
+
+
+def write(path: Path, named: Named) -> None:
+    """Writes arrays to a small file: one flat vector per type, and an index of names and shapes.
+
+    An archive with an entry per array would be mostly headers.
+    """
+    index: dict[str, list[Any]] = {}
+    vectors: Named = {}
+    for kind in sorted({values.dtype.name for values in named.values()}):
+        rows = {name: values for name, values in named.items() if values.dtype.name == kind}
+        index[kind] = [(name, values.shape) for name, values in rows.items()]
+        vectors[kind] = np.concatenate([values.ravel() for values in rows.values()])
+    np.savez_compressed(path, index=np.array(json.dumps(index)), **vectors)  # type: ignore[arg-type]
+
+
+def read(path: Path) -> Named:
+    """Inverse of :func:`write`."""
+    named: Named = {}
+    with np.load(path) as file:
+        for kind, entries in json.loads(str(file["index"])).items():
+            vector, start = file[kind], 0
+            for name, shape in entries:
+                end = start + int(np.prod(shape))
+                named[name] = vector[start:end].reshape(shape)
+                start = end
+    return named

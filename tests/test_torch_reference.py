@@ -1,0 +1,104 @@
+"""The PyTorch reference agrees with itself, with its files, and with our Spread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+from benchmarks.torch_reference import states
+from benchmarks.torch_reference.cases import CASES, HYPER
+from benchmarks.torch_reference.spread import EPISODE_LENGTH, Spread
+from envs.particles import State
+from mamt_jax.algorithms.registry import make
+
+torch = pytest.importorskip("torch")
+
+from benchmarks.torch_reference import convert, golden  # noqa: E402
+from benchmarks.torch_reference.learner import ALGORITHMS, IDIOMS, Learner  # noqa: E402
+from benchmarks.torch_reference.loop import Replay, train  # noqa: E402
+from tests.networks import quick  # noqa: E402
+
+FILES = Path(__file__).parent / "golden"
+RUNS = [(name, *run) for name, case in CASES.items() for run in case.runs]
+
+
+@pytest.mark.parametrize("idiom", IDIOMS)
+@pytest.mark.parametrize(("case", "algorithm", "precision"), RUNS)
+def test_both_idioms_compute_what_the_files_hold(
+    case: str, algorithm: str, precision: str, idiom: str
+) -> None:
+    made = golden.outputs(CASES[case], algorithm, golden.PRECISIONS[precision], idiom)
+    start, near = f"{algorithm}/{precision}/", 1e-10 if precision == "float64" else 1e-4
+    stored = states.read(FILES / f"{case}.npz")
+    expected = {k[len(start) :]: v for k, v in stored.items() if k.startswith(start)}
+    assert len(expected) > 50
+    for name, values in expected.items():
+        cancels = name.endswith(("local_kl", "switching_cost", "delta_stationarity"))
+        scale = max(np.abs(values).max(), 0.1 if cancels else 1e-30)
+        np.testing.assert_allclose(made[name] / scale, values / scale, rtol=0, atol=near)
+
+
+@pytest.mark.parametrize("idiom", IDIOMS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_weights_go_both_ways(algorithm: str, idiom: str) -> None:
+    case = CASES["three_unequal"]
+    rule = make(algorithm, case.obs_sizes, (case.num_actions,) * len(case.obs_sizes), HYPER)
+    state = quick.jit(rule.init)(jax.random.key(1))
+    names = states.flatten(state)
+    weights = {k: v for k, v in golden.initial_weights(case).items() if k in names}
+    assert weights.keys() == names.keys()
+    learner = Learner(algorithm, case.obs_sizes, case.num_actions, HYPER, idiom)
+    convert.load(learner, weights)
+    again = states.flatten(states.unflatten(convert.export(learner), state))
+    for name, values in weights.items():
+        np.testing.assert_array_equal(again[name], values, err_msg=name)
+
+
+@pytest.mark.parametrize("idiom", IDIOMS)
+def test_training(idiom: str) -> None:
+    result = train("mamt", idiom, episodes=30, batch_size=64, hyper=HYPER)
+    assert result.returns.shape == (36,)
+    assert (result.returns > -250).all() and (result.returns < -20).all()
+    assert result.updates == 4 * 9  # 3 rounds of 3 events
+    assert result.steps_per_second > 0
+
+
+def test_rewards_moments_are_those_of_the_contents() -> None:
+    replay, rng = Replay(12, 2, 3), np.random.default_rng(0)
+    for _ in range(7):
+        reward = torch.as_tensor(rng.normal(-5, 2, (4, 2)), dtype=torch.float32)
+        obs = torch.zeros(4, 2, 3)
+        replay.insert(obs, torch.zeros(4, 2, dtype=torch.int64), reward, obs)
+    batch = replay.sample(5)
+    np.testing.assert_allclose(batch.reward_mean, replay.reward.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(batch.reward_std, replay.reward.std(0, correction=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("num_agents", [2, 3])
+def test_spread_is_ours(num_agents: int) -> None:
+    ours = envs.make("spread", num_agents=num_agents)
+    theirs, rng = Spread(6, num_agents, seed=1), np.random.default_rng(0)
+    obs = theirs.reset()
+    theirs.position *= 0.3  # near each other, so that they collide
+    state = State(
+        jnp.asarray(theirs.position),
+        jnp.asarray(theirs.velocity),
+        jnp.asarray(theirs.landmark),
+        jnp.zeros(6, jnp.int32),
+    )
+    step = quick.jit(jax.vmap(ours.step, in_axes=(None, 0, 0)))
+    bumps = 0
+    for _ in range(EPISODE_LENGTH):
+        action = rng.integers(5, size=(6, num_agents))
+        obs, reward = theirs.step(action)
+        expected = step(jax.random.key(0), state, jnp.asarray(action))
+        np.testing.assert_allclose(obs, expected.obs, atol=2e-4)
+        np.testing.assert_allclose(reward, expected.reward, atol=2e-3)
+        bumps += int((theirs._apart()[1] < 0.3).sum() > 6 * num_agents)
+        state = expected.state
+    assert bumps
