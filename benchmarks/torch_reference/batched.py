@@ -1,6 +1,7 @@
 """Networks with the parameters of all agents stacked ``[n, ...]``: one batched product a layer.
 
-Parameters carry the names and shapes of mamt_jax's, with "." for "/".
+Parameters carry the names of mamt_jax's, with "." for "/", and their shapes but for the kernels of
+output layers, which are the transposed ones there.
 """
 
 from __future__ import annotations
@@ -64,11 +65,11 @@ class Actor(nn.Module):
         n = len(obs_sizes)
         self.AgentDense_0 = Dense(n, max(obs_sizes), hidden, obs_sizes)
         self.AgentDense_1 = Dense(n, hidden, hidden, [hidden])
-        self.AgentDense_2 = Dense(n, hidden, num_actions, [hidden])
+        self.out = Dense(n, hidden, num_actions, [hidden])
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = leaky_relu(self.AgentDense_1(leaky_relu(self.AgentDense_0(x))))
-        return self.AgentDense_2(hidden)
+        return self.out(hidden)
 
 
 class ModellingPolicy(nn.Module):
@@ -81,7 +82,7 @@ class ModellingPolicy(nn.Module):
         self.obs = Dense(n, max(obs_sizes), hidden, fan_in)
         self.agent = Dense(n, n, hidden, fan_in, bias=False)
         self.AgentDense_0 = Dense(n, hidden, hidden, [hidden])
-        self.AgentDense_1 = Dense(n, hidden, num_actions, [hidden])
+        self.out = Dense(n, hidden, num_actions, [hidden])
         self.register_buffer("others", torch.tensor(opponents(n)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,7 +90,7 @@ class ModellingPolicy(nn.Module):
         index = others[:, :, None].expand(-1, -1, self.agent.kernel.shape[-1])
         first = self.obs(x)[:, None] + self.agent.kernel.gather(1, index)[:, :, None]
         second = self.AgentDense_0(leaky_relu(first).flatten(1, 2))
-        return self.AgentDense_1(leaky_relu(second)).view(n, n - 1, batch, -1)
+        return self.out(leaky_relu(second)).view(n, n - 1, batch, -1)
 
 
 class Trace(NamedTuple):

@@ -1,7 +1,7 @@
 """Weights both ways between mamt_jax's learner state and a :class:`Learner`.
 
 A learner's parameters by name: ``"critic/query/kernel"`` and so on, with mamt_jax's names and
-shapes. "batched" has them as they are; "modules" has views of each agent's own layers, where rows
+shapes. "batched" has them nearly as they are; "modules" has views of each agent's own layers, where rows
 for padding do not exist: they are written as zeros and not read.
 """
 
@@ -42,7 +42,13 @@ def _views(net: nn.Module, source: Source) -> dict[str, Rows]:
     """A network's parameters, or what belongs to them, by mamt_jax's names."""
     parameters = dict(net.named_parameters())
     if not any(name.startswith(("agents.", "encode.")) for name in parameters):
-        return {name.replace(".", "/"): source(leaf) for name, leaf in parameters.items()}
+        outputs = ("out.kernel", "head_out.kernel")  # mamt_jax keeps them transposed
+        return {
+            name.replace(".", "/"): source(leaf).transpose(1, 2)
+            if name in outputs
+            else source(leaf)
+            for name, leaf in parameters.items()
+        }
     views: dict[str, Rows] = {}
 
     def add(name: str, layers: list[nn.Module], first: str = "", width: Any = 0) -> None:
@@ -55,6 +61,11 @@ def _views(net: nn.Module, source: Source) -> dict[str, Rows]:
             weights = [w[k:] for w, k in zip(weights, widths, strict=True)]
         views[f"{name}/kernel"] = weights
 
+    def output(name: str, layers: list[nn.Module]) -> None:
+        """The last layers of all agents, whose kernels are stored as PyTorch's."""
+        views[f"{name}/bias"] = [source(layer.bias) for layer in layers]
+        views[f"{name}/kernel"] = [source(layer.weight) for layer in layers]
+
     def shared(name: str, layer: nn.Module, first: str = "", width: int = 0) -> None:
         add(name, [layer], first, width)
         for key in [key for key, rows in views.items() if key.split("/")[0] in (name, first)]:
@@ -63,18 +74,19 @@ def _views(net: nn.Module, source: Source) -> dict[str, Rows]:
 
     kind, obs_sizes = type(net).__name__, net.obs_sizes
     if kind == "Actor":
-        for k in range(3):
+        for k in range(2):
             add(f"AgentDense_{k}", [agent[2 * k] for agent in net.agents])
+        output("out", [agent[4] for agent in net.agents])
     elif kind == "ModellingPolicy":
         add("agent", [agent[0] for agent in net.agents], "obs", obs_sizes)
-        for k in range(2):
-            add(f"AgentDense_{k}", [agent[2 * k + 2] for agent in net.agents])
+        add("AgentDense_0", [agent[2] for agent in net.agents])
+        output("out", [agent[4] for agent in net.agents])
     elif kind == "Critic":
         hidden = net.key.weight.shape[0]
         add("encode_action", [agent.encode for agent in net.agents], "encode_obs", obs_sizes)
         add("encode_state", [agent.encode_state for agent in net.agents])
         add("head_attended", [agent.head for agent in net.agents], "head_state", hidden)
-        add("head_out", [agent.head_out for agent in net.agents])
+        output("head_out", [agent.head_out for agent in net.agents])
         views |= {
             f"{name}/kernel": source(getattr(net, name).weight).T for name in ("query", "key")
         }

@@ -26,7 +26,7 @@ from mamt_jax.types import Params
 from tests.algorithms import tiny
 from tests.networks import literal, quick
 
-SIZES, COUNTS, BATCH, RATE, WIDTH = (3, 2), (3, 3), 16, 1e-3, 1e-3
+SIZES, COUNTS, BATCH, RATE, WIDTH = (3, 2), (3, 3), 16, 2e-4, 1e-3
 DELTA = np.array([0.5, 2.0])
 
 
