@@ -1,8 +1,8 @@
 """Weights both ways between mamt_jax's learner state and a :class:`Learner`.
 
 A learner's parameters by name: ``"critic/query/kernel"`` and so on, with mamt_jax's names and
-shapes. "batched" has them nearly as they are; "modules" has views of each agent's own layers, where rows
-for padding do not exist: they are written as zeros and not read.
+shapes. "batched" has them nearly as they are; "modules" has views of each agent's own layers, where
+rows for padding do not exist: they are written as zeros and not read.
 """
 
 from __future__ import annotations
