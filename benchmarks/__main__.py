@@ -1,106 +1,160 @@
-"""``python -m benchmarks``: update time, environment throughput and compile time, as JSON."""
+"""Measures speed and memory, prints a table and writes JSON; see benchmarks/README.md."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
-import sys
-import tempfile
-from importlib.metadata import version
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import jax
-
+from benchmarks import figures, measure, tables
+from benchmarks.batches import SHAPES
 from benchmarks.environments import throughput
-from benchmarks.training import update_time
+from benchmarks.machine import hardware
 from experiments.cli import guarded
-from mamt_jax.config import check, make_config
-from mamt_jax.training.run import make_algorithm
+from mamt_jax.algorithms.registry import ALGORITHMS
+from mamt_jax.config import ConfigError, check
+from mamt_jax.errors import OutputError
 
-COMPILE = """
-import json, sys
-from mamt_jax.training.run import use_compilation_cache
-from benchmarks.training import update_time
-use_compilation_cache()
-print(json.dumps(update_time("mamt", "spread", repetitions=1)["first_call_seconds"]))
-"""
-
-
-def compile_seconds() -> dict[str, float]:
-    """First call of a MAMT training program in a new process: empty cache, then full cache.
-
-    Includes tracing, compilation and the first logging point's computation.
-    """
-    with tempfile.TemporaryDirectory() as cache:
-        environment = os.environ | {"MAMT_JAX_CACHE": cache}
-        environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # would be used instead
-
-        def once() -> float:
-            done = subprocess.run(
-                [sys.executable, "-c", COMPILE], env=environment, capture_output=True, check=True
-            )
-            return float(json.loads(done.stdout.splitlines()[-1]))
-
-        return {"cold": once(), "cached": once()}
-
-
-def hardware() -> dict[str, Any]:
-    """Where this was measured."""
-    return {
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
-        "device": str(jax.devices()[0]),
-        "load_before": round(os.getloadavg()[0], 2),
-        "versions": {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")},
-    }
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as lines:
-            return next(
-                line.split(":")[1].strip() for line in lines if line.startswith("model name")
-            )
-    except (OSError, StopIteration):
-        return platform.processor()
+IDIOMS = ("modules", "batched")
 
 
 def main() -> int:
-    """Runs the chosen measurements and prints one JSON object."""
+    """Measures what the command line asks for."""
+    chosen = _parser().parse_args()
+    return guarded(lambda: chosen.run(chosen))
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--algorithms", nargs="*", default=["maac", "mamd", "mamt"])
-    parser.add_argument("--env", default="spread")
-    parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--skip-compile", action="store_true", help="leave out compile time")
-    chosen = parser.parse_args()
-    return guarded(lambda: measure(chosen))
+    commands = parser.add_subparsers(required=True, metavar="WHAT")
+
+    def command(name: str, work: Callable[..., dict[str, Any]], help: str) -> Any:
+        options = commands.add_parser(name, help=help, description=help)
+        options.set_defaults(run=lambda chosen: _measured(name, work, chosen))
+        options.add_argument("--repetitions", type=int, default=5)
+        options.add_argument("--out", type=Path, help="JSON file; the table alone if left out")
+        return options
+
+    names = {"nargs": "*", "choices": list(ALGORITHMS), "metavar": "NAME"}
+    against = {"nargs": "*", "choices": IDIOMS, "metavar": "IDIOM"}
+    update = command("update", _update, "time of an update, against PyTorch in turns")
+    update.add_argument("--envs", nargs="*", default=list(SHAPES), choices=SHAPES, metavar="ENV")
+    update.add_argument("--algorithms", default=["maac", "mamt"], **names)
+    update.add_argument("--seeds", type=int, nargs="+", default=[8])
+    update.add_argument("--against", default=None, help=f"of {', '.join(IDIOMS)}", **against)
+    update.add_argument("--batch-size", type=int, default=1024)
+    update.add_argument("--seed-batch", type=int, default=0, help="seeds side by side; 0: default")
+    update.add_argument("--device", default="cpu", help="of PyTorch")
+    training = command("training", _training, "environment steps per second of training on Spread")
+    training.add_argument("--algorithms", default=["maac", "mamt"], **names)
+    training.add_argument("--seeds", type=int, default=8)
+    training.add_argument("--against", default=None, help=f"of {', '.join(IDIOMS)}", **against)
+    environments = command("environments", _environments, "steps per second of environments")
+    environments.add_argument("names", nargs="*", default=["spread"], metavar="ENV")
+    environments.add_argument("--num-envs", type=int, default=0)
+    environments.add_argument("--steps", type=int, default=0)
+    environments.add_argument("--compare", action="store_true", help="in turns with the originals")
+    compiling = command("compile", _compile, "seconds until the first logging point")
+    compiling.add_argument("--envs", nargs="*", default=["spread", "rover_tower"], metavar="ENV")
+    compiling.add_argument("--algorithms", default=["maac", "mamt"], **names)
+    memory = command("memory", _memory, "peak memory by seeds and replay size")
+    memory.add_argument("--envs", nargs="*", default=["spread"], metavar="ENV")
+    memory.add_argument("--algorithms", default=["mamt"], **names)
+    memory.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 4, 8, 16])
+    memory.add_argument("--buffer-sizes", type=int, nargs="+", default=[100_000, 1_000_000])
+    plot = commands.add_parser("plot", help="draws what files of measurements hold")
+    plot.add_argument("files", nargs="+", type=Path)
+    plot.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    plot.set_defaults(run=lambda chosen: figures.draw(chosen.files, chosen.out))
+    return parser
 
 
-def measure(chosen: argparse.Namespace) -> None:
-    """As the command line asks.
-
-    Raises:
-        ConfigError: A name is unknown or a count out of range; before anything is measured.
-    """
+def _measured(
+    name: str, work: Callable[[argparse.Namespace], dict[str, Any]], chosen: argparse.Namespace
+) -> None:
     check(chosen.repetitions > 0, "repetitions", chosen.repetitions, "greater than 0")
-    for name in chosen.algorithms:
-        make_algorithm(make_config(algorithm=name, env=chosen.env, seeds=chosen.seeds))
-    report: dict[str, Any] = {"hardware": hardware()}
-    report["environment"] = throughput(chosen.env, 4096, 500, chosen.repetitions)
-    report["update"] = [
-        update_time(name, chosen.env, chosen.seeds, chosen.repetitions)
-        for name in chosen.algorithms
+    if chosen.out is not None:
+        try:
+            chosen.out.parent.mkdir(parents=True, exist_ok=True)
+            chosen.out.touch()
+        except OSError as error:
+            raise OutputError(f"{chosen.out} cannot be written: {error.strerror}.") from error
+    found = {"hardware": hardware(), **work(chosen)}
+    tables.show(found)
+    if chosen.out is not None:
+        chosen.out.write_text(json.dumps({"command": name, **found}, indent=1) + "\n")
+
+
+def _against(chosen: argparse.Namespace) -> list[str]:
+    """Idioms to compare with: all if PyTorch is there, unless the command line says."""
+    if chosen.against and not measure.have_torch():
+        raise ConfigError("--against needs PyTorch: pip install 'mamt-jax[bench]'.")
+    if chosen.against is not None:
+        return list(chosen.against)
+    return list(IDIOMS) if measure.have_torch() else []
+
+
+def _update(chosen: argparse.Namespace) -> dict[str, Any]:
+    for option in ("batch_size",):
+        check(getattr(chosen, option) >= 2, option, getattr(chosen, option), "2 or greater")
+    for seeds in chosen.seeds:
+        check(seeds > 0, "seeds", seeds, "greater than 0")
+    idioms = _against(chosen)
+    rows = [
+        measure.updates(
+            env,
+            algorithm,
+            sorted(chosen.seeds),
+            idioms,
+            chosen.repetitions,
+            chosen.batch_size,
+            chosen.device,
+            chosen.seed_batch,
+        )
+        for env in chosen.envs
+        for algorithm in chosen.algorithms
     ]
-    if not chosen.skip_compile:
-        report["compile_seconds"] = compile_seconds()
-    print(json.dumps(report, indent=2))
+    return {"updates": rows, "share_of_peak": measure.share_of_peak(rows)}
+
+
+def _training(chosen: argparse.Namespace) -> dict[str, Any]:
+    check(chosen.seeds > 0, "seeds", chosen.seeds, "greater than 0")
+    idioms = _against(chosen)
+    return {
+        "training": [
+            measure.training(algorithm, chosen.seeds, idioms, chosen.repetitions)
+            for algorithm in chosen.algorithms
+        ]
+    }
+
+
+def _environments(chosen: argparse.Namespace) -> dict[str, Any]:
+    sizes = chosen.num_envs, chosen.steps, chosen.repetitions, chosen.compare
+    return {"environments": [throughput(name, *sizes) for name in chosen.names]}
+
+
+def _compile(chosen: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "compile": [
+            measure.compile_seconds(algorithm, env)
+            for env in chosen.envs
+            for algorithm in chosen.algorithms
+        ]
+    }
+
+
+def _memory(chosen: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "memory": [
+            measure.peak_memory(algorithm, env, seeds, size)
+            for env in chosen.envs
+            for algorithm in chosen.algorithms
+            for size in chosen.buffer_sizes
+            for seeds in chosen.seeds
+        ]
+    }
 
 
 if __name__ == "__main__":

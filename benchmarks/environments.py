@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -17,7 +15,6 @@ import numpy as np
 from benchmarks.originals import ORIGINALS, steps_per_second
 from envs import Environment, HostEnvironment, VectorEnv, VectorState
 from envs.workers import HostVectorEnv
-from experiments.cli import guarded
 from mamt_jax.config import ConfigError, check, make_config
 from mamt_jax.training.bridged import worker_errors
 from mamt_jax.training.run import make_env
@@ -151,27 +148,3 @@ def throughput(
             "largest_ratio": max(ratios),
         }
     return result
-
-
-def main() -> int:
-    """Prints one JSON object a measured environment."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=["spread"], metavar="NAME")
-    parser.add_argument("--num-envs", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=0)
-    parser.add_argument("--repetitions", type=int, default=7)
-    parser.add_argument("--compare", action="store_true", help="in turns with the originals")
-    chosen = parser.parse_args()
-
-    def measure() -> None:
-        for name in chosen.names:
-            result = throughput(
-                name, chosen.num_envs, chosen.steps, chosen.repetitions, chosen.compare
-            )
-            print(json.dumps(result), flush=True)
-
-    return guarded(measure)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import training
+from benchmarks import figures, measure, multiply_adds, tables, training, turns
+from benchmarks.batches import SHAPES
+from mamt_jax.algorithms.actor_critic import build_networks
+from mamt_jax.config import AlgorithmConfig
 from tests.training import fakes
 
 
@@ -19,11 +27,13 @@ def test_compile_time_starts_from_an_empty_cache(monkeypatch: pytest.MonkeyPatch
 
     def run(*_: Any, env: dict[str, str], **__: Any) -> SimpleNamespace:
         seen.append(env)
-        return SimpleNamespace(stdout=b"1.5\n")
+        return SimpleNamespace(stdout=b"1.5\n", returncode=0)
 
     monkeypatch.setattr(subprocess, "run", run)
-    assert command.compile_seconds() == {"cold": 1.5, "cached": 1.5}
+    found = measure.compile_seconds("mamt", "spread")
+    assert (found["cold"], found["cached"]) == (1.5, 1.5)
     assert all("JAX_COMPILATION_CACHE_DIR" not in env and env["MAMT_JAX_CACHE"] for env in seen)
+    assert seen[0]["MAMT_JAX_CACHE"] == seen[1]["MAMT_JAX_CACHE"]
 
 
 def test_options_of_the_environment_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,5 +44,149 @@ def test_options_of_the_environment_are_used(monkeypatch: pytest.MonkeyPatch) ->
         return fakes.trainer()
 
     monkeypatch.setattr(training, "make_trainer", make_trainer)
-    training.update_time("maac", "spread", seeds=2, repetitions=1, env_options={"num_agents": 3})
+    training.logging_point("maac", "spread", seeds=2, env_options={"num_agents": 3})
     assert agents == [3]
+
+
+def products(closed: Any) -> int:
+    """Multiply-adds of all matrix products in a jaxpr, those of called ones included."""
+    total = 0
+    for equation in closed.eqns:
+        for inner in jax.core.jaxprs_in_params(equation.params):
+            total += products(inner)
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            size = equation.outvars[0].aval.size
+            for axis in contracted:
+                size *= equation.invars[0].aval.shape[axis]
+            total += size
+    return total
+
+
+def loss_of(read: Any) -> Any:
+    """Something whose gradient needs the critic's values and the scores of its attention."""
+    return lambda params: sum(jnp.sum(part**2) for part in read(params))
+
+
+@pytest.mark.parametrize("agents", (2, 3))
+def test_multiply_adds_are_those_of_the_program(agents: int) -> None:
+    obs_sizes, actions, hidden, batch = (7,) * agents, 5, 16, 6
+    hyper = AlgorithmConfig(hidden_size=hidden)
+    networks = build_networks(obs_sizes, (actions,) * agents, hyper)
+    x = jnp.ones((agents, batch, 7))
+    action = jnp.ones((agents, batch, actions))
+    params = networks.critic.init(jax.random.key(0), x, action)
+    actor = networks.actor.init(jax.random.key(0), x)
+
+    def read(params: Any) -> tuple[jax.Array, ...]:
+        trace = networks.critic.apply(params, x, action)
+        return trace.q, trace.logits
+
+    def act(params: Any) -> tuple[jax.Array, ...]:
+        return (networks.actor.apply(params, x),)
+
+    def count(function: Any, params: Any) -> tuple[int, int]:
+        forward = products(jax.make_jaxpr(function)(params).jaxpr)
+        gradient = jax.grad(loss_of(function))
+        return forward, products(jax.make_jaxpr(gradient)(params).jaxpr) - forward
+
+    counted = multiply_adds.critic(obs_sizes, actions, hidden)
+    attention = 2 * agents * (agents - 1) * hidden  # no matrix products: sums of products
+    forward, backward = count(read, params)
+    assert forward == batch * (counted.forward - attention)
+    assert backward == batch * (counted.backward - 2 * attention)
+    counted = multiply_adds.actor(obs_sizes, actions, hidden)
+    assert count(act, actor) == (batch * counted.forward, batch * counted.backward)
+
+
+def test_an_update_of_maac_on_spread_by_hand() -> None:
+    actor = 12 * 128 + 128 * 128 + 128 * 5
+    critic = (12 + 5 + 12) * 128 + 5 * 128 * 128 + 128 * 5 + 2 * 128
+    read = critic - 2 * 128 * 128 - 128  # scores of the only opponent are not needed
+    gradients = actor + actor - 12 * 128 + critic + critic - (12 + 5 + 12) * 128
+    needed = 2 * 1024 * (2 * read + critic + 2 * actor + gradients)
+    assert multiply_adds.maac_update(*SHAPES["spread"]) == needed
+
+
+CONTENDER = """
+import json, sys
+print(json.dumps({"first_call_seconds": 1.0}), flush=True)
+for turn, _ in enumerate(sys.stdin):
+    print(json.dumps({"seconds": 0.001 * (turn + 1), "count": 2}), flush=True)
+"""
+
+
+def with_command(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    start = subprocess.Popen
+
+    def popen(_: Any, **options: Any) -> Any:
+        return start([sys.executable, "-c", program], **options)
+
+    monkeypatch.setattr(turns.subprocess, "Popen", popen)
+
+
+def test_contenders_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_command(monkeypatch, CONTENDER)
+    specs = [{"kind": "jax_update"}, {"kind": "torch_update"}, {"kind": "torch_update"}]
+    rows = turns.in_turns(specs, 3, together=(1, 2))
+    assert [row["ms"] for row in rows] == [{"median": 1.0, "min": 0.5, "max": 1.5}] * 3
+    assert rows[0]["per_second"] == pytest.approx(1000.0)
+
+
+def test_a_contender_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_command(monkeypatch, "raise ValueError('no such game')")
+    with pytest.raises(turns.ContenderError, match="ended: ValueError: no such game"):
+        turns.in_turns([{"kind": "jax_update"}], 1)
+
+
+def test_the_best_number_of_threads_counts() -> None:
+    def row(idiom: str, threads: int, median: float) -> dict[str, Any]:
+        ms = {"median": median, "min": median, "max": median}
+        return {"spec": {"idiom": idiom, "threads": threads}, "ms": ms}
+
+    best = measure._best([row("modules", 1, 3.0), row("modules", 2, 2.0), row("batched", 1, 4.0)])
+    assert best["modules"]["threads"] == 2
+    assert best["batched"]["median"] == 4.0
+
+
+def test_an_update_is_measured_shown_and_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "update.json"
+    small = ["--envs", "spread", "--algorithms", "maac", "--seeds", "1", "2", "3"]
+    size = ["--batch-size", "8", "--repetitions", "2", "--against", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "update", *small, *size])
+    monkeypatch.setattr(multiply_adds, "matrix_peak", lambda: 1e11)
+    assert command.main() == 0
+    found = json.loads(out.read_text())
+    assert list(found["updates"][0]["mamt_jax"]) == ["1", "2", "3"]
+    assert found["share_of_peak"][0]["multiple"] > 0
+    assert "maac" in capsys.readouterr().out
+    figures.draw([out], tmp_path)
+    assert (tmp_path / "updates.png").stat().st_size > 1000
+
+
+def test_every_measurement_has_a_table_and_a_figure() -> None:
+    assert tables.TABLES.keys() == figures.FIGURES.keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    (
+        (["update", "--seeds", "0"], "seeds must be greater than 0"),
+        (["compile", "--repetitions", "0"], "repetitions must be greater than 0"),
+        (["environments", "nowhere"], "nowhere"),
+        (["plot", "nothing.json"], "nothing.json is no file of measurements"),
+    ),
+)
+def test_bad_input_is_one_sentence(
+    options: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *options])
+    assert command.main() == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1

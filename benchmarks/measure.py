@@ -1,0 +1,210 @@
+"""The measurements, each as a function that returns rows for JSON."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.batches import SHAPES
+from benchmarks.machine import cores
+from benchmarks.multiply_adds import maac_update, matrix_peak
+from benchmarks.turns import ContenderError, Spec, in_turns
+
+PAPER_EPISODES, PAPER_SEEDS, SPREAD_LENGTH = 10_000, 8, 25
+"""The paper's budget on Spread."""
+TORCH_EPISODES = 240
+"""Per repetition of training in PyTorch; the second half is timed."""
+
+Row = dict[str, Any]
+
+
+def have_torch() -> bool:
+    """Whether there is something to compare with."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def _thread_counts() -> list[int]:
+    """One, and as many as there are cores."""
+    return sorted({1, cores()})
+
+
+def updates(
+    env: str,
+    algorithm: str,
+    seeds: Sequence[int],
+    idioms: Sequence[str],
+    repetitions: int,
+    batch_size: int = 1024,
+    device: str = "cpu",
+    seed_batch: int = 0,
+) -> Row:
+    """Milliseconds per update and seed: mamt_jax with each number of seeds, PyTorch with one.
+
+    PyTorch counts with its best number of threads. ``speedup`` is its median over that of the
+    largest number of seeds here.
+    """
+    work = {"algorithm": algorithm, "env": env, "batch_size": batch_size}
+    ours = [
+        work | {"kind": "jax_update", "seeds": count, "updates": 4, "seed_batch": seed_batch}
+        for count in seeds
+    ]
+    threads = _thread_counts() if device == "cpu" else [1]
+    theirs: list[Spec] = [
+        work
+        | {"kind": "torch_update", "idiom": idiom, "threads": count, "updates": 2, "device": device}
+        for idiom in idioms
+        for count in threads
+    ]
+    results = in_turns([*ours, *theirs], repetitions)
+    best = _best([row for row in results if row["spec"]["kind"] == "torch_update"])
+    base = results[len(ours) - 1]["ms"]["median"]
+    return {
+        "env": env,
+        "algorithm": algorithm,
+        "batch_size": batch_size,
+        "mamt_jax": {row["spec"]["seeds"]: row["ms"] for row in results[: len(ours)]},
+        "torch": best,
+        "torch_by_threads": [
+            {"idiom": row["spec"]["idiom"], "threads": row["spec"]["threads"]} | row["ms"]
+            for row in results[len(ours) :]
+        ],
+        "speedup": {idiom: ms["median"] / base for idiom, ms in best.items()},
+        "repetitions": repetitions,
+    }
+
+
+def _best(rows: Sequence[Row]) -> Row:
+    """Of each idiom, the number of threads with the smallest median."""
+    best: Row = {}
+    for row in rows:
+        idiom, ms = row["spec"]["idiom"], row["ms"] | {"threads": row["spec"]["threads"]}
+        if idiom not in best or ms["median"] < best[idiom]["median"]:
+            best[idiom] = ms
+    return best
+
+
+def training(algorithm: str, seeds: int, idioms: Sequence[str], repetitions: int) -> Row:
+    """Environment steps per second on Spread, all included, and hours for the paper's budget.
+
+    PyTorch trains one seed after another, at its best number of threads; and as many seeds side by
+    side as there are cores, each on one core.
+    """
+    work: Spec = {"algorithm": algorithm}
+    ours: Spec = work | {"kind": "jax_training", "env": "spread", "seeds": seeds, "warm_up": 6}
+    theirs: list[Spec] = [
+        work | {"kind": "torch_training", "idiom": idiom, "episodes": TORCH_EPISODES, "warm_up": 1}
+        for idiom in idioms
+    ]
+    after = [spec | {"threads": count} for spec in theirs for count in _thread_counts()]
+    result = in_turns([ours, *after], repetitions)
+    rates = {"mamt_jax": result[0]["per_second"]}
+    for row in result[1:]:
+        name = f"{row['spec']['idiom']}, one after another"
+        rates[name] = max(rates.get(name, 0.0), row["per_second"])
+    for spec in theirs:
+        side = [spec | {"threads": 1, "cores": [core]} for core in _core_numbers()]
+        both = in_turns([ours, *side], repetitions, together=tuple(range(1, len(side) + 1)))
+        rates["mamt_jax"] = max(rates["mamt_jax"], both[0]["per_second"])
+        rates[f"{spec['idiom']}, side by side"] = sum(row["per_second"] for row in both[1:])
+    steps = PAPER_EPISODES * SPREAD_LENGTH * PAPER_SEEDS
+    return {
+        "algorithm": algorithm,
+        "seeds": seeds,
+        "steps_per_second": rates,
+        "hours_of_the_paper": {name: steps / rate / 3600 for name, rate in rates.items()},
+        "speedup": {name: rates["mamt_jax"] / r for name, r in rates.items() if name != "mamt_jax"},
+        "mamt_jax_seconds_of_first_call": result[0]["first_call_seconds"],
+        "repetitions": repetitions,
+    }
+
+
+def _core_numbers() -> list[int]:
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+
+
+def share_of_peak(rows: Sequence[Row]) -> list[Row]:
+    """Time of MAAC's updates as a multiple of what their multiply-adds need at the matrix peak."""
+    measured = [row for row in rows if row["algorithm"] == "maac"]
+    if not measured:
+        return []
+    peak = matrix_peak()
+    found = []
+    for row in measured:
+        obs_sizes, actions = SHAPES[row["env"]]
+        count = maac_update(obs_sizes, actions, batch=row["batch_size"])
+        ms = list(row["mamt_jax"].values())[-1]["median"]
+        found.append(
+            {
+                "env": row["env"],
+                "multiply_adds": count,
+                "peak_multiply_adds_per_second": peak,
+                "needed_ms": 1e3 * count / peak,
+                "measured_ms": ms,
+                "multiple": ms / (1e3 * count / peak),
+            }
+        )
+    return found
+
+
+COMPILE = """
+import json, sys
+from mamt_jax.training.run import use_compilation_cache
+from benchmarks.contender import jax_training
+use_compilation_cache()
+import time
+begin = time.perf_counter()
+jax_training(*sys.argv[1:], 8)()
+print(json.dumps(time.perf_counter() - begin))
+"""
+
+
+def compile_seconds(algorithm: str, env: str) -> Row:
+    """First logging point of training in a new process: with an empty cache, then with a full one.
+
+    Includes tracing, compilation and that logging point's computation.
+    """
+    with tempfile.TemporaryDirectory() as cache:
+        environment = os.environ | {"MAMT_JAX_CACHE": cache}
+        environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # would be used instead
+
+        def once() -> float:
+            command = [sys.executable, "-c", COMPILE, algorithm, env]
+            done = subprocess.run(command, env=environment, capture_output=True)
+            if done.returncode:
+                lines = done.stderr.decode(errors="replace").strip().splitlines()
+                raise ContenderError(f"Compiling {algorithm} on {env} failed: {lines[-1]}")
+            return float(json.loads(done.stdout.splitlines()[-1]))
+
+        return {"algorithm": algorithm, "env": env, "cold": once(), "cached": once()}
+
+
+PEAK = """
+import json, sys
+from benchmarks.contender import jax_training
+algorithm, env, seeds, size = sys.argv[1:]
+work = jax_training(algorithm, env, int(seeds), buffer_size=int(size))
+for _ in range(4):
+    work()
+import jax, resource
+stats = jax.local_devices()[0].memory_stats()
+own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(json.dumps(stats["peak_bytes_in_use"] / 2**20 if stats else own))
+"""
+
+
+def peak_memory(algorithm: str, env: str, seeds: int, buffer_size: int) -> Row:
+    """Peak MiB of a training process: resident on CPU, of the device on an accelerator."""
+    command = [sys.executable, "-c", PEAK, algorithm, env, str(seeds), str(buffer_size)]
+    done = subprocess.run(command, capture_output=True)
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        raise ContenderError(f"Training {algorithm} on {env} failed: {lines[-1]}")
+    mib = float(json.loads(done.stdout.splitlines()[-1]))
+    row = {"algorithm": algorithm, "env": env, "seeds": seeds, "buffer_size": buffer_size}
+    return row | {"peak_mib": mib}
