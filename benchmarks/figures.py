@@ -57,7 +57,7 @@ def _bars(ax: Axes, groups: Sequence[str], heights: Mapping[str, Sequence[float]
 
 def _updates(rows: Rows) -> Any:
     algorithms = list(dict.fromkeys(row["algorithm"] for row in rows))
-    curves = [row for row in rows if len(row["mamt_jax"]) > 2]
+    curves = [row for row in rows if len(row["mamt_jax"]) > 1]
     panels = len(algorithms) + bool(curves)
     figure, axes = plt.subplots(
         1, panels, figsize=(5 * panels, 3.6), layout="constrained", squeeze=False

@@ -12,6 +12,8 @@ from rich.table import Table
 def show(found: dict[str, Any], console: Console | None = None) -> None:
     """Prints a table of everything that was found."""
     console = console or Console()
+    if not console.is_terminal:
+        console = Console(width=150)
     machine = found["hardware"]
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
     console.print(

@@ -145,6 +145,15 @@ class Critic(nn.Module):
         q = self.head_out(leaky_relu(self.head_attended(attended, state_part)))
         return Trace(q, logits, weights, state_part, query, value, obs_part)
 
+    def read(self, x: Tensor, action: Tensor) -> Tensor:
+        """Q ``[n, B, A]`` alone. With two agents the only opponent has all the attention."""
+        if len(x) != 2:
+            return self(x, action).q
+        encoded = leaky_relu(self.encode_action(action, self.encode_obs(x)))
+        state_part = self.head_state(leaky_relu(self.encode_state(x)))
+        attended = leaky_relu(self.value(encoded)).flip(0)
+        return self.head_out(leaky_relu(self.head_attended(attended, state_part)))
+
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits and weights ``[n, n, B, K]``, attended values ``[n, B, H]``."""
         n, batch, heads, width = query.shape

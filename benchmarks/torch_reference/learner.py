@@ -174,7 +174,7 @@ class Learner:
         x, _, _ = maths.batch_norm(batch.next_obs.transpose(0, 1))
         log_policy = self.target_actor(x).log_softmax(-1)
         action = (log_policy + noise).argmax(-1)
-        q = maths.select(self.target_critic(x, self._encode(action)[0]).q, action)
+        q = maths.select(self.target_critic.read(x, self._encode(action)[0]), action)
         reward = (batch.reward - batch.reward_mean) / batch.reward_std
         log_prob = maths.select(log_policy, action)
         return maths.td_target(reward.T, batch.terminated.T, q, log_prob, self.hyper)
@@ -268,7 +268,7 @@ class Learner:
         """Sampled actions; penalty − advantage, advantage and divergence, ``[n, B]`` each."""
         hyper = self.hyper
         action = (log_policy + noise).argmax(-1)
-        q = self.critic(x, self._encode(action)[0]).q
+        q = self.critic.read(x, self._encode(action)[0])
         advantage = maths.advantage(q, log_policy, action)
         log_prob, log_old_prob = maths.select(log_policy, action), maths.select(log_old, action)
         divergence = maths.tsallis_divergence(log_prob, log_old_prob, hyper.tsallis_q)

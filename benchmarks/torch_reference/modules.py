@@ -145,6 +145,20 @@ class Critic(nn.Module):
             torch.stack(q), torch.stack(logits), torch.stack(weights), rows, states, query, value
         )
 
+    def read(self, x: Tensor, action: Tensor) -> Tensor:
+        """Q ``[n, B, A]`` alone. With two agents the only opponent has all the attention."""
+        if len(x) != 2:
+            return self(x, action).q
+        rows = own(x, self.obs_sizes)
+        pairs = zip(self.agents, rows, action, strict=True)
+        encoded = [leaky_relu(agent.encode(torch.cat(pair, -1))) for agent, *pair in pairs]
+        attended = leaky_relu(self.value(torch.stack(encoded))).flip(0)
+        q = []
+        for agent, obs, other in zip(self.agents, rows, attended, strict=True):
+            joint = torch.cat((leaky_relu(agent.encode_state(obs)), other), -1)
+            q.append(agent.head_out(leaky_relu(agent.head(joint))))
+        return torch.stack(q)
+
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1))
 
