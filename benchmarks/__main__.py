@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from benchmarks import figures, measure, tables
 from benchmarks.batches import SHAPES
 from benchmarks.environments import throughput
@@ -30,10 +32,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="WHAT")
 
-    def command(name: str, work: Callable[..., dict[str, Any]], help: str) -> Any:
+    def command(
+        name: str, work: Callable[..., dict[str, Any]], help: str, repeats: bool = True
+    ) -> Any:
         options = commands.add_parser(name, help=help, description=help)
         options.set_defaults(run=lambda chosen: _measured(name, work, chosen))
-        options.add_argument("--repetitions", type=int, default=5)
+        if repeats:
+            options.add_argument("--repetitions", type=int, default=5)
         options.add_argument("--out", type=Path, help="JSON file; the table alone if left out")
         return options
 
@@ -46,20 +51,21 @@ def _parser() -> argparse.ArgumentParser:
     update.add_argument("--against", default=None, help=f"of {', '.join(IDIOMS)}", **against)
     update.add_argument("--batch-size", type=int, default=1024)
     update.add_argument("--seed-batch", type=int, default=0, help="seeds side by side; 0: default")
-    update.add_argument("--device", default="cpu", help="of PyTorch")
+    update.add_argument("--device", default=_device(), help="of PyTorch")
     training = command("training", _training, "environment steps per second of training on Spread")
     training.add_argument("--algorithms", default=["maac", "mamt"], **names)
     training.add_argument("--seeds", type=int, default=8)
     training.add_argument("--against", default=None, help=f"of {', '.join(IDIOMS)}", **against)
+    training.add_argument("--device", default=_device(), help="of PyTorch")
     environments = command("environments", _environments, "steps per second of environments")
     environments.add_argument("names", nargs="*", default=["spread"], metavar="ENV")
     environments.add_argument("--num-envs", type=int, default=0)
     environments.add_argument("--steps", type=int, default=0)
     environments.add_argument("--compare", action="store_true", help="in turns with the originals")
-    compiling = command("compile", _compile, "seconds until the first logging point")
+    compiling = command("compile", _compile, "seconds until the first logging point", False)
     compiling.add_argument("--envs", nargs="*", default=["spread", "rover_tower"], metavar="ENV")
     compiling.add_argument("--algorithms", default=["maac", "mamt"], **names)
-    memory = command("memory", _memory, "peak memory by seeds and replay size")
+    memory = command("memory", _memory, "peak memory by seeds and replay size", False)
     memory.add_argument("--envs", nargs="*", default=["spread"], metavar="ENV")
     memory.add_argument("--algorithms", default=["mamt"], **names)
     memory.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 4, 8, 16])
@@ -74,17 +80,29 @@ def _parser() -> argparse.ArgumentParser:
 def _measured(
     name: str, work: Callable[[argparse.Namespace], dict[str, Any]], chosen: argparse.Namespace
 ) -> None:
-    check(chosen.repetitions > 0, "repetitions", chosen.repetitions, "greater than 0")
-    if chosen.out is not None:
-        try:
+    for option in ("repetitions", "seeds", "buffer_sizes", "batch_size"):
+        counts = getattr(chosen, option, None)
+        for count in counts if isinstance(counts, list) else [counts]:
+            check(count is None or count > 0, option, count, "greater than 0")
+    new = chosen.out is not None and not chosen.out.exists()
+    try:
+        if chosen.out is not None:
             chosen.out.parent.mkdir(parents=True, exist_ok=True)
-            chosen.out.touch()
-        except OSError as error:
-            raise OutputError(f"{chosen.out} cannot be written: {error.strerror}.") from error
-    found = {"hardware": hardware(), **work(chosen)}
-    tables.show(found)
-    if chosen.out is not None:
-        chosen.out.write_text(json.dumps({"command": name, **found}, indent=1) + "\n")
+            chosen.out.open("a").close()
+        found = {"hardware": hardware(), **work(chosen)}
+        tables.show(found)
+        if chosen.out is not None:
+            chosen.out.write_text(json.dumps({"command": name, **found}, indent=1) + "\n")
+    except OSError as error:
+        raise OutputError(f"{chosen.out} cannot be written: {error.strerror}.") from error
+    finally:
+        if new and chosen.out.is_file() and not chosen.out.stat().st_size:
+            chosen.out.unlink()
+
+
+def _device() -> str:
+    """Where PyTorch should work: where JAX does."""
+    return "cpu" if jax.default_backend() == "cpu" else "cuda"
 
 
 def _against(chosen: argparse.Namespace) -> list[str]:
@@ -97,10 +115,10 @@ def _against(chosen: argparse.Namespace) -> list[str]:
 
 
 def _update(chosen: argparse.Namespace) -> dict[str, Any]:
-    for option in ("batch_size",):
-        check(getattr(chosen, option) >= 2, option, getattr(chosen, option), "2 or greater")
+    check(chosen.batch_size >= 2, "batch_size", chosen.batch_size, "2 or greater")
     for seeds in chosen.seeds:
-        check(seeds > 0, "seeds", seeds, "greater than 0")
+        even = not chosen.seed_batch or seeds % chosen.seed_batch == 0
+        check(even, "seeds", seeds, f"a multiple of seed_batch ({chosen.seed_batch})")
     idioms = _against(chosen)
     rows = [
         measure.updates(
@@ -120,11 +138,10 @@ def _update(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def _training(chosen: argparse.Namespace) -> dict[str, Any]:
-    check(chosen.seeds > 0, "seeds", chosen.seeds, "greater than 0")
     idioms = _against(chosen)
     return {
         "training": [
-            measure.training(algorithm, chosen.seeds, idioms, chosen.repetitions)
+            measure.training(algorithm, chosen.seeds, idioms, chosen.repetitions, chosen.device)
             for algorithm in chosen.algorithms
         ]
     }

@@ -74,7 +74,8 @@ def torch_update(
     algorithm: str, env: str, idiom: str, batch_size: int, updates: int, **options: Any
 ) -> Work:
     """``updates`` updates of one seed in PyTorch on a given batch."""
-    from benchmarks.torch_reference.synchronised import learner_and_batch, synchronise
+    from benchmarks.torch_reference.loop import synchronise
+    from benchmarks.torch_reference.timing import learner_and_batch
 
     learner, batch = learner_and_batch(algorithm, env, idiom, batch_size, **options)
 
@@ -94,12 +95,12 @@ def jax_training(algorithm: str, env: str, seeds: int, **options: Any) -> Work:
     return timed(point.run, point.steps)
 
 
-def torch_training(algorithm: str, idiom: str, episodes: int) -> Work:
+def torch_training(algorithm: str, idiom: str, episodes: int, device: str = "cpu") -> Work:
     """Spread in PyTorch, one seed from its start; timed over its second half."""
     from benchmarks.torch_reference.loop import train
 
     def run() -> tuple[float, int]:
-        result = train(algorithm, idiom, episodes)
+        result = train(algorithm, idiom, episodes, device=device)
         steps = episodes * 25 // 2
         return steps / result.warm_steps_per_second, steps
 

@@ -29,15 +29,19 @@ def draw(files: Sequence[Path], out: Path) -> None:
             content = json.loads(file.read_text())
         except (OSError, ValueError) as error:
             raise OutputError(f"{file} is no file of measurements: {error}.") from error
-        for name, rows in content.items():
-            if name in FIGURES and rows:
+        for name, rows in content.items() if isinstance(content, dict) else ():
+            if name in FIGURES and isinstance(rows, list):
                 found.setdefault(name, []).extend(rows)
+    found = {name: rows for name, rows in found.items() if rows}
     if not found:
         raise OutputError("The files hold none of " + ", ".join(FIGURES) + ".")
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, rows in found.items():
-            figure = FIGURES[name](rows)
+            try:
+                figure = FIGURES[name](rows)
+            except (KeyError, TypeError, AttributeError) as error:
+                raise OutputError(f"What the files hold of {name} is no measurement.") from error
             figure.savefig(out / f"{name}.png", dpi=110)
             plt.close(figure)
             print(out / f"{name}.png")

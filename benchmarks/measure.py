@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.batches import SHAPES
 from benchmarks.machine import cores
 from benchmarks.multiply_adds import maac_update, matrix_peak
-from benchmarks.turns import ContenderError, Spec, in_turns
+from benchmarks.turns import QUIET, ContenderError, Spec, in_turns, last_words
 
 PAPER_EPISODES, PAPER_SEEDS, SPREAD_LENGTH = 10_000, 8, 25
 """The paper's budget on Spread."""
@@ -68,6 +68,7 @@ def updates(
         "env": env,
         "algorithm": algorithm,
         "batch_size": batch_size,
+        "device": device,
         "mamt_jax": {row["spec"]["seeds"]: row["ms"] for row in results[: len(ours)]},
         "torch": best,
         "torch_by_threads": [
@@ -89,37 +90,49 @@ def _best(rows: Sequence[Row]) -> Row:
     return best
 
 
-def training(algorithm: str, seeds: int, idioms: Sequence[str], repetitions: int) -> Row:
+def training(
+    algorithm: str, seeds: int, idioms: Sequence[str], repetitions: int, device: str = "cpu"
+) -> Row:
     """Environment steps per second on Spread, all included, and hours for the paper's budget.
 
-    PyTorch trains one seed after another, at its best number of threads; and as many seeds side by
-    side as there are cores, each on one core.
+    PyTorch trains one seed after another, at its best number of threads; and, on a CPU, as many
+    seeds side by side as there are cores, each on one core. Each way takes turns with mamt_jax, and
+    its ``speedup`` is against mamt_jax in these turns.
     """
     work: Spec = {"algorithm": algorithm}
     ours: Spec = work | {"kind": "jax_training", "env": "spread", "seeds": seeds, "warm_up": 6}
     theirs: list[Spec] = [
-        work | {"kind": "torch_training", "idiom": idiom, "episodes": TORCH_EPISODES, "warm_up": 1}
+        work
+        | {"kind": "torch_training", "idiom": idiom, "episodes": TORCH_EPISODES, "warm_up": 1}
+        | {"device": device}
         for idiom in idioms
     ]
-    after = [spec | {"threads": count} for spec in theirs for count in _thread_counts()]
-    result = in_turns([ours, *after], repetitions)
-    rates = {"mamt_jax": result[0]["per_second"]}
-    for row in result[1:]:
+    threads = _thread_counts() if device == "cpu" else [1]
+    after = [spec | {"threads": count} for spec in theirs for count in threads]
+    first, *others = in_turns([ours, *after], repetitions)
+    rates = {"mamt_jax": first["per_second"]}
+    spread, speedup = {"mamt_jax": first["ms"]}, {}
+    for row in others:
         name = f"{row['spec']['idiom']}, one after another"
-        rates[name] = max(rates.get(name, 0.0), row["per_second"])
-    for spec in theirs:
+        if row["per_second"] > rates.get(name, 0.0):
+            rates[name], spread[name] = row["per_second"], row["ms"]
+            speedup[name] = rates["mamt_jax"] / row["per_second"]
+    for spec in theirs if device == "cpu" else []:
         side = [spec | {"threads": 1, "cores": [core]} for core in _core_numbers()]
         both = in_turns([ours, *side], repetitions, together=tuple(range(1, len(side) + 1)))
-        rates["mamt_jax"] = max(rates["mamt_jax"], both[0]["per_second"])
-        rates[f"{spec['idiom']}, side by side"] = sum(row["per_second"] for row in both[1:])
+        name = f"{spec['idiom']}, side by side"
+        rates[name] = sum(row["per_second"] for row in both[1:])
+        speedup[name] = both[0]["per_second"] / rates[name]
     steps = PAPER_EPISODES * SPREAD_LENGTH * PAPER_SEEDS
     return {
         "algorithm": algorithm,
         "seeds": seeds,
+        "device": device,
         "steps_per_second": rates,
+        "ms_per_step": spread,
         "hours_of_the_paper": {name: steps / rate / 3600 for name, rate in rates.items()},
-        "speedup": {name: rates["mamt_jax"] / r for name, r in rates.items() if name != "mamt_jax"},
-        "mamt_jax_seconds_of_first_call": result[0]["first_call_seconds"],
+        "speedup": speedup,
+        "mamt_jax_seconds_of_first_call": first["first_call_seconds"],
         "repetitions": repetitions,
     }
 
@@ -175,10 +188,10 @@ def compile_seconds(algorithm: str, env: str) -> Row:
 
         def once() -> float:
             command = [sys.executable, "-c", COMPILE, algorithm, env]
-            done = subprocess.run(command, env=environment, capture_output=True)
+            done = subprocess.run(command, env=environment | QUIET, capture_output=True)
             if done.returncode:
-                lines = done.stderr.decode(errors="replace").strip().splitlines()
-                raise ContenderError(f"Compiling {algorithm} on {env} failed: {lines[-1]}")
+                said = last_words(done.stderr, done.returncode)
+                raise ContenderError(f"Compiling {algorithm} on {env} failed: {said}")
             return float(json.loads(done.stdout.splitlines()[-1]))
 
         return {"algorithm": algorithm, "env": env, "cold": once(), "cached": once()}
@@ -186,9 +199,12 @@ def compile_seconds(algorithm: str, env: str) -> Row:
 
 PEAK = """
 import json, sys
+import envs
 from benchmarks.contender import jax_training
 algorithm, env, seeds, size = sys.argv[1:]
-work = jax_training(algorithm, env, int(seeds), buffer_size=int(size))
+length = envs.make(env).spec.episode_length
+episodes = -(-int(size) // length)  # enough to fill it
+work = jax_training(algorithm, env, int(seeds), buffer_size=int(size), episodes=episodes)
 for _ in range(4):
     work()
 import jax, resource
@@ -201,10 +217,10 @@ print(json.dumps(stats["peak_bytes_in_use"] / 2**20 if stats else own))
 def peak_memory(algorithm: str, env: str, seeds: int, buffer_size: int) -> Row:
     """Peak MiB of a training process: resident on CPU, of the device on an accelerator."""
     command = [sys.executable, "-c", PEAK, algorithm, env, str(seeds), str(buffer_size)]
-    done = subprocess.run(command, capture_output=True)
+    done = subprocess.run(command, env=os.environ | QUIET, capture_output=True)
     if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise ContenderError(f"Training {algorithm} on {env} failed: {lines[-1]}")
+        said = last_words(done.stderr, done.returncode)
+        raise ContenderError(f"Training {algorithm} on {env} failed: {said}")
     mib = float(json.loads(done.stdout.splitlines()[-1]))
     row = {"algorithm": algorithm, "env": env, "seeds": seeds, "buffer_size": buffer_size}
     return row | {"peak_mib": mib}

@@ -15,6 +15,9 @@ from mamt_jax.errors import MamtError
 
 Spec = dict[str, Any]
 
+QUIET = {"JAX_TRACEBACK_FILTERING": "off", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+"""Environment of processes on JAX: their last line is their error, and they share a GPU."""
+
 
 class ContenderError(MamtError):
     """A contender ended early; the message says with what."""
@@ -53,6 +56,12 @@ def in_turns(
     ]
 
 
+def last_words(errors: bytes, status: int) -> str:
+    """The last line that a process has written, or its exit status."""
+    lines = errors.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"exit status {status}"
+
+
 def summary(runs: list[tuple[float, int]]) -> dict[str, Any]:
     """Median, fastest and slowest of (seconds, count) pairs."""
     each = [1e3 * seconds / count for seconds, count in runs]
@@ -77,7 +86,7 @@ class _Contender:
         # PyTorch allocates anew in every step and would fault its pages in again each time: glibc
         # keeps them for it. mamt_jax runs as users run it.
         allocator = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(8 * 10**9)}
-        tuned = allocator if spec["kind"].startswith("torch") else {}
+        tuned = allocator if spec["kind"].startswith("torch") else QUIET
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.contender", json.dumps(spec)],
             stdin=subprocess.PIPE,
@@ -106,10 +115,9 @@ class _Contender:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            self.process.wait()
+            status = self.process.wait()
             self.errors.seek(0)
-            lines = self.errors.read().decode(errors="replace").strip().splitlines()
-            last = lines[-1] if lines else f"exit status {self.process.returncode}"
-            raise ContenderError(f"The benchmark's process for {self.spec} ended: {last}")
+            said = last_words(self.errors.read(), status)
+            raise ContenderError(f"The benchmark's process for {self.spec} ended: {said}")
         reply: dict[str, Any] = json.loads(line)
         return reply

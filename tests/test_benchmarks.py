@@ -116,6 +116,14 @@ for turn, _ in enumerate(sys.stdin):
 """
 
 
+FAILS = """
+import jax
+def fail(x):
+    raise ValueError("no such game")
+jax.jit(fail)(1.0)
+"""
+
+
 def with_command(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
     start = subprocess.Popen
 
@@ -134,9 +142,51 @@ def test_contenders_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_contender_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_command(monkeypatch, "raise ValueError('no such game')")
+    with_command(monkeypatch, FAILS)
     with pytest.raises(turns.ContenderError, match="ended: ValueError: no such game"):
         turns.in_turns([{"kind": "jax_update"}], 1)
+
+
+def test_a_contender_that_is_killed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_command(monkeypatch, "import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(turns.ContenderError, match="ended: exit status -9"):
+        turns.in_turns([{"kind": "jax_update"}], 1)
+
+
+def test_speedups_are_of_the_same_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    speed = iter((100.0, 80.0))  # the machine is slower in the second round of turns
+
+    def turn(specs: list[Any], repetitions: int, together: Any = ()) -> list[dict[str, Any]]:
+        ours = next(speed)
+        rates = [ours, *(ours / 4 for _ in specs[1:])]
+        return [
+            {
+                "spec": spec,
+                "per_second": rate,
+                "ms": {"median": 1e3 / rate},
+                "first_call_seconds": 1,
+            }
+            for spec, rate in zip(specs, rates, strict=True)
+        ]
+
+    monkeypatch.setattr(measure, "in_turns", turn)
+    monkeypatch.setattr(measure, "cores", lambda: 2)
+    monkeypatch.setattr(measure, "_core_numbers", lambda: [0, 1])
+    found = measure.training("maac", 8, ["modules"], 1)
+    assert found["speedup"] == {
+        "modules, one after another": pytest.approx(4.0),
+        "modules, side by side": pytest.approx(2.0),
+    }
+    assert found["steps_per_second"]["mamt_jax"] == 100.0
+
+
+def test_a_failed_measurement_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "found.json"
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "environments", "nowhere", "--out", str(out)])
+    assert command.main() == 1
+    assert not out.exists()
 
 
 def test_the_best_number_of_threads_counts() -> None:
@@ -156,10 +206,11 @@ def test_an_update_is_measured_shown_and_drawn(
     small = ["--envs", "spread", "--algorithms", "maac", "--seeds", "1", "2"]
     size = ["--batch-size", "8", "--repetitions", "2", "--against", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["benchmarks", "update", *small, *size])
-    monkeypatch.setattr(multiply_adds, "matrix_peak", lambda: 1e11)
+    monkeypatch.setattr(measure, "matrix_peak", lambda: 1e11)
     assert command.main() == 0
     found = json.loads(out.read_text())
     assert list(found["updates"][0]["mamt_jax"]) == ["1", "2"]
+    assert found["share_of_peak"][0]["peak_multiply_adds_per_second"] == 1e11
     assert found["share_of_peak"][0]["multiple"] > 0
     assert "maac" in capsys.readouterr().out
     figures.draw([out], tmp_path)
@@ -174,7 +225,10 @@ def test_every_measurement_has_a_table_and_a_figure() -> None:
     ("options", "said"),
     (
         (["update", "--seeds", "0"], "seeds must be greater than 0"),
-        (["compile", "--repetitions", "0"], "repetitions must be greater than 0"),
+        (["training", "--repetitions", "0"], "repetitions must be greater than 0"),
+        (["memory", "--buffer-sizes", "0"], "buffer_sizes must be greater than 0"),
+        (["update", "--seeds", "8", "--seed-batch", "3"], "a multiple of seed_batch (3)"),
+        (["environments", "--out", "."], ". cannot be written: Is a directory"),
         (["environments", "nowhere"], "nowhere"),
         (["plot", "nothing.json"], "nothing.json is no file of measurements"),
     ),

@@ -19,6 +19,12 @@ from benchmarks.torch_reference.spread import EPISODE_LENGTH, NUM_ACTIONS, Sprea
 from mamt_jax.config import AlgorithmConfig
 
 
+def synchronise(learner: Learner) -> None:
+    """Waits until a GPU has done what it was asked for."""
+    if learner.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
 class Replay:
     """Uniform replay in preallocated tensors, with running reward moments of its contents."""
 
@@ -110,6 +116,7 @@ def train(
     begin = time.perf_counter()
     for finished in range(rounds):
         if finished == rounds // 2:
+            synchronise(learner)
             halfway = time.perf_counter()
         obs = torch.as_tensor(env.reset(), device=device)
         total = np.zeros(num_envs)
@@ -125,6 +132,7 @@ def train(
                     learner.update(replay.sample(batch_size))
             events = due
         returns.append(total)
+    synchronise(learner)
     end = time.perf_counter()
     steps = EPISODE_LENGTH * num_envs
     return Result(

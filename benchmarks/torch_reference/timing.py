@@ -29,9 +29,3 @@ def learner_and_batch(
         rows["obs"], rows["action"].long(), rows["reward"], rows["next_obs"], rows["terminated"],
         mean, std,
     )  # fmt: skip
-
-
-def synchronise(learner: Learner) -> None:
-    """Waits until a GPU has done what it was asked for."""
-    if learner.device.type == "cuda":
-        torch.cuda.synchronize()
