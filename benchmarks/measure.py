@@ -18,7 +18,7 @@ from benchmarks.turns import QUIET, ContenderError, Spec, in_turns, last_words
 
 PAPER_EPISODES, PAPER_SEEDS, SPREAD_LENGTH = 10_000, 8, 25
 """The paper's budget on Spread."""
-TORCH_EPISODES = 240
+TORCH_EPISODES = 120
 """Per repetition of training in PyTorch; the second half is timed."""
 
 Row = dict[str, Any]
