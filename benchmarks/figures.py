@@ -56,7 +56,15 @@ def _bars(ax: Axes, groups: Sequence[str], heights: Mapping[str, Sequence[float]
         at = np.arange(len(groups)) + (index - (len(heights) - 1) / 2) * width
         bars = ax.bar(at, values, width, label=name, color=COLOURS.get(name))
         ax.bar_label(bars, fmt="%.3g", fontsize=7)
-    ax.set_xticks(range(len(groups)), groups)
+    ax.set_xticks(range(len(groups)), groups, fontsize=8)
+
+
+def _one_each(rows: Rows, name: str) -> Rows:
+    """The last row of each name, those that compare with PyTorch first."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: bool(row.get("torch"))):
+        found[row[name]] = row
+    return list(found.values())
 
 
 def _updates(rows: Rows) -> Any:
@@ -67,7 +75,7 @@ def _updates(rows: Rows) -> Any:
         1, panels, figsize=(5 * panels, 3.6), layout="constrained", squeeze=False
     )
     for ax, algorithm in zip(axes[0], algorithms, strict=False):
-        mine = [row for row in rows if row["algorithm"] == algorithm]
+        mine = _one_each([row for row in rows if row["algorithm"] == algorithm], "env")
         heights = {"mamt_jax": [list(row["mamt_jax"].values())[-1]["median"] for row in mine]}
         for idiom in dict.fromkeys(idiom for row in mine for idiom in row["torch"]):
             heights[idiom] = [row["torch"].get(idiom, {"median": np.nan})["median"] for row in mine]
@@ -98,12 +106,14 @@ def _training(rows: Rows) -> Any:
         bars = ax.barh(names, list(row["hours_of_the_paper"].values()), color=colours)
         ax.bar_label(bars, fmt="%.2f", fontsize=8)
         ax.invert_yaxis()
-        ax.set(title=row["algorithm"], xlabel="hours for 8 seeds of 10,000 episodes of Spread")
+        ax.margins(x=0.15)
+        ax.set(title=row["algorithm"], xlabel="hours for 8 x 10,000 episodes of Spread")
     return figure
 
 
 def _share(rows: Rows) -> Any:
     figure, ax = plt.subplots(figsize=(5, 3.4), layout="constrained")
+    rows = _one_each(rows, "env")
     envs = [row["env"] for row in rows]
     heights = {
         "needed at the matrix peak": [row["needed_ms"] for row in rows],
