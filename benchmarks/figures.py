@@ -112,39 +112,40 @@ def _training(rows: Rows) -> Any:
 
 
 def _share(rows: Rows) -> Any:
-    figure, ax = plt.subplots(figsize=(5, 3.4), layout="constrained")
     rows = _one_each(rows, "env")
-    envs = [row["env"] for row in rows]
     heights = {
         "needed at the matrix peak": [row["needed_ms"] for row in rows],
         "measured": [row["measured_ms"] for row in rows],
     }
-    _bars(ax, envs, heights)
-    ax.set(title="maac", ylabel="ms per update and seed", yscale="log")
-    ax.legend(fontsize=8)
-    return figure
+    labels = {"title": "maac", "ylabel": "ms per update and seed", "yscale": "log"}
+    return _bar_figure([row["env"] for row in rows], heights, **labels)
 
 
 def _environments(rows: Rows) -> Any:
-    figure, ax = plt.subplots(figsize=(5, 3.4), layout="constrained")
     heights = {
         "mamt_jax": [row["steps_per_second"] for row in rows],
         "original": [row.get("original_steps_per_second", np.nan) for row in rows],
     }
-    _bars(ax, [row["environment"] for row in rows], heights)
-    ax.set(ylabel="environment steps per second", yscale="log")
-    ax.legend(fontsize=8)
-    return figure
+    labels = {"ylabel": "environment steps per second", "yscale": "log"}
+    return _bar_figure([row["environment"] for row in rows], heights, **labels)
 
 
 def _compile(rows: Rows) -> Any:
-    figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
     heights = {
         "empty cache": [row["cold"] for row in rows],
         "full cache": [row["cached"] for row in rows],
     }
-    _bars(ax, [f"{row['algorithm']}\n{row['env']}" for row in rows], heights)
-    ax.set(ylabel="seconds until the first logging point")
+    groups = [f"{row['algorithm']}\n{row['env']}" for row in rows]
+    return _bar_figure(groups, heights, ylabel="seconds until the first logging point")
+
+
+def _bar_figure(
+    groups: Sequence[str], heights: Mapping[str, Sequence[float]], **labels: str
+) -> Any:
+    """One panel of bars, with what ``Axes.set`` takes."""
+    figure, ax = plt.subplots(figsize=(5.5, 3.4), layout="constrained")
+    _bars(ax, groups, heights)
+    ax.set(**labels)
     ax.legend(fontsize=8)
     return figure
 

@@ -17,18 +17,18 @@ def hardware() -> dict[str, Any]:
     return {
         "platform": platform.platform(),
         "processor": _processor(),
-        "cores": cores(),
+        "cores": len(cores()),
         "device": jax.devices()[0].device_kind,
         "load_before": round(os.getloadavg()[0], 2),
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
     }
 
 
-def cores() -> int:
-    """Cores that this process may use."""
+def cores() -> list[int]:
+    """Numbers of the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def _version(name: str) -> str | None:

@@ -31,7 +31,7 @@ def have_torch() -> bool:
 
 def _thread_counts() -> list[int]:
     """One, and as many as there are cores."""
-    return sorted({1, cores()})
+    return sorted({1, len(cores())})
 
 
 def updates(
@@ -118,7 +118,7 @@ def training(
             rates[name], spread[name] = row["per_second"], row["ms"]
             speedup[name] = rates["mamt_jax"] / row["per_second"]
     for spec in theirs if device == "cpu" else []:
-        side = [spec | {"threads": 1, "cores": [core]} for core in _core_numbers()]
+        side = [spec | {"threads": 1, "cores": [core]} for core in cores()]
         both = in_turns([ours, *side], repetitions, together=tuple(range(1, len(side) + 1)))
         name = f"{spec['idiom']}, side by side"
         rates[name] = sum(row["per_second"] for row in both[1:])
@@ -135,10 +135,6 @@ def training(
         "mamt_jax_seconds_of_first_call": first["first_call_seconds"],
         "repetitions": repetitions,
     }
-
-
-def _core_numbers() -> list[int]:
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 
 
 def share_of_peak(rows: Sequence[Row]) -> list[Row]:

@@ -170,8 +170,7 @@ def test_speedups_are_of_the_same_turns(monkeypatch: pytest.MonkeyPatch) -> None
         ]
 
     monkeypatch.setattr(measure, "in_turns", turn)
-    monkeypatch.setattr(measure, "cores", lambda: 2)
-    monkeypatch.setattr(measure, "_core_numbers", lambda: [0, 1])
+    monkeypatch.setattr(measure, "cores", lambda: [0, 1])
     found = measure.training("maac", 8, ["modules"], 1)
     assert found["speedup"] == {
         "modules, one after another": pytest.approx(4.0),

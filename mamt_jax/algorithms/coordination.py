@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mamt_jax.algorithms.learned_region import Coordination
 from mamt_jax.algorithms.trust_region import View
@@ -31,8 +30,8 @@ def critic_coordination(critic: AttentionCritic, hyper: AlgorithmConfig) -> Coor
         (num_agents, batch), alive = view.action.shape, view.alive
         pairs = alive_pairs(alive)
         if num_agents == 2:  # a softmax over one opponent is 1, whatever the score
-            both = jnp.ones((2, 2, batch)) - np.eye(2, dtype=np.float32)[:, :, None]
-            return masked(both, pairs), {}
+            unknown = jnp.zeros((2, 2, batch))
+            return coordination_coefficients(unknown, hyper.coordination_threshold, alive), {}
         effect = scaled = masked(score(critic, view), pairs)
         if hyper.coordination_units == "relative":
             scaled = relative_scores(effect, alive)
