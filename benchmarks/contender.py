@@ -39,13 +39,13 @@ def jax_update(
     from benchmarks.batches import SHAPES, transitions
     from mamt_jax.algorithms.registry import make
     from mamt_jax.config import make_config
-    from mamt_jax.training import off_policy
-    from mamt_jax.types import Batch, Transition
+    from mamt_jax.training import trainer
+    from mamt_jax.types import Batch, Game, Transition
 
     obs_sizes, actions = SHAPES[env]
     config = make_config(algorithm=algorithm, env=env, seeds=seeds, seed_batch=seed_batch)
-    rule = make(algorithm, obs_sizes, (actions,) * len(obs_sizes), config.hyper)
-    learning = off_policy.Learning(config, rule, None)  # type: ignore[arg-type]  # no replay here
+    rule = make(algorithm, Game(obs_sizes, (actions,) * len(obs_sizes)), config.hyper)
+    learning = trainer.Learning(config, rule, None)  # type: ignore[arg-type]  # no replay here
     rows = transitions(env, updates * batch_size)
     moments = jnp.zeros((updates, len(obs_sizes))), jnp.ones((updates, len(obs_sizes)))
     sample = Transition(
@@ -58,9 +58,9 @@ def jax_update(
         return learning.update(state, keys, batches, jnp.int32(0))
 
     def all_seeds(states: Any) -> tuple[Any, Any]:
-        return off_policy.map_seeds(one_seed, states, off_policy.seed_batch(config))
+        return trainer.map_seeds(one_seed, states, trainer.seed_batch(config))
 
-    run = off_policy.compile_for_backend(all_seeds)
+    run = trainer.compile_for_backend(all_seeds)
     kept = [jax.jit(jax.vmap(rule.init))(jax.random.split(jax.random.key(0), seeds))]
 
     def work() -> None:

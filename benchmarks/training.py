@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import envs
 from mamt_jax.algorithms.registry import make
 from mamt_jax.config import make_config
-from mamt_jax.training.off_policy import make_trainer
+from mamt_jax.training.trainer import make_trainer
+from mamt_jax.types import Game
 
 EPISODES_PER_POINT = 24
 
@@ -40,7 +41,7 @@ def logging_point(algorithm: str, env: str, seeds: int = 8, **options: Any) -> L
     config = make_config(algorithm=algorithm, env=env, seeds=seeds, **settings)
     environment = envs.make(env, **config.env_options)
     spec = environment.spec
-    learner = make(algorithm, spec.obs_sizes, spec.action_counts, config.hyper)
+    learner = make(algorithm, Game(spec.obs_sizes, spec.action_counts, spec.teams), config.hyper)
     trainer = make_trainer(config, environment, learner)
     kept = [trainer.init(jnp.arange(seeds))]
 

@@ -30,6 +30,8 @@ class EnvSpec:
       obs_dtype: smallest type that holds every observation exactly, "float32" or "uint8": what a
         replay stores. Environments return float32 whatever it is.
       agents_may_leave: whether an agent may be out of an episode that goes on without it.
+      teams: the agents, divided into groups whose rewards do not depend on one another; None if
+        that is not known.
     """
 
     name: str
@@ -41,6 +43,7 @@ class EnvSpec:
     obs_bounds: tuple[float, float] = (-math.inf, math.inf)
     obs_dtype: str = "float32"
     agents_may_leave: bool = False
+    teams: tuple[tuple[int, ...], ...] | None = None
 
     @property
     def obs_size(self) -> int:

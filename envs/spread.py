@@ -84,7 +84,10 @@ class _SpreadWorld(ABC):
 
     @property
     def teams(self) -> tuple[tuple[int, ...], ...]:
-        """Agents that are paid together for covering the landmarks of the same numbers."""
+        """Agents that are paid together for covering the landmarks of the same numbers.
+
+        What one team does changes nothing for another.
+        """
         return (tuple(range(self.bodies.count)),)
 
     @property
@@ -99,6 +102,7 @@ class _SpreadWorld(ABC):
             action_counts=(particles.NUM_ACTIONS,) * count,
             episode_length=self.episode_length,
             summary=self.summary,
+            teams=self.teams,
         )
 
     def reset(self, key: jax.Array) -> tuple[State, jax.Array]:

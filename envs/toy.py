@@ -48,6 +48,7 @@ class _Toy:
             action_counts=(self.num_actions,) * 2,
             episode_length=self.episode_length,
             summary=self.summary,
+            teams=((0, 1),),
         )
 
     @property

@@ -24,9 +24,9 @@ from experiments.cli import guarded
 from mamt_jax.config import ConfigError, check
 from mamt_jax.errors import RunError
 from mamt_jax.training import checkpoint
-from mamt_jax.training.off_policy import compile_for_backend, make_trainer
 from mamt_jax.training.run import make_algorithm
 from mamt_jax.training.run_dir import RunDir
+from mamt_jax.training.trainer import compile_for_backend, make_trainer
 from mamt_jax.types import Algorithm, Batch
 
 HALF_STEP = 0.5

@@ -99,6 +99,29 @@ class AlgorithmConfig:
     paper's."""
     trd_monotone: bool = False
     """Constrain TRD-Net's prediction to be non-decreasing in every δ_i."""
+    maddpg_tau: float = 0.01
+    """MADDPG's soft-update rate of target critics and target policies (Lowe et al. 2017)."""
+    gumbel_temperature: float = 1.0
+    """MADDPG's temperature of the Gumbel-softmax through which policies learn."""
+    lola_step: float = 1.0
+    """LOLA's η: length of the opponent's gradient step that an agent looks ahead to."""
+    lola_temperature: float = 1.0
+    """LOLA's temperature of the softmax that makes a policy of a network's outputs."""
+    gae_lambda: float = 0.95
+    """On-policy: decay λ of generalised advantage estimation (Table 6)."""
+    ppo_clip: float = 0.2
+    """On-policy: PPO's clip range ε of probability ratios, where δ_i = 1 if regions are learned."""
+    ppo_epochs: int = 10
+    """On-policy: passes through every rollout."""
+    ppo_minibatches: int = 4
+    """On-policy: minibatches that every pass divides the rollout into."""
+    ppo_entropy: float = 0.01
+    """On-policy: coefficient of the entropy bonus."""
+    ppo_grad_clip: float = 10.0
+    """On-policy: global-norm clip of the critic's and of each agent's policy gradient (Table 6)."""
+    huber_delta: float = 10.0
+    """On-policy: where the value loss turns from quadratic to linear, in normalised returns
+    (Table 6)."""
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -117,6 +140,13 @@ class AlgorithmConfig:
             "delta_max",
             "delta_period",
             "theta_steps",
+            "gumbel_temperature",
+            "lola_temperature",
+            "ppo_clip",
+            "ppo_epochs",
+            "ppo_minibatches",
+            "ppo_grad_clip",
+            "huber_delta",
         )
         for name in positive:
             check(getattr(self, name) > 0, name, getattr(self, name), "greater than 0")
@@ -126,12 +156,15 @@ class AlgorithmConfig:
             "critic_regularisation",
             "modelling_recent",
             "delta_exploration",
+            "lola_step",
+            "ppo_entropy",
         ):
             check(getattr(self, name) >= 0, name, getattr(self, name), "0 or greater")
         check(0 <= self.discount < 1, "discount", self.discount, "in [0, 1)")
         check(0 <= self.adam_b1 < 1, "adam_b1", self.adam_b1, "in [0, 1)")
         check(0 <= self.tsallis_q < 2, "tsallis_q", self.tsallis_q, "in [0, 2)")
-        for name in ("target_tau", "trd_tau"):
+        check(0 <= self.gae_lambda <= 1, "gae_lambda", self.gae_lambda, "in [0, 1]")
+        for name in ("target_tau", "trd_tau", "maddpg_tau"):
             check(0 < getattr(self, name) <= 1, name, getattr(self, name), "in (0, 1]")
         check(
             0 <= self.coordination_threshold < 1,
@@ -177,6 +210,10 @@ class TrainConfig:
     """Transitions per update."""
     buffer_size: int = 1_000_000
     """Replay capacity in transitions per seed (less is allocated where a run is shorter)."""
+    rollout_size: int = 4096
+    """Transitions per rollout of an on-policy algorithm (Table 6), counted over all parallel
+    environments and rounded up to whole steps; batch_size, buffer_size, steps_per_update and
+    updates_per_event are the others'."""
     log_interval: int = 0
     """Episodes per logging point, rounded up to whole collection periods; 0 means as many as make
     about 1,500 transitions (60 episodes of Spread)."""
@@ -207,6 +244,7 @@ class TrainConfig:
             "steps_per_update",
             "updates_per_event",
             "buffer_size",
+            "rollout_size",
             "checkpoint_interval",
             "evaluation_episodes",
             "env_timeout",
@@ -227,6 +265,9 @@ class TrainConfig:
         check(end < 2**31, "seed + seeds", end, "at most 2**31 - 1")
         # Batch normalisation needs a variance.
         check(self.batch_size >= 2, "batch_size", self.batch_size, "2 or greater")
+        fewest = 2 * self.hyper.ppo_minibatches
+        accepted = f"at least 2 for each of {self.hyper.ppo_minibatches} ppo_minibatches"
+        check(self.rollout_size >= fewest, "rollout_size", self.rollout_size, accepted)
         check(
             self.batch_size <= self.buffer_size,
             "batch_size",

@@ -42,6 +42,30 @@ class Transition(NamedTuple):
     alive: jax.Array | None = None
     """bool [..., n]: the agent acted in this step. Where it did not, having left the episode, its
     other fields mean nothing. None where agents never leave."""
+    finished: jax.Array | None = None
+    """bool [...]: the episode ended with this step, terminated or cut off. None in a replay, which
+    has no use for it."""
+
+
+class Game(NamedTuple):
+    """What an algorithm knows of an environment."""
+
+    obs_sizes: tuple[int, ...]
+    """Observation size of each agent."""
+    action_counts: tuple[int, ...]
+    """Number of actions of each agent."""
+    teams: tuple[tuple[int, ...], ...] | None = None
+    """Agents whose rewards depend on one another, if that is known."""
+
+    @property
+    def num_agents(self) -> int:
+        """n."""
+        return len(self.obs_sizes)
+
+    @property
+    def num_actions(self) -> int:
+        """A."""
+        return max(self.action_counts)
 
 
 class Algorithm(NamedTuple):
@@ -56,15 +80,19 @@ class Algorithm(NamedTuple):
     """(state, obs [E, n, O]) -> most probable actions int32 [E, n]."""
     update: Callable[[Any, jax.Array, Batch, jax.Array], tuple[Any, Metrics]]
     """(state, key, batch, count of earlier updates []) -> (state, metrics)."""
+    on_policy: bool = False
+    """An update sees what was collected since the one before, whole and in order, not a sample of
+    the replay."""
 
 
 class Batch(NamedTuple):
     """What one update sees."""
 
     sample: Transition
-    """B transitions drawn uniformly from the replay; rewards raw."""
+    """B transitions drawn uniformly from the replay; rewards raw. On-policy: a rollout, leaves
+    ``[T, E, ...]``, T steps of all E environments."""
     reward_mean: jax.Array
-    """float32 [n]: mean reward of the replay's contents."""
+    """float32 [n]: mean reward of the replay's contents, or of the rollout."""
     reward_std: jax.Array
     """float32 [n]: standard deviation of the same."""
     recent: Transition | None

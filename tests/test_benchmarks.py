@@ -16,8 +16,9 @@ import pytest
 from benchmarks import __main__ as command
 from benchmarks import figures, measure, multiply_adds, tables, training, turns
 from benchmarks.batches import SHAPES
-from mamt_jax.algorithms.actor_critic import build_networks
+from mamt_jax.algorithms.learner import build_networks
 from mamt_jax.config import AlgorithmConfig
+from mamt_jax.types import Game
 from tests.training import fakes
 
 
@@ -72,7 +73,7 @@ def loss_of(read: Any) -> Any:
 def test_multiply_adds_are_those_of_the_program(agents: int) -> None:
     obs_sizes, actions, hidden, batch = (7,) * agents, 5, 16, 6
     hyper = AlgorithmConfig(hidden_size=hidden)
-    networks = build_networks(obs_sizes, (actions,) * agents, hyper)
+    networks = build_networks(Game(obs_sizes, (actions,) * agents), hyper)
     x = jnp.ones((agents, batch, 7))
     action = jnp.ones((agents, batch, actions))
     params = networks.critic.init(jax.random.key(0), x, action)

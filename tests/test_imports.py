@@ -94,7 +94,7 @@ def test_the_rule_can_fail() -> None:
         ("mamt_jax.ops.losses", "mamt_jax.networks.critic.Critic"),
         ("mamt_jax.networks.critic", "mamt_jax.algorithms.registry.make"),
         ("mamt_jax.algorithms.registry", "mamt_jax.training.run.train"),
-        ("mamt_jax.training.off_policy", "mamt_jax.algorithms.actor_critic.actor_critic"),
+        ("mamt_jax.training.trainer", "mamt_jax.algorithms.actor_critic.actor_critic"),
         ("mamt_jax.training.run", "experiments.cli.main"),
         ("mamt_jax.training.run", "mamt_jax.trajectories.frames.frames"),
         ("mamt_jax.analysis.statistics", "mamt_jax.training.run.train"),

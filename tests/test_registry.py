@@ -16,7 +16,7 @@ from mamt_jax.algorithms.registry import ALGORITHMS, make
 from mamt_jax.config import AlgorithmConfig, ConfigError, make_config
 from mamt_jax.training import checkpoint
 from mamt_jax.training.metrics import QUANTITIES
-from mamt_jax.training.off_policy import make_trainer
+from mamt_jax.training.trainer import make_trainer
 from mamt_jax.types import Algorithm
 from tests.algorithms import tiny
 from tests.networks import quick

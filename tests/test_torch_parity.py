@@ -19,8 +19,9 @@ import pytest
 
 from benchmarks.torch_reference.cases import CASES, HYPER, UPDATES, Case
 from benchmarks.torch_reference.states import Named, flatten, leaves, read, unflatten
-from mamt_jax.algorithms.actor_critic import actor_critic, build_networks
+from mamt_jax.algorithms.actor_critic import actor_critic
 from mamt_jax.algorithms.coordination import critic_coordination
+from mamt_jax.algorithms.learner import build_networks
 from mamt_jax.algorithms.nonstationarity import modelled_nonstationarity
 from mamt_jax.algorithms.optimisers import _adam_state
 from mamt_jax.algorithms.registry import make
@@ -90,7 +91,7 @@ class Golden(NamedTuple):
         return jax.random.wrap_key_data(self.arrays["update_keys"])
 
     def build(self, algorithm: str) -> Any:
-        return make(algorithm, self.case.obs_sizes, self._actions, HYPER)
+        return make(algorithm, self.case.game, HYPER)
 
     @property
     def _actions(self) -> tuple[int, ...]:
@@ -174,17 +175,18 @@ def test_what_the_trust_region_sees(case: str, precision: str) -> None:
 
 
 def check_what_is_seen(golden: Golden) -> None:
-    sizes, actions = golden.case.obs_sizes, golden._actions
-    networks = build_networks(sizes, actions, HYPER)
-    nonstationarity = modelled_nonstationarity(sizes, actions, HYPER)
+    game = golden.case.game
+    networks = build_networks(game, HYPER)
+    nonstationarity = modelled_nonstationarity(game, HYPER)
     watcher = TrustRegion(
         init=lambda key: (),
         observe=lambda state, view: (state, (), {"view": view}),
         penalty=lambda state, log_prob, log_old: log_prob,
+        delta=lambda state: 1.0,
         adapt=lambda state, *_: (state, {}),
     )
     watched = actor_critic("watched", networks, HYPER, watcher)
-    net = TRDNet(sizes, actions[0], HYPER.hidden_size)
+    net = TRDNet(game.obs_sizes, game.num_actions, HYPER.hidden_size)
 
     @quick.jit
     def look(state: Any, batch: Batch) -> dict[str, jax.Array]:

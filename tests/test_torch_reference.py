@@ -47,7 +47,7 @@ def test_both_idioms_compute_what_the_files_hold(
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_weights_go_both_ways(algorithm: str, idiom: str) -> None:
     case = CASES["three_unequal"]
-    rule = make(algorithm, case.obs_sizes, (case.num_actions,) * len(case.obs_sizes), HYPER)
+    rule = make(algorithm, case.game, HYPER)
     state = quick.jit(rule.init)(jax.random.key(1))
     names = states.flatten(state)
     weights = {k: v for k, v in golden.initial_weights(case).items() if k in names}

@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.torch_reference.states import Named, flatten
 from mamt_jax.algorithms.registry import make
 from mamt_jax.config import AlgorithmConfig
+from mamt_jax.types import Game
 
 UPDATES = 20
 # What is rare or slow with the defaults happens here: clipped gradients, a δ beyond its budget,
@@ -37,6 +38,11 @@ class Case(NamedTuple):
     runs: tuple[tuple[str, str], ...]
     """(algorithm, precision)."""
 
+    @property
+    def game(self) -> Game:
+        """The sizes as mamt_jax wants them."""
+        return Game(self.obs_sizes, (self.num_actions,) * len(self.obs_sizes))
+
 
 _DOUBLE = tuple((name, "float64") for name in ("maac", "mamd", "mamt"))
 _SINGLE = tuple((name, "float32") for name in ("maac", "mamd", "mamt"))
@@ -50,7 +56,7 @@ CASES = {
 @functools.cache
 def initial_weights(case: Case) -> Named:
     """mamt_jax's initialisation, doubled; targets and old policies from draws of their own."""
-    algorithm = make("mamt", case.obs_sizes, (case.num_actions,) * len(case.obs_sizes), HYPER)
+    algorithm = make("mamt", case.game, HYPER)
     keys = jax.random.split(jax.random.key(case.seed), 3)
     init = jax.jit(algorithm.init, compiler_options={"xla_backend_optimization_level": 0})
     states = [flatten(init(key)) for key in keys]

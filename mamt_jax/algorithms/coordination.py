@@ -10,7 +10,11 @@ from mamt_jax.algorithms.trust_region import View
 from mamt_jax.config import AlgorithmConfig
 from mamt_jax.networks.critic import AttentionCritic, CriticTrace
 from mamt_jax.ops.chunking import chunk_count, in_chunks
-from mamt_jax.ops.coordination import coordination_coefficients, relative_scores
+from mamt_jax.ops.coordination import (
+    coordination_coefficients,
+    opponent_softmax,
+    relative_scores,
+)
 from mamt_jax.ops.losses import select
 from mamt_jax.ops.masking import alive_pairs, masked, masked_mean
 from mamt_jax.types import Metrics
@@ -39,6 +43,19 @@ def critic_coordination(critic: AttentionCritic, hyper: AlgorithmConfig) -> Coor
         return weights, {"coordination_score": masked_mean(effect, pairs, axis=-1)}
 
     return coordination
+
+
+def random_coordination(view: View) -> tuple[jax.Array, Metrics]:
+    """MAMT-Random's C: a softmax of draws from U(0, 1), anew for every sample (Appendix H)."""
+    num_agents, batch = view.action.shape
+    draws = jax.random.uniform(view.key, (num_agents, num_agents, batch))
+    return opponent_softmax(draws, view.alive), {}
+
+
+def fixed_coordination(view: View) -> tuple[jax.Array, Metrics]:
+    """MAMT-Fixed's C_ij = 1/(n − 1), n counting the agents that are there (Appendix H)."""
+    num_agents, batch = view.action.shape
+    return opponent_softmax(jnp.zeros((num_agents, num_agents, batch)), view.alive), {}
 
 
 def _counterfactual(critic: AttentionCritic, view: View) -> jax.Array:

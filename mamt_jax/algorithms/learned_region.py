@@ -19,7 +19,7 @@ from mamt_jax.networks.trd_net import TRDNet
 from mamt_jax.ops import losses
 from mamt_jax.ops.chunking import chunk_count, in_chunks
 from mamt_jax.ops.masking import alive_pairs, masked_mean, masked_var
-from mamt_jax.types import Metrics, Params
+from mamt_jax.types import Game, Metrics, Params
 
 
 class Nonstationarity(NamedTuple):
@@ -67,28 +67,26 @@ class RegionState(NamedTuple):
 
 
 def learned_trust_region(
-    obs_sizes: tuple[int, ...],
-    num_actions: int,
+    game: Game,
     hyper: AlgorithmConfig,
     coordination: Coordination,
     nonstationarity: Nonstationarity,
 ) -> TrustRegion:
     """Trust regions that trade value against predicted non-stationarity (Eq. 8)."""
-    region = _LearnedRegion(obs_sizes, num_actions, hyper, coordination, nonstationarity)
-    return TrustRegion(region.init, region.observe, region.penalty, region.adapt)
+    region = _LearnedRegion(game, hyper, coordination, nonstationarity)
+    return TrustRegion(region.init, region.observe, region.penalty, region.delta, region.adapt)
 
 
 @dataclass(frozen=True)
 class _LearnedRegion:
-    obs_sizes: tuple[int, ...]
-    num_actions: int
+    game: Game
     hyper: AlgorithmConfig
     coordination: Coordination
     nonstationarity: Nonstationarity
 
     @property
     def num_agents(self) -> int:
-        return len(self.obs_sizes)
+        return self.game.num_agents
 
     @property
     def budget(self) -> float:
@@ -98,7 +96,8 @@ class _LearnedRegion:
     @cached_property
     def net(self) -> TRDNet:
         hyper = self.hyper
-        return TRDNet(self.obs_sizes, self.num_actions, hyper.hidden_size, hyper.trd_monotone)
+        sizes, actions = self.game.obs_sizes, self.game.num_actions
+        return TRDNet(sizes, actions, hyper.hidden_size, hyper.trd_monotone)
 
     @cached_property
     def trd_optimiser(self) -> optax.GradientTransformation:
@@ -114,8 +113,8 @@ class _LearnedRegion:
     def init(self, key: jax.Array) -> RegionState:
         trd_key, other_key, offset_key = jax.random.split(key, 3)
         context = Context(
-            jnp.zeros((self.num_agents, 1, max(self.obs_sizes))),
-            jnp.zeros((self.num_agents, 1, self.num_actions)),
+            jnp.zeros((self.num_agents, 1, max(self.game.obs_sizes))),
+            jnp.zeros((self.num_agents, 1, self.game.num_actions)),
             jnp.zeros((self.num_agents, self.num_agents, 1)),
         )
         zeros = jnp.zeros(self.num_agents)
@@ -151,8 +150,11 @@ class _LearnedRegion:
 
     def penalty(self, state: RegionState, log_prob: jax.Array, log_old: jax.Array) -> jax.Array:
         """KL_i/δ_i ``[n, B]`` with the explored δ."""
-        delta = jnp.exp(self._explored(state))
-        return mirror_penalty(delta, log_prob, log_old, self.hyper.tsallis_q)
+        return mirror_penalty(self.delta(state), log_prob, log_old, self.hyper.tsallis_q)
+
+    def delta(self, state: RegionState) -> jax.Array:
+        """The explored δ ``[n]``."""
+        return jnp.exp(self._explored(state))
 
     def adapt(
         self, state: RegionState, context: Context, gradients: PolicyGradients, count: jax.Array

@@ -24,26 +24,24 @@ from mamt_jax.ops import divergences, losses
 from mamt_jax.ops.chunking import chunk_count, in_chunks
 from mamt_jax.ops.coordination import opponents, to_square
 from mamt_jax.ops.masking import masked_mean
-from mamt_jax.types import Metrics
+from mamt_jax.types import Game, Metrics
 
 
-def modelled_nonstationarity(
-    obs_sizes: tuple[int, ...], action_counts: tuple[int, ...], hyper: AlgorithmConfig
-) -> Nonstationarity:
+def modelled_nonstationarity(game: Game, hyper: AlgorithmConfig) -> Nonstationarity:
     """KL[h_φi(·|o_i, j) ‖ π_ψj(·|o_j)]: what i expects of j against what j does now.
 
     The modelling policies h learn from the replay by cross-entropy, so they lag behind the
     policies: they are the past that the present is held against.
     """
-    num_agents, num_actions = len(obs_sizes), max(action_counts)
-    net = ModellingPolicy(obs_sizes, num_actions, hyper.hidden_size)
+    num_agents = game.num_agents
+    net = ModellingPolicy(game.obs_sizes, game.num_actions, hyper.hidden_size)
     adam = AdamSettings(hyper.learning_rate, hyper.adam_b1, hyper.adam_eps)
     optimiser = per_agent(clipped_adam(adam, hyper.policy_clip))
     others = opponents(num_agents)
-    counts = np.asarray(action_counts)[others]
+    counts = np.asarray(game.action_counts)[others]
 
     def init(key: jax.Array) -> Optimised:
-        params = net.init(key, jnp.zeros((num_agents, 1, max(obs_sizes))))
+        params = net.init(key, jnp.zeros((num_agents, 1, max(game.obs_sizes))))
         return Optimised(params, optimiser.init(params))
 
     def loss(
@@ -80,3 +78,20 @@ def modelled_nonstationarity(
         return step(optimiser, state, gradient), drift, metrics
 
     return Nonstationarity(init, measure)
+
+
+def consecutive_nonstationarity(hyper: AlgorithmConfig) -> Nonstationarity:
+    """KL[π_ψj(·|o_j) ‖ π_ψj_old(·|o_j)], over n: weighted local divergences (Appendix H).
+
+    Nothing is modelled: what the opponents did is taken from their old policies themselves.
+    """
+
+    def measure(
+        state: tuple[()], view: View, coordination: jax.Array
+    ) -> tuple[tuple[()], jax.Array, Metrics]:
+        local = divergences.categorical_kl(view.log_policy, view.log_old_policy)
+        pairs = jnp.broadcast_to(local[None], coordination.shape)
+        drift = divergences.nonstationarity(pairs, coordination, hyper.nonstationarity_max)
+        return state, drift / len(local), {}
+
+    return Nonstationarity(lambda key: (), measure)

@@ -12,16 +12,20 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from mamt_jax.config import AlgorithmConfig
+from mamt_jax.config import AlgorithmConfig, ConfigError
 from mamt_jax.networks.critic import CriticTrace
 from mamt_jax.ops import divergences
-from mamt_jax.types import Metrics, Params
+from mamt_jax.ops.masking import masked_mean, seen
+from mamt_jax.types import Game, Metrics, Params
 
 
 class View(NamedTuple):
     """What an update has computed from the batch before any network steps. Agent-major."""
 
+    key: jax.Array
+    """For what is drawn anew in every update."""
     x: jax.Array
     """[n, B, O] normalised observations."""
     action: jax.Array
@@ -33,7 +37,7 @@ class View(NamedTuple):
     log_policy: jax.Array
     """[n, B, A], current policies."""
     log_old_policy: jax.Array
-    """[n, B, A], policies of the last refresh."""
+    """[n, B, A], policies of the last refresh; on-policy, those that made the rollout."""
     critic_params: Params
     """Critic before its step."""
     trace: CriticTrace
@@ -53,9 +57,11 @@ class PolicyGradients(NamedTuple):
     """What the slow step on δ may use of the policy update."""
 
     value_term: Callable[[], jax.Array]
-    """() -> ⟨g_A,i , P g_KL,i⟩ [n]; a function, because only every slow step pays for it."""
+    """() -> δ_i² ∂V_i/∂δ_i [n] by the next policy step. Under mirror descent that is
+    ⟨g_A,i , P g_KL,i⟩. A function, because only every slow step pays for it."""
     surrogate_term: jax.Array
-    """E[log π_i · KL_i] [n]."""
+    """δ_i² times the derivative of the policies' surrogate objective in δ_i [n]. Under mirror
+    descent that is E[log π_i · KL_i]."""
 
 
 class TrustRegion(NamedTuple):
@@ -67,6 +73,8 @@ class TrustRegion(NamedTuple):
     """(state, view) -> (state after its fast steps, what ``adapt`` needs of the batch, metrics)."""
     penalty: Callable[[Any, jax.Array, jax.Array], jax.Array]
     """(state, log π(a) [n, B], log π_old(a) [n, B]) -> what weighs log π beside −advantage."""
+    delta: Callable[[Any], jax.Array | float]
+    """state -> δ_i [n] as policies feel it; 1 where there are no regions."""
     adapt: Callable[[Any, Any, PolicyGradients, jax.Array], tuple[Any, Metrics]]
     """(state, what ``observe`` kept, gradients, count of earlier updates []) -> slow step."""
 
@@ -82,6 +90,7 @@ def no_trust_region(hyper: AlgorithmConfig) -> TrustRegion:
         init=lambda key: (),
         observe=lambda state, view: (state, (), {}),
         penalty=lambda state, log_prob, log_old: alpha * log_prob,
+        delta=lambda state: 1.0,
         adapt=_no_adaptation,
     )
 
@@ -102,5 +111,42 @@ def fixed_trust_region(num_agents: int, hyper: AlgorithmConfig) -> TrustRegion:
         penalty=lambda state, log_prob, log_old: mirror_penalty(
             delta, log_prob, log_old, hyper.tsallis_q
         ),
+        delta=lambda state: delta,
         adapt=_no_adaptation,
     )
+
+
+def prior_trust_region(game: Game, hyper: AlgorithmConfig) -> TrustRegion:
+    """MAMD-OP's: as MAMD's for agents with a team mate, none for those alone (Appendix D).
+
+    Raises:
+      ConfigError: if the game does not say which agents depend on one another.
+    """
+    if game.teams is None:
+        raise ConfigError(
+            "A trust region from prior knowledge (mamd_op) needs an environment that says which "
+            "agents depend on one another: spread3_sep, spread3_mix, spread3_ful or spread."
+        )
+    fixed, none = fixed_trust_region(game.num_agents, hyper), no_trust_region(hyper)
+    joined = [agent for team in game.teams if len(team) > 1 for agent in team]
+    constrained = np.isin(np.arange(game.num_agents), joined)[:, None]
+    return fixed._replace(
+        penalty=lambda *arguments: jnp.where(
+            constrained, fixed.penalty(*arguments), none.penalty(*arguments)
+        )
+    )
+
+
+def drift(view: View) -> Metrics:
+    """How far the policies are from those of the last refresh (Definitions 2 and 3).
+
+    These two are the consecutive policies of mirror descent, whose iteration is m updates long.
+    """
+    local = divergences.categorical_kl(view.log_policy, view.log_old_policy)
+    shift = divergences.categorical_kl(view.log_old_policy, view.log_policy)
+    switching = divergences.opponent_switching_cost(shift, view.alive)
+    return {
+        "local_kl": masked_mean(local, view.alive, axis=-1),
+        "switching_cost": switching,
+        "delta_stationarity": masked_mean(switching, seen(view.alive, axis=1), axis=0),
+    }

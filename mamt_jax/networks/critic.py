@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from mamt_jax.networks.layers import AgentDense, AgentOutput, SharedDense, leaky_relu
 from mamt_jax.ops.coordination import opponent_softmax, opponents, to_square
-from mamt_jax.ops.losses import select
+from mamt_jax.ops.losses import select_output
 from mamt_jax.ops.masking import alive_pairs, masked, off_diagonal
 
 
@@ -18,7 +18,7 @@ class CriticTrace(NamedTuple):
     """A critic's values, and what a counterfactual needs of the way to them."""
 
     q: jax.Array
-    """[n, B, A]: Q_i(o, (u, a_{-i})) for every own action u."""
+    """[n, B, A]: Q_i(o, (u, a_{-i})) for every own action u; [n, B, 1] of a critic without them."""
     logits: jax.Array
     """[n, n, B, K]: unscaled attention logits of agent i (first) to j; zero on the diagonal."""
     weights: jax.Array
@@ -62,12 +62,22 @@ zero_diagonal.defvjp(lambda x: (zero_diagonal(x), None), _zero_diagonal_gradient
 
 
 class AttentionCritic(nn.Module):
-    """Q_ζi(o, a) of all agents at once. Queries read states, keys and values the others' (o, a)."""
+    """Q_ζi(o, a) of all agents at once. Queries read states, keys and values the others' (o, a).
+
+    Attributes:
+      obs_sizes: observation size of each agent.
+      num_actions: A.
+      hidden_size: H.
+      heads: K, a divisor of H.
+      outputs: A (also for 0), one for every own action; or 1, the value of (o, a_{-i}) with the
+        own action left out.
+    """
 
     obs_sizes: tuple[int, ...]
     num_actions: int
     hidden_size: int
     heads: int
+    outputs: int = 0
 
     def setup(self) -> None:
         hidden = self.hidden_size
@@ -80,7 +90,7 @@ class AttentionCritic(nn.Module):
         self.value = SharedDense(hidden)
         self.head_state = AgentDense(hidden, (2 * hidden,))
         self.head_attended = AgentDense(hidden, (2 * hidden,), use_bias=False)
-        self.head_out = AgentOutput(self.num_actions)
+        self.head_out = AgentOutput(self.outputs or self.num_actions)
 
     def __call__(
         self, x: jax.Array, action: jax.Array, alive: jax.Array | None = None
@@ -150,13 +160,13 @@ class AttentionCritic(nn.Module):
         table = self.encode_action(encoding)
         encoded = leaky_relu(trace.obs_part[:, None] + table[:, :, None])
         keys, values = self.key(encoded), leaky_relu(self.value(encoded))
-        actual, pairs = select(trace.q, action), alive_pairs(alive)
+        actual, pairs = select_output(trace.q, action), alive_pairs(alive)
 
         def effect(other: jax.Array) -> jax.Array:
             hidden = self._with_replaced(trace, other, keys[other], values[other], pairs)
             weight = jnp.swapaxes(policy[other], 1, 2)[..., None]
             q = self.head_out(jnp.sum(weight * hidden, axis=1))  # linear: the mean comes first
-            return jnp.abs(select(q, action) - actual)
+            return jnp.abs(select_output(q, action) - actual)
 
         others = jnp.asarray(opponents(action.shape[0]).T)
         effects = to_square(jnp.moveaxis(jax.lax.map(effect, others), 0, 1))

@@ -101,6 +101,25 @@ class AgentOutput(nn.Module):
         return (y + bias[:, None]).reshape(*x.shape[:-1], self.features)
 
 
+class TokenDense(nn.Module):
+    """A linear layer with parameters of its own for each agent and each token.
+
+    Attributes:
+      features: output width.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """``[n, B, tokens, I] -> [n, B, tokens, features]``."""
+        num_agents, _, tokens, width = x.shape
+        init = torch_uniform((width,))
+        kernel = self.param("kernel", init, (num_agents, tokens, width, self.features))
+        bias = self.param("bias", init, (num_agents, tokens, self.features))
+        return jnp.einsum("nbti,ntio->nbto", x, kernel) + bias[:, None]
+
+
 class SharedDense(nn.Module):
     """A linear layer whose parameters all agents share.
 

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mamt_jax.networks.layers import AgentDense, AgentOutput, leaky_relu
+from mamt_jax.networks.layers import AgentDense, AgentOutput, TokenDense, leaky_relu
 from mamt_jax.ops.coordination import opponents
 
 MASKED_LOGIT = -1e9
+_NARROWEST_TOKEN, _MOST_TOKENS = 2, 16
 
 
 def mask_logits(logits: jax.Array, action_counts: Sequence[int] | np.ndarray) -> jax.Array:
@@ -30,18 +31,73 @@ def mask_logits(logits: jax.Array, action_counts: Sequence[int] | np.ndarray) ->
 
 
 class Actor(nn.Module):
-    """π_ψi(a | o_i): normalised observation -> H -> H -> logits, parameters per agent."""
+    """π_ψi(a | o_i): normalised observation -> H -> H -> logits, parameters per agent.
+
+    Attributes:
+      obs_sizes: observation size of each agent.
+      num_actions: A.
+      hidden_size: H.
+      temperature: what the logits are divided by.
+    """
 
     obs_sizes: tuple[int, ...]
     num_actions: int
     hidden_size: int
+    temperature: float = 1.0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalised observations ``[n, B, O]`` -> unmasked logits ``[n, B, A]``."""
         x = leaky_relu(AgentDense(self.hidden_size, self.obs_sizes)(x))
         x = leaky_relu(AgentDense(self.hidden_size)(x))
-        return AgentOutput(self.num_actions, name="out")(x)
+        logits = AgentOutput(self.num_actions, name="out")(x)
+        return logits if self.temperature == 1.0 else logits / self.temperature
+
+
+class AttentionActor(nn.Module):
+    """π_ψi(a | o_i) that attends to parts of its own observation, as the critic does to agents.
+
+    The observation is cut into tokens of equal width, as many as there are up to 16. A query from
+    the encoded observation, keys and values from the tokens, K heads; then the encoded observation
+    and what was attended to -> H -> logits. Parameters per agent.
+
+    Attributes:
+      obs_sizes: observation size of each agent.
+      num_actions: A.
+      hidden_size: H.
+      heads: K, a divisor of H.
+    """
+
+    obs_sizes: tuple[int, ...]
+    num_actions: int
+    hidden_size: int
+    heads: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalised observations ``[n, B, O]`` -> unmasked logits ``[n, B, A]``."""
+        hidden, heads = self.hidden_size, self.heads
+        agents, batch, size = x.shape
+        width = max(_NARROWEST_TOKEN, -(-size // _MOST_TOKENS))
+        count = -(-size // width)
+        tokens = jnp.pad(x, ((0, 0), (0, 0), (0, count * width - size)))
+        tokens = tokens.reshape(agents, batch, count, width)
+        state = leaky_relu(AgentDense(hidden, self.obs_sizes, name="encode")(x))
+        query = AgentDense(hidden, use_bias=False, name="query")(state)
+        key, value = (
+            TokenDense(hidden, name=name)(tokens).reshape(agents, batch, count, heads, -1)
+            for name in ("key", "value")
+        )
+        query = query.reshape(agents, batch, 1, heads, -1)
+        score = jnp.sum(query * key, axis=-1) * (hidden // heads) ** -0.5
+        # Tokens that are all padding are no part of a narrower agent's observation.
+        real = np.arange(count) * width < np.asarray(self.obs_sizes)[:, None]
+        score = jnp.where(real[:, None, :, None], score, MASKED_LOGIT)
+        weights = jax.nn.softmax(score, axis=2)[..., None]
+        attended = jnp.sum(weights * leaky_relu(value), axis=2).reshape(agents, batch, hidden)
+        x = AgentDense(hidden, (2 * hidden,), name="head_state")(state)
+        x += AgentDense(hidden, (2 * hidden,), use_bias=False, name="head_attended")(attended)
+        return AgentOutput(self.num_actions, name="out")(leaky_relu(x))
 
 
 class ModellingPolicy(nn.Module):

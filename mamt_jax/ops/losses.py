@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import chex
 import jax
 import jax.numpy as jnp
 
 from mamt_jax.ops.masking import alive_pairs, masked, masked_mean, seen
+
+ErrorFunction = Callable[[jax.Array, jax.Array], jax.Array]
+"""(predictions [n, B], targets [n, B]) -> errors [n, B]."""
+
+
+def squared_error(predicted: jax.Array, target: jax.Array) -> jax.Array:
+    """(predicted − target)², elementwise."""
+    chex.assert_equal_shape((predicted, target))
+    return (predicted - target) ** 2
 
 
 def td_target(
@@ -62,6 +73,11 @@ def select(values: jax.Array, action: jax.Array) -> jax.Array:
     """
     mask = jnp.arange(values.shape[-1]) == action[..., None]
     return jnp.sum(jnp.where(mask, values, 0.0), axis=-1)
+
+
+def select_output(values: jax.Array, action: jax.Array) -> jax.Array:
+    """As :func:`select`, of a critic that has an output for every action or one for all."""
+    return values[..., 0] if values.shape[-1] == 1 else select(values, action)
 
 
 def score_function_loss(

@@ -1,4 +1,4 @@
-"""Off-policy training in host environments: as ``off_policy``, with collection on the host.
+"""Training in host environments: as ``trainer``, with collection on the host.
 
 Acting, inserting and updating are compiled as in native training; between them worker processes
 step the environments. The environments' own state is not saved: a resumed run goes on with new
@@ -21,19 +21,20 @@ from envs.bridge import HostEnvironment
 from envs.workers import HostVectorEnv, WorkerError
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import EnvironmentFailed
-from mamt_jax.training.off_policy import (
+from mamt_jax.training.trainer import (
     EpochOutput,
     Learning,
     Plan,
     RunState,
     SeedState,
     Trainer,
+    cadence,
     compile_for_backend,
+    make_store,
     map_seeds,
     plan_run,
     seed_batch,
 )
-from mamt_jax.training.replay import make_replay
 from mamt_jax.types import Algorithm, Metrics, Transition
 
 _TRAINING, _EVALUATION = 1, 2  # first number of an episode's entropy
@@ -43,9 +44,9 @@ def make_bridged_trainer(
     config: TrainConfig, env: HostEnvironment, algorithm: Algorithm
 ) -> Trainer:
     """The trainer of a host environment; its workers start with the first epoch."""
+    config = cadence(config, algorithm)
     plan = plan_run(config, env.spec)
-    recent = config.hyper.modelling_recent
-    replay = make_replay(plan.capacity, config.batch_size, recent, env.spec)
+    replay = make_store(config, plan, env.spec, algorithm)
     loop = _Loop(config, plan, Learning(config, algorithm, replay), env)
     greedy = make_bridged_evaluator(algorithm, env, config, config.evaluation_episodes)
     return Trainer(plan, replay, jax.jit(loop.init), loop.epoch, loop.lower, greedy)
@@ -181,6 +182,7 @@ class _Loop:
             new.reward[:, t] = rows.reward.reshape(*lead, -1)
             new.next_obs[:, t] = rows.next_obs.reshape(*lead, spec.num_agents, -1)
             new.terminated[:, t] = rows.terminated.reshape(*lead, -1)
+            new.finished[:, t] = rows.finished.reshape(lead)
             if new.alive is not None:
                 new.alive[:, t] = rows.alive.reshape(*lead, -1)
             returns += rows.finished_return.reshape(lead).sum(axis=1)
@@ -221,6 +223,7 @@ def _transitions(spec: EnvSpec, lead: tuple[int, ...]) -> Any:
         next_obs=room(obs, np.float32),
         terminated=room(agents, bool),
         alive=room(agents, bool) if spec.agents_may_leave else None,
+        finished=room(lead, bool),
     )
 
 

@@ -18,7 +18,7 @@ from mamt_jax.training.progress import ProgressLine, StopRequest
 from mamt_jax.training.run_dir import RunDir
 
 if TYPE_CHECKING:
-    from mamt_jax.training.off_policy import Trainer
+    from mamt_jax.training.trainer import Trainer
 
 _POLL = 0.01  # seconds between looks at a computation, so that signals are handled meanwhile
 _NOT_SAVED = "nothing is saved, because the run has no directory (out)."

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from mamt_jax.config import ConfigError, TrainConfig
 
 if TYPE_CHECKING:
-    from mamt_jax.training.off_policy import Trainer
+    from mamt_jax.training.trainer import Trainer
 
 _CGROUP = Path("/sys/fs/cgroup")
 

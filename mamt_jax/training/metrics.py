@@ -37,6 +37,12 @@ QUANTITIES: dict[str, Quantity] = {
         ("agent",), "1", "global norm of the policy's gradient before clipping"
     ),
     "entropy": Quantity(("agent",), "nat", "entropy of the policy, batch mean"),
+    "clip_fraction": Quantity(
+        ("agent",), "1", "share of samples at which PPO's clip binds, mean over all minibatches"
+    ),
+    "explained_variance": Quantity(
+        ("agent",), "1", "share of the returns' variance that the critic had foreseen (on-policy)"
+    ),
     "local_kl": Quantity(("agent",), "nat", "KL of the policy to its old policy, batch mean"),
     "switching_cost": Quantity(
         ("agent",),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,16 +28,18 @@ class ReplayState(NamedTuple):
 
 
 class Replay(NamedTuple):
-    """A buffer of fixed capacity; the oldest transitions are overwritten.
+    """A buffer of fixed capacity; the oldest transitions are overwritten. Or, on-policy, one
+    rollout (:mod:`mamt_jax.training.rollout`).
 
     ``inserted`` below is the number of transitions ever inserted, int32 [], the same for all seeds:
     kept outside the state, so that it stays a scalar when seeds are vmapped.
     """
 
-    init: Callable[[], ReplayState]
-    insert: Callable[[ReplayState, Transition, jax.Array], ReplayState]
+    init: Callable[[], Any]
+    """() -> state."""
+    insert: Callable[[Any, Transition, jax.Array], Any]
     """(state, E transitions, inserted) -> state. E must divide the capacity."""
-    sample: Callable[[ReplayState, jax.Array, jax.Array], Batch]
+    sample: Callable[[Any, jax.Array, jax.Array], Batch]
     """(state, key, inserted) -> batch."""
 
 
@@ -57,10 +59,11 @@ def make_replay(capacity: int, batch_size: int, recent: int, spec: EnvSpec) -> R
     )
 
 
-def _init(capacity: int, spec: EnvSpec) -> ReplayState:
-    agents = (capacity, spec.num_agents)
+def empty_transitions(spec: EnvSpec, lead: tuple[int, ...]) -> Transition:
+    """Room for transitions ``[*lead, ...]`` in the smallest types that hold them."""
+    agents = (*lead, spec.num_agents)
     obs = jnp.zeros((*agents, spec.obs_size), spec.obs_dtype)
-    storage = Transition(
+    return Transition(
         obs=obs,
         action=jnp.zeros(agents, jnp.uint8 if spec.num_actions <= 256 else jnp.int32),
         reward=jnp.zeros(agents, jnp.float32),
@@ -68,11 +71,24 @@ def _init(capacity: int, spec: EnvSpec) -> ReplayState:
         terminated=jnp.zeros(agents, bool),
         alive=jnp.zeros(agents, bool) if spec.agents_may_leave else None,
     )
-    return ReplayState(storage, moments.init_moments(agents[1:]))
+
+
+def to_batch_types(stored: Transition) -> Transition:
+    """Stored transitions as updates want them: float32 and int32."""
+    return stored._replace(
+        obs=stored.obs.astype(jnp.float32),
+        action=stored.action.astype(jnp.int32),
+        next_obs=stored.next_obs.astype(jnp.float32),
+    )
+
+
+def _init(capacity: int, spec: EnvSpec) -> ReplayState:
+    moment = moments.init_moments((spec.num_agents,))
+    return ReplayState(empty_transitions(spec, (capacity,)), moment)
 
 
 def _insert(capacity: int, state: ReplayState, new: Transition, inserted: jax.Array) -> ReplayState:
-    start = inserted % capacity
+    start, new = inserted % capacity, new._replace(finished=None)
     old = jax.tree.map(
         lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, len(new.reward)), state.storage
     )
@@ -103,12 +119,7 @@ def _sample(
     key, recent_key = jax.random.split(key)
 
     def take(index: jax.Array) -> Transition:
-        rows: Transition = jax.tree.map(lambda leaf: leaf[index], state.storage)
-        return rows._replace(
-            obs=rows.obs.astype(jnp.float32),
-            action=rows.action.astype(jnp.int32),
-            next_obs=rows.next_obs.astype(jnp.float32),
-        )
+        return to_batch_types(jax.tree.map(lambda leaf: leaf[index], state.storage))
 
     index = jax.random.randint(key, (batch_size,), 0, size)
     newest = None

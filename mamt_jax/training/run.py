@@ -23,11 +23,11 @@ from mamt_jax.training.memory import check_memory
 from mamt_jax.training.metrics import Recorder
 from mamt_jax.training.policies import Policies
 from mamt_jax.training.run_dir import RunDir
-from mamt_jax.types import Algorithm
+from mamt_jax.types import Algorithm, Game
 
 if TYPE_CHECKING:
     from envs import Environment, HostEnvironment
-    from mamt_jax.training.off_policy import Trainer
+    from mamt_jax.training.trainer import Trainer
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +135,7 @@ def prepare(config: TrainConfig) -> tuple[Trainer, Algorithm]:
     Raises:
         ConfigError: The config names what does not exist, or asks for what cannot be.
     """
-    from mamt_jax.training.off_policy import make_trainer, seed_batch
+    from mamt_jax.training.trainer import make_trainer, seed_batch
 
     use_compilation_cache()
     algorithm, env = make_algorithm(config)
@@ -154,7 +154,7 @@ def run_trainer(
     """Initialises or restores the state, trains to the end, and wraps up the result."""
     begin = time.monotonic()
     seeds = tuple(range(config.seed, config.seed + config.seeds))
-    ids = jnp.asarray(seeds, jnp.int32)
+    ids, per_event = jnp.asarray(seeds, jnp.int32), trainer.plan.updates_per_event
     start = None
     with directory.lock() if directory else nullcontext():
         if resume and directory is not None:
@@ -162,9 +162,9 @@ def run_trainer(
                 message = f"The run in {directory.path} is finished; nothing to do."
                 warnings.warn(message, stacklevel=4)
                 return load_with(algorithm, config, directory)
-            start = _restore(directory, jax.eval_shape(trainer.init, ids), config.updates_per_event)
+            start = _restore(directory, jax.eval_shape(trainer.init, ids), per_event)
         if start is None:
-            recorder = Recorder(list(seeds), config.updates_per_event)
+            recorder = Recorder(list(seeds), per_event)
             start = Start(trainer.init(ids), recorder, 0.0)
         start = start._replace(seconds=start.seconds + time.monotonic() - begin)
         state, metrics = train_loop(trainer, start, config, directory, progress)
@@ -232,8 +232,8 @@ def make_algorithm(config: TrainConfig) -> tuple[Algorithm, Environment | HostEn
     from mamt_jax.algorithms import registry
 
     env = make_env(config)
-    sizes = env.spec.obs_sizes, env.spec.action_counts
-    return registry.make(config.algorithm, *sizes, config.hyper), env
+    game = Game(env.spec.obs_sizes, env.spec.action_counts, env.spec.teams)
+    return registry.make(config.algorithm, game, config.hyper), env
 
 
 def use_compilation_cache() -> None:

@@ -18,7 +18,7 @@ import pytest
 from mamt_jax.algorithms.actor_critic import LearnerState
 from mamt_jax.algorithms.registry import make
 from mamt_jax.config import AlgorithmConfig
-from mamt_jax.types import Algorithm, Batch, Metrics
+from mamt_jax.types import Algorithm, Batch, Game, Metrics
 from tests.algorithms import tiny
 from tests.networks import literal, quick
 
@@ -45,7 +45,7 @@ class Outcome(NamedTuple):
 def outcome(name: str) -> Outcome:
     """One update with known draws."""
     settings = SETTINGS[name]
-    algorithm = make(name, SIZES, COUNTS, settings)
+    algorithm = make(name, Game(SIZES, COUNTS), settings)
     before, batch = tiny.grown(algorithm), tiny.batch(SIZES, COUNTS, BATCH)
     update = quick.jit(algorithm.update)
     after, metrics = update(before, jax.random.key(0), batch, jnp.int32(0))

@@ -11,6 +11,7 @@ import pytest
 
 from mamt_jax.algorithms.registry import ALGORITHMS, make
 from mamt_jax.ops import chunking
+from mamt_jax.types import Game
 from tests.algorithms import tiny
 from tests.networks import quick
 
@@ -19,7 +20,7 @@ SIZES, COUNTS = (4, 3, 4), (3, 3, 3)
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_chunked_update(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    algorithm = make(name, SIZES, COUNTS, tiny.hyper(delta_period=1))
+    algorithm = make(name, Game(SIZES, COUNTS), tiny.hyper(delta_period=1))
     state, batch = tiny.grown(algorithm), tiny.batch(SIZES, COUNTS, size=12)
 
     def update() -> Any:

@@ -20,6 +20,7 @@ from mamt_jax.algorithms.trust_region import (
     no_trust_region,
 )
 from mamt_jax.networks.trd_net import TRDNet
+from mamt_jax.types import Game
 from tests.algorithms import tiny
 from tests.networks import quick
 
@@ -58,7 +59,9 @@ def build(**options: Any) -> TrustRegion:
     """A region with given C and D; TRD-Net monotone, so that its slope in δ is not zero."""
     settings = tiny.hyper(**{"trd_monotone": True, **ASCENT, **options})
     drift = Nonstationarity(lambda key: (), lambda state, view, weights: (state, DRIFT, {}))
-    return learned_trust_region(SIZES, ACTIONS, settings, lambda view: (WEIGHTS, {}), drift)
+    return learned_trust_region(
+        Game(SIZES, (ACTIONS,) * len(SIZES)), settings, lambda view: (WEIGHTS, {}), drift
+    )
 
 
 @cache

@@ -11,11 +11,12 @@ import numpy as np
 import optax
 import pytest
 
-from mamt_jax.algorithms.actor_critic import ActorCritic, LearnerState, agent_major, build_networks
+from mamt_jax.algorithms.actor_critic import ActorCritic, LearnerState
+from mamt_jax.algorithms.learner import agent_major, build_networks
 from mamt_jax.algorithms.registry import make
 from mamt_jax.algorithms.trust_region import no_trust_region
 from mamt_jax.networks.critic import SHARED_OVER_AGENTS
-from mamt_jax.types import Batch, Metrics, Transition
+from mamt_jax.types import Batch, Game, Metrics, Transition
 from tests.algorithms import tiny
 from tests.networks import literal, quick
 
@@ -52,7 +53,7 @@ def learner(name: str, num_agents: int = 3) -> tuple[LearnerState, Any]:
     """A learner for the first n of SIZES, and its compiled update."""
     sizes, counts = SIZES[:num_agents], COUNTS[:num_agents]
     settings = tiny.hyper(**OPTIONS[name])
-    algorithm = make(name.split("_")[0], sizes, counts, settings)
+    algorithm = make(name.split("_")[0], Game(sizes, counts), settings)
     return tiny.grown(algorithm), quick.jit(algorithm.update)
 
 
@@ -183,7 +184,7 @@ def games() -> tuple[Any, ...]:
         learning_rate=1e-9, delta_exploration=0.0, critic_weight_decay=0.0,
         critic_clip_per_agent=1e6, hidden_size=8, trd_monotone=True,
     )  # fmt: skip
-    four, three = (make("mamt", (3,) * n, (3,) * n, settings) for n in (4, 3))
+    four, three = (make("mamt", Game((3,) * n, (3,) * n), settings) for n in (4, 3))
     fresh = quick.jit(three.init)(jax.random.key(9))
     return tiny.grown(four), quick.jit(four.update), fresh, quick.jit(three.update)
 
@@ -237,9 +238,9 @@ def test_nothing_is_nan_whoever_is_missing(name: str, num_agents: int) -> None:
 def test_targets_attend_to_those_that_stay() -> None:
     """Against the NumPy critic of the agents that stay, sample by sample."""
     settings = tiny.hyper()
-    networks = build_networks((3,) * 3, (3,) * 3, settings)
+    networks = build_networks(Game((3,) * 3, (3,) * 3), settings)
     parts = ActorCritic(networks, settings, no_trust_region(settings))
-    state = tiny.grown(make("maac", (3,) * 3, (3,) * 3, settings))
+    state = tiny.grown(make("maac", Game((3,) * 3, (3,) * 3), settings))
     given = agent_major(tiny.leaving(tiny.batch((3,) * 3, (3,) * 3, BATCH), SOME))
     got = quick.jit(parts._td_target)(state, jax.random.key(0), given)
 

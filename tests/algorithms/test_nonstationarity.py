@@ -11,6 +11,7 @@ import numpy as np
 from mamt_jax.algorithms.nonstationarity import modelled_nonstationarity
 from mamt_jax.algorithms.trust_region import View
 from mamt_jax.networks.layers import batch_norm
+from mamt_jax.types import Game
 from tests.algorithms import tiny
 from tests.networks import literal, quick
 
@@ -64,7 +65,7 @@ def test_drift_is_the_weighted_divergence_to_todays_policies() -> None:
     seen = random_view(0)
     for maximum in (100.0, 0.3):
         settings = tiny.hyper(nonstationarity_max=maximum)
-        drift = modelled_nonstationarity(SIZES, COUNTS, settings)
+        drift = modelled_nonstationarity(Game(SIZES, COUNTS), settings)
         state = quick.jit(drift.init)(jax.random.key(0))
         _, got, _ = quick.jit(drift.measure)(state, seen, jnp.asarray(weight))
         expected = literal_drift(state.params, seen, weight)
@@ -74,7 +75,7 @@ def test_drift_is_the_weighted_divergence_to_todays_policies() -> None:
 
 def test_recent_transitions_train_but_do_not_measure() -> None:
     weight = np.ones((3, 3, BATCH)) * (1 - np.eye(3))[:, :, None]
-    drift = modelled_nonstationarity(SIZES, COUNTS, tiny.hyper(modelling_recent=100))
+    drift = modelled_nonstationarity(Game(SIZES, COUNTS), tiny.hyper(modelling_recent=100))
     state = quick.jit(drift.init)(jax.random.key(0))
     measure = quick.jit(drift.measure)
     seen = random_view(0, recent=True)
@@ -104,7 +105,7 @@ def test_modelling_policies_learn_the_replays_distribution() -> None:
     uniform = np.full((3, size, 3), -np.log(3))
     seen = view(x, action, uniform)
     settings = tiny.hyper(hidden_size=8, learning_rate=2e-2, logit_regularisation=0.0)
-    drift = modelled_nonstationarity((2,) * 3, (3,) * 3, settings)
+    drift = modelled_nonstationarity(Game((2,) * 3, (3,) * 3), settings)
     weight = jnp.ones((3, 3, size)) * (1 - jnp.eye(3))[:, :, None]
 
     @quick.jit

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from mamt_jax.algorithms.actor_critic import build_networks, scale_shared
+from mamt_jax.algorithms.learner import build_networks, scale_shared
 from mamt_jax.algorithms.optimisers import (
     AdamSettings,
     Optimised,
@@ -20,6 +20,7 @@ from mamt_jax.algorithms.optimisers import (
     preconditioner,
     step,
 )
+from mamt_jax.types import Game
 from tests.algorithms import tiny
 from tests.networks import quick
 
@@ -116,7 +117,7 @@ def test_preconditioner_is_the_step_per_gradient(clip: float) -> None:
 @pytest.mark.parametrize("num_agents", [2, 3])
 def test_shared_gradients_are_divided_by_the_number_of_agents(num_agents: int) -> None:
     """Key, query and value maps and the state-action encoders, and nothing else."""
-    networks = build_networks((3,) * num_agents, (2,) * num_agents, tiny.hyper())
+    networks = build_networks(Game((3,) * num_agents, (2,) * num_agents), tiny.hyper())
     x, action = jnp.ones((num_agents, 1, 3)), jnp.ones((num_agents, 1, 2))
     params = jax.eval_shape(networks.critic.init, jax.random.key(0), x, action)
     ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), params)

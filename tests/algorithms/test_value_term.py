@@ -18,11 +18,12 @@ import numpy as np
 import optax
 import pytest
 
-from mamt_jax.algorithms.actor_critic import Networks, actor_critic, build_networks
+from mamt_jax.algorithms.actor_critic import actor_critic
+from mamt_jax.algorithms.learner import Networks, build_networks
 from mamt_jax.algorithms.optimisers import Optimised
 from mamt_jax.config import AlgorithmConfig
 from mamt_jax.ops import losses
-from mamt_jax.types import Params
+from mamt_jax.types import Game, Params
 from tests.algorithms import tiny
 from tests.networks import literal, quick
 
@@ -55,7 +56,7 @@ class Problem(NamedTuple):
 
 @cache
 def problem(settings: AlgorithmConfig) -> Problem:
-    networks = build_networks(SIZES, COUNTS, settings)
+    networks = build_networks(Game(SIZES, COUNTS), settings)
     algorithm = actor_critic("probe", networks, settings, tiny.probe(settings))
     batch, state = as_f64((tiny.batch(SIZES, COUNTS, BATCH), tiny.grown(algorithm)))
 

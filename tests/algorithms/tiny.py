@@ -10,15 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mamt_jax.algorithms.actor_critic import (
-    LearnerState,
-    Networks,
-    actor_critic,
-    build_networks,
-)
+from mamt_jax.algorithms.actor_critic import LearnerState, actor_critic
+from mamt_jax.algorithms.learner import Networks, build_networks
 from mamt_jax.algorithms.trust_region import PolicyGradients, TrustRegion, View, mirror_penalty
 from mamt_jax.config import AlgorithmConfig
-from mamt_jax.types import Algorithm, Batch, Transition
+from mamt_jax.types import Algorithm, Batch, Game, Transition
 from tests.networks import quick
 
 
@@ -92,6 +88,7 @@ def probe(settings: AlgorithmConfig) -> TrustRegion:
         init=lambda key: jnp.ones(()),
         observe=lambda delta, view: (delta, None, {"view": view}),
         penalty=lambda delta, *logs: mirror_penalty(delta, *logs, settings.tsallis_q),
+        delta=lambda delta: delta,
         adapt=adapt,
     )
 
@@ -101,7 +98,7 @@ def view(
 ) -> tuple[Networks, View]:
     """What an update's trust region sees of a batch, and the networks it comes from."""
     settings = hyper(**options)
-    networks = build_networks(obs_sizes, action_counts, settings)
+    networks = build_networks(Game(obs_sizes, action_counts), settings)
     algorithm = actor_critic("probe", networks, settings, probe(settings))
     state = grown(algorithm)._replace(region=jnp.ones(len(obs_sizes)))
     _, metrics = quick.jit(algorithm.update)(state, jax.random.key(0), of, jnp.int32(0))

@@ -14,9 +14,10 @@ from experiments import probe
 from mamt_jax import ConfigError, RunError
 from mamt_jax.algorithms import registry
 from mamt_jax.training.checkpoint import Meta
-from mamt_jax.training.off_policy import make_trainer
 from mamt_jax.training.run import make_algorithm
 from mamt_jax.training.run_dir import RunDir
+from mamt_jax.training.trainer import make_trainer
+from mamt_jax.types import Game
 from tests.algorithms import tiny
 from tests.networks import quick
 from tests.training import fakes
@@ -26,7 +27,7 @@ OBS, ACTIONS = (3, 2, 3), (3, 3, 3)
 
 def test_measured_slope_is_that_of_the_policy_step() -> None:
     """None while π is π_old and the penalty has no gradient; afterwards, downhill or up."""
-    algorithm = registry.make("mamt", OBS, ACTIONS, tiny.hyper(coordination_threshold=0.0))
+    algorithm = registry.make("mamt", Game(OBS, ACTIONS), tiny.hyper(coordination_threshold=0.0))
     batches = tuple(tiny.batch(OBS, ACTIONS, size=12, seed=seed) for seed in range(2))
 
     @quick.jit

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 if TYPE_CHECKING:
-    from mamt_jax.training.off_policy import Trainer
+    from mamt_jax.training.trainer import Trainer
 
 T = TypeVar("T", bound="Trainer")
 

@@ -1,4 +1,4 @@
-"""A trainer with the interface of ``training.off_policy``, small enough to know every number."""
+"""A trainer with the interface of ``training.trainer``, small enough to know every number."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class FakePlan(NamedTuple):
     episodes_per_point: int = 10
     events_per_point: int = EVENTS
     steps_per_point: int = 25
+    updates_per_event: int = PER_EVENT
     updates_per_point: int = EVENTS * PER_EVENT
     capacity: int = 100
 

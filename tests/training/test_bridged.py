@@ -16,8 +16,8 @@ from mamt_jax.config import make_config
 from mamt_jax.errors import EnvironmentFailed
 from mamt_jax.training import checkpoint
 from mamt_jax.training.bridged import make_bridged_evaluator
-from mamt_jax.training.off_policy import Trainer, make_trainer
 from mamt_jax.training.run_dir import RunDir
+from mamt_jax.training.trainer import Trainer, make_trainer
 from mamt_jax.types import Algorithm, Batch
 from tests.training import fakes
 

@@ -1,16 +1,18 @@
-"""Off-policy training of all seeds in one compiled program.
+"""Training of all seeds in one compiled program.
 
 collect -> event -> logging point -> seeds: an event collects until ``steps_per_update`` more
 transitions are stored and then updates; a logging point is a scan over events; seeds are mapped
-around it. Counters are the same for all seeds and stay outside the mapped state, so that every
-condition on them remains one branch, not a select.
+around it. Off-policy algorithms draw batches from a replay; for on-policy ones an event collects
+a rollout, which takes the replay's place, and makes one update (:func:`cadence`). Counters are the
+same for all seeds and stay outside the mapped state, so that every condition on them remains one
+branch, not a select.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -22,7 +24,8 @@ from envs.bridge import HostEnvironment
 from envs.wrappers import VectorEnv
 from mamt_jax.config import ConfigError, TrainConfig
 from mamt_jax.training.evaluate import make_evaluator
-from mamt_jax.training.replay import Replay, ReplayState, make_replay
+from mamt_jax.training.replay import Replay, make_replay
+from mamt_jax.training.rollout import make_rollout
 from mamt_jax.types import Algorithm, Batch, Metrics, Transition
 
 Seeds = TypeVar("Seeds")
@@ -42,8 +45,8 @@ class Plan(NamedTuple):
     """Steps of each parallel environment per logging point."""
     collect: tuple[int, ...]
     """Environment steps before each update event of a logging point."""
-    updates_per_point: int
-    """Updates per logging point once the replay holds a batch."""
+    updates_per_event: int
+    """Updates in every event once the replay holds a batch."""
     capacity: int
     """Transitions that each seed's replay is allocated for."""
 
@@ -52,12 +55,18 @@ class Plan(NamedTuple):
         """Update events per logging point."""
         return len(self.collect)
 
+    @property
+    def updates_per_point(self) -> int:
+        """Updates per logging point once the replay holds a batch."""
+        return self.events_per_point * self.updates_per_event
+
 
 class SeedState(NamedTuple):
     """What one seed carries through training."""
 
     learner: Any
-    replay: ReplayState
+    replay: Any
+    """``ReplayState``, or the rollout of an on-policy algorithm."""
     env: Any
     """``VectorState``; nothing where the environments are on the host."""
     key: jax.Array
@@ -153,8 +162,21 @@ def plan_run(config: TrainConfig, spec: EnvSpec) -> Plan:
         episodes_per_point=steps * envs // length,
         steps_per_point=steps,
         collect=period * periods,
-        updates_per_point=periods * len(period) * config.updates_per_event,
+        updates_per_event=config.updates_per_event,
         capacity=capacity,
+    )
+
+
+def cadence(config: TrainConfig, algorithm: Algorithm) -> TrainConfig:
+    """The config with the sizes that the algorithm's data regime goes by.
+
+    On-policy, an event collects one rollout and makes one update of it.
+    """
+    if not algorithm.on_policy:
+        return config
+    size = math.ceil(config.rollout_size / config.num_envs) * config.num_envs
+    return replace(
+        config, steps_per_update=size, updates_per_event=1, batch_size=size, buffer_size=size
     )
 
 
@@ -166,14 +188,22 @@ def make_trainer(
         from mamt_jax.training.bridged import make_bridged_trainer
 
         return make_bridged_trainer(config, env, algorithm)
+    config = cadence(config, algorithm)
     plan = plan_run(config, env.spec)
-    recent = config.hyper.modelling_recent
-    replay = make_replay(plan.capacity, config.batch_size, recent, env.spec)
+    replay = make_store(config, plan, env.spec, algorithm)
     learning = Learning(config, algorithm, replay)
     loop = _Loop(config, plan, learning, VectorEnv(env, config.num_envs))
     greedy = make_evaluator(algorithm, env, config, config.evaluation_episodes)
     epoch = compile_for_backend(loop.epoch)
     return Trainer(plan, replay, jax.jit(loop.init), epoch, epoch.lower, greedy)
+
+
+def make_store(config: TrainConfig, plan: Plan, spec: EnvSpec, algorithm: Algorithm) -> Replay:
+    """Where transitions go: a replay, or a rollout."""
+    if algorithm.on_policy:
+        return make_rollout(plan.collect[0], config.num_envs, spec)
+    recent = config.hyper.modelling_recent
+    return make_replay(plan.capacity, config.batch_size, recent, spec)
 
 
 class Carry(NamedTuple):
@@ -212,7 +242,7 @@ class Learning:
         return Carry(seed, carry.transitions, carry.updates + len(keys)), metrics
 
     def draw(
-        self, key: jax.Array, replay: ReplayState, transitions: jax.Array
+        self, key: jax.Array, replay: Any, transitions: jax.Array
     ) -> tuple[jax.Array, jax.Array, Batch]:
         """What an event's updates take: the next key; a key and a batch each, ``[U, ...]``."""
         keys = jax.random.split(key, self.config.updates_per_event + 1)
@@ -285,7 +315,9 @@ class _Loop:
         action = self.learning.algorithm.act(seed.learner, act_key, obs)
         env_state, step = self.env.step(env_key, seed.env, action)
         terminated = jnp.broadcast_to(step.terminated[:, None], action.shape)
-        new = Transition(obs, action, step.reward, step.next_obs, terminated)
+        new = Transition(
+            obs, action, step.reward, step.next_obs, terminated, finished=step.finished
+        )
         buffer = self.learning.replay.insert(seed.replay, new, transitions)
         seed = SeedState(seed.learner, buffer, env_state, key)
         return seed, jnp.sum(step.finished_return), jnp.sum(step.finished, dtype=jnp.int32)

@@ -13,7 +13,8 @@ import pytest
 from envs.base import EnvSpec, TimeStep
 from mamt_jax.config import ConfigError, make_config
 from mamt_jax.training.memory import memory_of
-from mamt_jax.training.off_policy import (
+from mamt_jax.training.run import prepare
+from mamt_jax.training.trainer import (
     Carry,
     EpochOutput,
     RunState,
@@ -24,7 +25,6 @@ from mamt_jax.training.off_policy import (
     plan_run,
     seed_batch,
 )
-from mamt_jax.training.run import prepare
 from mamt_jax.types import Algorithm, Batch
 
 LENGTH, ENVS, SEEDS = 5, 4, 4

@@ -1,0 +1,148 @@
+"""LOLA with joint-action Q: two agents that shape what the other learns (Foerster et al. 2018a)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mamt_jax.algorithms.learner import (
+    Learner,
+    Networks,
+    agent_major,
+    policy_metrics,
+    reward_moments,
+    standardised_reward,
+)
+from mamt_jax.algorithms.optimisers import Optimised, blend, step
+from mamt_jax.config import AlgorithmConfig, ConfigError
+from mamt_jax.networks import layers
+from mamt_jax.networks.joint import joint_input
+from mamt_jax.ops import losses
+from mamt_jax.ops.lookahead import lookahead_gradients
+from mamt_jax.ops.masking import masked_mean
+from mamt_jax.types import Algorithm, Batch, Metrics, Params
+
+
+class LearnerState(NamedTuple):
+    """Everything that learns, for one seed."""
+
+    actor: Optimised
+    critic: Optimised
+    target_critic: Params
+    norm: layers.NormState
+
+
+def lookahead_actor_critic(name: str, networks: Networks, hyper: AlgorithmConfig) -> Algorithm:
+    """Joint-action critics on all observations, and look-ahead policies, as pure functions.
+
+    Raises:
+      ConfigError: if there are not two agents.
+    """
+    if networks.game.num_agents != 2:
+        raise ConfigError(
+            f"{name} is for two agents, and this environment has {networks.game.num_agents}."
+        )
+    parts = LookaheadActorCritic(networks, hyper)
+    return Algorithm(name, parts.init, parts.act, parts.greedy, parts.update)
+
+
+@dataclass(frozen=True)
+class LookaheadActorCritic(Learner):
+    """The update, step by step."""
+
+    def init(self, key: jax.Array) -> LearnerState:
+        """State before any update."""
+        networks, game = self.networks, self.networks.game
+        actor_key, critic_key = jax.random.split(key)
+        actor = networks.init_actor(actor_key)
+        critic = networks.init_critic(critic_key, jnp.zeros((2, 1, sum(game.obs_sizes))))
+        norm = layers.init_norm(2, max(game.obs_sizes))
+        return LearnerState(actor, critic, critic.params, norm)
+
+    def update(
+        self, state: LearnerState, key: jax.Array, batch: Batch, count: jax.Array
+    ) -> tuple[LearnerState, Metrics]:
+        """One update of everything that learns; draws nothing."""
+        batch = agent_major(batch)
+        alive = batch.sample.alive
+        x, stats = layers.batch_norm(batch.sample.obs, alive)
+        critic, metrics = self._critic_step(state, x, batch)
+        actor, more = self._policy_step(state.actor, critic.params, x, alive)
+        state = LearnerState(
+            actor=actor,
+            critic=critic,
+            target_critic=blend(state.target_critic, critic.params, self.hyper.target_tau),
+            norm=layers.update_norm(state.norm, stats, alive),
+        )
+        return state, metrics | more
+
+    def values(self, params: Params, x: jax.Array) -> jax.Array:
+        """Q_i(o, a_0, a_1) of both agents ``[2, B, A, A]``, the axes of actions in their order."""
+        joint = joint_input(x, self.networks.game.obs_sizes)
+        q = self.networks.critic.apply(params, jnp.broadcast_to(joint, (2, *joint.shape)))
+        return q.reshape(*q.shape[:2], *(self.networks.game.num_actions,) * 2)
+
+    def expected(self, actor_params: Params, x: jax.Array, q: jax.Array) -> jax.Array:
+        """V_i ``[2, B]``: the mean of joint-action values ``[2, B, A, A]`` under both policies."""
+        policy = jnp.exp(self.networks.log_policy(actor_params, x))
+        return jnp.einsum("nbuv,bu,bv->nb", q, policy[0], policy[1])
+
+    def _critic_step(
+        self, state: LearnerState, x: jax.Array, batch: Batch
+    ) -> tuple[Optimised, Metrics]:
+        """One step on (Q_i(o, a) − y_i)², y_i = r_i + γ(1 − terminated) V̄_i(o').
+
+        V̄ is the target network's, under the policies as they are: look-ahead gradients need the
+        values of these policies, not of the best response to them.
+        """
+        networks, sample, alive = self.networks, batch.sample, batch.sample.alive
+        next_x, _ = layers.batch_norm(sample.next_obs, alive)
+        next_q = self.values(state.target_critic, next_x)
+        next_value = self.expected(state.actor.params, next_x, next_q)
+        target = losses.td_target(
+            standardised_reward(batch),
+            self.hyper.discount,
+            sample.terminated,
+            next_value,
+            jnp.zeros_like(next_value),
+            alpha=0.0,
+        )
+
+        def loss(params: Params) -> tuple[jax.Array, Any]:
+            by_first = losses.select(
+                jnp.swapaxes(self.values(params, x), -1, -2), sample.action[0, :, None]
+            )
+            q = losses.select(by_first, sample.action[1])
+            error = masked_mean(losses.squared_error(q, target), alive, axis=-1)
+            metrics = {"critic_loss": error, "q_mean": masked_mean(q, alive, axis=-1)}
+            return jnp.sum(error), metrics
+
+        gradient, metrics = jax.grad(loss, has_aux=True)(state.critic.params)
+        metrics |= reward_moments(batch) | {"critic_grad_norm": optax.tree.norm(gradient)}
+        return step(networks.critic_optimiser, state.critic, gradient), metrics
+
+    def _policy_step(
+        self, actor: Optimised, critic_params: Params, x: jax.Array, alive: jax.Array | None
+    ) -> tuple[Optimised, Metrics]:
+        """One step of both policies up V_i(θ_i, θ_j + η ∇V_j), exact over all joint actions."""
+        hyper, networks = self.hyper, self.networks
+        q = self.values(critic_params, x)
+
+        def values(params: Params) -> jax.Array:
+            return masked_mean(self.expected(params, x, q), alive, axis=-1)
+
+        def squares(params: Params) -> jax.Array:
+            return jnp.sum(masked_mean(networks.logits(params, x)[1] ** 2, alive, axis=(1, 2)))
+
+        ascent = lookahead_gradients(values, actor.params, hyper.lola_step)
+        shrink = jax.grad(squares)(actor.params)
+        gradient = jax.tree.map(
+            lambda up, down: hyper.logit_regularisation * down - up, ascent, shrink
+        )
+        log_policy = networks.log_policy(actor.params, x)
+        metrics = policy_metrics(-values(actor.params), gradient, log_policy, alive)
+        return step(networks.actor_optimiser, actor, gradient), metrics
