@@ -16,7 +16,7 @@ import mamt_jax
 from experiments import cli
 from mamt_jax.algorithms import registry
 from mamt_jax.config import AlgorithmConfig
-from mamt_jax.types import Algorithm, Batch
+from mamt_jax.types import Algorithm, Batch, Game
 
 TINY: dict[str, Any] = {
     "seeds": 2,
@@ -48,11 +48,9 @@ class Countdown:
         return envs.TimeStep(state, obs, reward, jnp.bool_(False), state >= 5)
 
 
-def bandit(
-    obs_sizes: tuple[int, ...], action_counts: tuple[int, ...], hyper: AlgorithmConfig
-) -> Algorithm:
+def bandit(game: Game, hyper: AlgorithmConfig) -> Algorithm:
     """Policies that ignore what they see and climb the expected immediate reward."""
-    shape = (len(obs_sizes), max(action_counts))
+    shape = (game.num_agents, game.num_actions)
 
     def act(state: jax.Array, key: jax.Array, obs: jax.Array) -> jax.Array:
         logits = jnp.broadcast_to(state, (obs.shape[0], *shape))

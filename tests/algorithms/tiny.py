@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mamt_jax.algorithms.actor_critic import LearnerState, actor_critic
+from mamt_jax.algorithms.actor_critic import actor_critic
 from mamt_jax.algorithms.learner import Networks, build_networks
 from mamt_jax.algorithms.trust_region import PolicyGradients, TrustRegion, View, mirror_penalty
 from mamt_jax.config import AlgorithmConfig
@@ -50,6 +50,20 @@ def batch(
     return Batch(transitions(), mean, std, transitions() if recent else None)
 
 
+def rollout(of: Batch, steps: int) -> Batch:
+    """The same transitions as ``steps`` steps of B/steps environments; the last end episodes."""
+    sample = jax.tree.map(lambda leaf: leaf.reshape(steps, -1, *leaf.shape[1:]), of.sample)
+    ends = np.zeros(sample.reward.shape[:2], bool)
+    ends[-1] = True
+    return of._replace(sample=sample._replace(finished=jnp.asarray(ends)))
+
+
+def batch_for(algorithm: Algorithm, *sizes: Any, size: int, recent: bool = False) -> Batch:
+    """A batch, or where the algorithm is on-policy a rollout of 3 steps, of ``size`` transitions."""
+    made = batch(*sizes, size, recent=recent)
+    return rollout(made, 3) if algorithm.on_policy else made
+
+
 def leaving(of: Batch, alive: np.ndarray) -> Batch:
     """The same transitions with agents that left ``[B, n]``, and others that leave on their own."""
     alone = np.random.default_rng(1).random(alive.shape) < 0.2
@@ -62,18 +76,21 @@ def leaving(of: Batch, alive: np.ndarray) -> Batch:
     )
 
 
-def grown(algorithm: Algorithm, scale: float = 2.0) -> LearnerState:
+def grown(algorithm: Algorithm, scale: float = 2.0) -> Any:
     """A learner whose online, target and old networks all differ, with larger weights."""
     online, target, old = (
         quick.jit(algorithm.init)(key) for key in jax.random.split(jax.random.key(0), 3)
     )
     enlarge = lambda tree: jax.tree.map(lambda leaf: leaf * scale, tree)  # noqa: E731
+    others = {
+        "target_actor": target.actor.params,
+        "old_actor": old.actor.params,
+        "target_critic": target.critic.params,
+    }
     return online._replace(
         actor=online.actor._replace(params=enlarge(online.actor.params)),
         critic=online.critic._replace(params=enlarge(online.critic.params)),
-        target_actor=enlarge(target.actor.params),
-        old_actor=enlarge(old.actor.params),
-        target_critic=enlarge(target.critic.params),
+        **{name: enlarge(tree) for name, tree in others.items() if hasattr(online, name)},
     )
 
 
