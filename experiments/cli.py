@@ -127,15 +127,10 @@ class Report:
 
     def run(self) -> None:
         """Prints the tables and the names of the figures."""
-        from rich.console import Console
-
-        from experiments.report import report
+        from experiments.report import print_tables, report
 
         tables, files = report(list(self.runs), self.figures)
-        console = Console()
-        # A pipe has no width of its own; a table cut to 80 columns would lose numbers.
-        console = console if console.is_terminal else Console(width=160)
-        console.print(*tables, sep="\n\n")
+        print_tables(*tables)
         for file in files:
             print(file)
 

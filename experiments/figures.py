@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -17,13 +18,17 @@ from mamt_jax.analysis.statistics import WINDOW, smooth
 
 matplotlib.use("Agg")
 
-# Okabe and Ito's palette, readable with any colour vision; dashes tell apart what comes after it.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Okabe and Ito's palette, readable with any colour vision, and three of Paul Tol's, so that the
+# paper's ten algorithms have a colour each. Dashes help to tell them apart.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+COLOURS += ["#882255", "#999933", "#332288"]
 DASHES = ("-", "--", ":", "-.")
 _GREYS = {"random": "#999999", "greedy": "#444444"}
 _SIZE = (7.2, 4.0)
 _DPI = 150
 _MOST_PAIRED = 4  # agents whose pairs are drawn as curves
+_MOST_LEVELS = 3  # of the paper, drawn as lines; more would hide the curves
+_MOST_BANDS = 5  # at full strength; more would hide the curves, too
 
 PER_AGENT = {
     "delta": ("delta.png", "Local trust regions", "δᵢ (nat)"),
@@ -33,25 +38,36 @@ PER_AGENT = {
 """Quantities with one curve per agent: file, title, label of the axis."""
 
 
-def draw_all(
-    runs: Mapping[str, xr.Dataset], references: References | None, directory: Path
-) -> list[Path]:
+class Panel(NamedTuple):
+    """Runs in one environment."""
+
+    runs: dict[str, xr.Dataset]
+    """Metrics by label; runs of one label look alike in every panel."""
+    references: References | None
+    """Levels to compare returns with, if there are any for this environment."""
+
+
+def draw_all(panels: Mapping[str, Panel], directory: Path) -> list[Path]:
     """Draws every figure the recorded quantities allow.
 
     Args:
-        runs: Metrics by label; runs share the learning curve and get a panel each elsewhere.
-        references: Levels to compare returns with, if there are any for this environment.
+        panels: By environment, one panel each in the learning curve; elsewhere one for every run.
         directory: Where the PNG files go; created if missing.
 
     Returns:
         The files written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    written = [_save(learning_curve(runs, references), directory / "learning_curve.png")]
+    written = [_save(learning_curve(panels), directory / "learning_curve.png")]
+    runs = {
+        label if len(panels) == 1 else f"{label}, {env}": metrics
+        for env, panel in panels.items()
+        for label, metrics in panel.runs.items()
+    }
     for name, (file, title, label) in PER_AGENT.items():
         having = {run: metrics for run, metrics in runs.items() if name in metrics}
         if having:
-            figure = _panels(having, title, label)
+            figure = _per_run(having, title, label)
             for axes, metrics in zip(figure.axes, having.values(), strict=True):
                 _agents(axes, metrics[name], logarithmic=name == "delta")
                 if name == "delta":
@@ -65,31 +81,49 @@ def draw_all(
     return written
 
 
-def learning_curve(runs: Mapping[str, xr.Dataset], references: References | None) -> Figure:
+def learning_curve(panels: Mapping[str, Panel]) -> Figure:
     """Return against episodes, one curve per run, with the reference levels as lines."""
-    figure = Figure(_SIZE, layout="constrained")
-    axes = figure.subplots()
-    for index, (label, metrics) in enumerate(runs.items()):
-        _curve(axes, metrics.return_mean, label, index)
-    if references:
-        for index, (name, level) in enumerate(references.levels.items()):
-            style = DASHES[1 + index % 3]
-            colour = _GREYS.get(name, "#CC79A7")
-            axes.axhline(level, linestyle=style, color=colour, label=f"{name} ({level:g})", lw=1.2)
-    seeds = sorted({metrics.sizes["seed"] for metrics in runs.values()})
-    axes.set_title(f"Return while learning, {'/'.join(map(str, seeds))} seeds", loc="left")
-    axes.set_ylabel("return per episode (mean over agents)")
-    return _finish(figure)
+    titles = [f"{env}, {_seeds(panel.runs)}" for env, panel in panels.items()]
+    figure = _panels(titles, "return per episode (mean over agents)", sharey=False)
+    labels = list(dict.fromkeys(label for panel in panels.values() for label in panel.runs))
+    for axes, panel in zip(figure.axes, panels.values(), strict=True):
+        for label, metrics in panel.runs.items():
+            _curve(axes, metrics.return_mean, label, labels.index(label))
+        if len(panel.runs) > _MOST_BANDS:
+            for band in axes.collections:
+                band.set_alpha(0.07)
+        if panel.references:
+            _levels(axes, panel.references)
+    return _finish(figure, labels)
 
 
-def _panels(runs: Mapping[str, xr.Dataset], title: str, label: str) -> Figure:
-    width = _SIZE[0] if len(runs) == 1 else 1.2 + 3.6 * len(runs)
+def _levels(axes: Axes, references: References) -> None:
+    levels = references.measured
+    if len(references.paper) <= _MOST_LEVELS:
+        levels = levels | {f"paper's {name}": level for name, level in references.paper.items()}
+    for index, (name, level) in enumerate(levels.items()):
+        style, colour = DASHES[1 + index % 3], _GREYS.get(name, "#CC79A7")
+        axes.axhline(level, linestyle=style, color=colour, label=f"{name} ({level:g})", lw=1.2)
+
+
+def _seeds(runs: Mapping[str, xr.Dataset]) -> str:
+    sizes = sorted({metrics.sizes["seed"] for metrics in runs.values()})
+    return f"{'/'.join(map(str, sizes))} seed{'' if sizes == [1] else 's'}"
+
+
+def _panels(titles: Sequence[str], label: str, sharey: bool = True) -> Figure:
+    width = _SIZE[0] if len(titles) == 1 else 1.2 + 3.6 * len(titles)
     figure = Figure((width, _SIZE[1]), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, len(runs), sharey=True))
+    panels = np.atleast_1d(figure.subplots(1, len(titles), sharey=sharey))
     panels[0].set_ylabel(label)
-    for axes, run in zip(panels, runs, strict=True):
-        axes.set_title(f"{title}: {run}" if axes is panels[0] else run, loc="left")
+    for axes, title in zip(panels, titles, strict=True):
+        axes.set_title(title, loc="left")
     return figure
+
+
+def _per_run(runs: Mapping[str, xr.Dataset], title: str, label: str) -> Figure:
+    first, *others = runs
+    return _panels([f"{title}: {first}", *others], label)
 
 
 def _log_scale(axes: Axes) -> None:
@@ -110,7 +144,7 @@ def _agents(axes: Axes, values: xr.DataArray, logarithmic: bool) -> None:
 
 def _coordination_curves(runs: Mapping[str, xr.Dataset]) -> Figure:
     """Every pair against episodes."""
-    figure = _panels(runs, "Coordination coefficients", "Cᵢⱼ")
+    figure = _per_run(runs, "Coordination coefficients", "Cᵢⱼ")
     for axes, metrics in zip(figure.axes, runs.values(), strict=True):
         _pairs(axes, metrics)
         axes.set_ylim(-0.03, 1.03)
@@ -119,7 +153,7 @@ def _coordination_curves(runs: Mapping[str, xr.Dataset]) -> Figure:
 
 def _coordination_matrices(runs: Mapping[str, xr.Dataset]) -> Figure:
     """All pairs in the last tenth of each run: more curves than these nobody could tell apart."""
-    figure = _panels(runs, "C, last tenth", "agent i")
+    figure = _per_run(runs, "C, last tenth", "agent i")
     figure.set_size_inches(0.8 + 4.6 * len(runs), 4.2)
     for axes, metrics in zip(figure.axes, runs.values(), strict=True):
         late = metrics.coordination_mean.isel(
@@ -168,15 +202,31 @@ def _curve(
     axes.fill_between(episodes[known], low, high, color=colour, alpha=0.18, linewidth=0)
 
 
-def _finish(figure: Figure) -> Figure:
+def _finish(figure: Figure, first: Sequence[str] = ()) -> Figure:
+    """Axes of episodes, and below them one legend, ``first`` first, for which the figure grows."""
     for axes in figure.axes:
         axes.set_xlabel(f"episodes ({WINDOW}-point mean)")
         axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = figure.axes[-1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False)
+    shown = {
+        label: handle
+        for axes in figure.axes
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    shown = dict(sorted(shown.items(), key=lambda each: each[0] not in first))
+    width, height = figure.get_size_inches()
+    columns = max(1, int(width / (0.7 + 0.077 * max(map(len, shown)))))  # inches per entry
+    rows = -(-len(shown) // columns)
+    figure.set_size_inches(width, height + 0.22 * rows)
+    figure.legend(
+        shown.values(),
+        shown,
+        loc="outside lower center",
+        ncols=min(columns, len(shown)),
+        frameon=False,
+    )
     return figure
 
 

@@ -3,8 +3,9 @@
     python -m experiments.record runs/mamt-spread results/spread/mamt.json --note "2 cores"
 
 It holds the config, the versions, the wall-clock time, every seed's returns, and the mean and
-standard deviation over seeds of all other recorded quantities, at every logging point. ``mamt
-report`` reads such files like run directories; of them it knows the returns alone.
+standard deviation over seeds of all other recorded quantities, at every logging point; and, not
+rounded, every seed's mean return of the last episodes. ``mamt report`` reads such files like run
+directories; of them it knows the returns alone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 import xarray as xr
 
 from experiments.cli import guarded
-from experiments.returns import first_and_last
+from experiments.returns import first_and_last, last_by_seed
 from mamt_jax.analysis.statistics import Summary
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import RunError
@@ -39,6 +40,7 @@ def record(run: Path, file: Path, note: str = "") -> None:
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     metrics = directory.read_metrics()
     first, last = first_and_last(metrics)
+    by_seed = zip(metrics.seed.values.tolist(), last_by_seed(metrics).tolist(), strict=True)
     summary = {
         "note": note,
         "config": config,
@@ -46,6 +48,7 @@ def record(run: Path, file: Path, note: str = "") -> None:
         "wall_seconds": metrics.attrs.get("wall_seconds"),
         "first_return": _finite(first._asdict()),
         "last_return": _finite(last._asdict()),
+        "last_return_by_seed": _finite({str(seed): value for seed, value in by_seed}),
         "episode": metrics.episode_at_update.mean("seed").astype(int).values.tolist(),
         "update": metrics["update"].values.tolist(),
         "return_mean": {str(int(one.seed)): _round(one) for one in metrics.return_mean},
@@ -68,6 +71,9 @@ def read_record(file: Path) -> tuple[TrainConfig, xr.Dataset]:
     """Config and returns of a recorded run, laid out as :class:`~mamt_jax.Run`'s metrics.
 
     Where those count the episodes of every collection period, these count those of a logging point.
+    Means, deviations and intervals of the first and the last returns are the recorded ones. So is
+    the interquartile mean, but for records from before there was one: there it is approximated
+    from the rounded returns at whole logging points, each weighted by its episodes.
 
     Raises:
         RunError: The file is no such record.
@@ -79,7 +85,7 @@ def read_record(file: Path) -> tuple[TrainConfig, xr.Dataset]:
         finished = np.broadcast_to(summary["episode"], returns.shape)
         seeds = [int(seed) for seed in summary["return_mean"]]
         episodes = np.diff(finished, prepend=0, axis=1)
-        return config, xr.Dataset(
+        metrics = xr.Dataset(
             {
                 "return_mean": (("seed", "update"), returns),
                 "return_sum": (("seed", "event"), np.where(episodes > 0, returns * episodes, 0)),
@@ -90,7 +96,11 @@ def read_record(file: Path) -> tuple[TrainConfig, xr.Dataset]:
                 "update": summary["update"],
                 "episode_at_update": (("seed", "update"), finished),
             },
-            {name: _known(summary[name]) for name in ("first_return", "last_return")},
+        )
+        first, last = first_and_last(metrics)
+        return config, metrics.assign_attrs(
+            first_return=_known(summary["first_return"], first.iqm),
+            last_return=_known(summary["last_return"], last.iqm),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{file} is not a record written by experiments.record.") from error
@@ -103,8 +113,10 @@ def _versions(run: Path) -> Any:
         raise RunError(f"{run}/versions.json is missing or corrupt.") from error
 
 
-def _known(values: dict[str, float | None]) -> Summary:
-    return Summary(**{name: np.nan if value is None else value for name, value in values.items()})
+def _known(values: dict[str, float | None], iqm: float) -> Summary:
+    """A recorded summary; ``iqm`` is for the records that lack it."""
+    known = {name: np.nan if value is None else value for name, value in values.items()}
+    return Summary(**{"iqm": iqm} | known)
 
 
 def _finite(values: dict[str, float]) -> dict[str, float | None]:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from rich.console import Console
 from rich.table import Table
 
-from experiments.figures import draw_all
+from experiments.figures import Panel, draw_all
 from experiments.record import read_record
 from experiments.references import References, references
 from experiments.returns import first_and_last, windows
 from mamt_jax.analysis.statistics import WINDOW, Summary, episodes_to_threshold, smooth
 from mamt_jax.config import ConfigError, TrainConfig
+from mamt_jax.errors import RunError
 from mamt_jax.training.run_dir import RunDir, disk_errors
 
 
 def report(paths: list[Path], figures: Path | None = None) -> tuple[list[Table], list[Path]]:
-    """Tables and figures of runs, finished or not.
+    """Tables and figures of runs, finished or not; each environment has tables of its own.
 
     Args:
         paths: Run directories, or files written by :mod:`experiments.record`.
@@ -28,45 +31,70 @@ def report(paths: list[Path], figures: Path | None = None) -> tuple[list[Table],
 
     Raises:
         RunError: A path holds no run or no metrics.
-        ConfigError: No path is given.
+        ConfigError: No path is given, or one twice.
     """
     if not paths:
         raise ConfigError("report needs at least one run directory.")
-    twice = [str(path) for path in paths if paths.count(path) > 1]
-    if twice:
-        raise ConfigError(f"report was given {twice[0]} more than once.")
-    opened = [read_record(path) if path.is_file() else _open(RunDir(path)) for path in paths]
-    configs = [config for config, _ in opened]
-    labels = _labels(paths, configs)
-    runs = {label: metrics for label, (_, metrics) in zip(labels, opened, strict=True)}
-    known = merge_references(configs)
-    tables = [returns_table(runs, known)]
-    if known:
-        tables.append(thresholds_table(runs, known))
+    for path, times in Counter(path.resolve() for path in paths).items():
+        if times > 1:
+            raise ConfigError(f"report was given {path} more than once.")
+    opened = [open_run(path) for path in paths]
+    panels = {}
+    for env in dict.fromkeys(config.env for config, _ in opened):
+        here = [index for index, (config, _) in enumerate(opened) if config.env == env]
+        configs = [opened[index][0] for index in here]
+        labels = _labels([paths[index] for index in here], configs)
+        runs = {label: opened[index][1] for label, index in zip(labels, here, strict=True)}
+        panels[env] = Panel(runs, merge_references(configs))
+    tables = []
+    for env, panel in panels.items():
+        tables.append(returns_table(env, panel))
+        if panel.references:
+            tables.append(thresholds_table(env, panel))
     first = paths[0]
     figures = figures or (first.parent if first.is_file() else first) / "figures"
     with disk_errors(figures, "write the figures", "the runs are untouched"):
-        return tables, draw_all(runs, known, figures)
+        return tables, draw_all(panels, figures)
 
 
-def _open(directory: RunDir) -> tuple[TrainConfig, xr.Dataset]:
+def print_tables(*tables: Table) -> None:
+    """Prints tables at their full width."""
+    console = Console()
+    # A pipe has no width of its own; a table cut to 80 columns would lose numbers.
+    console = console if console.is_terminal else Console(width=200)
+    console.print(*tables)
+
+
+def open_run(path: Path) -> tuple[TrainConfig, xr.Dataset]:
+    """Config and metrics of a run directory, or of a file by :mod:`experiments.record`.
+
+    Raises:
+        RunError: There is neither, or it cannot be read.
+    """
+    if path.is_file():
+        return read_record(path)
+    if not path.exists():
+        raise RunError(f"{path} does not exist.")
+    directory = RunDir(path)
     return directory.read_config(), directory.read_metrics()
 
 
 def merge_references(configs: list[TrainConfig]) -> References | None:
     """Levels of all runs together; None where one run's environment has none."""
-    found = [references(config) for config in configs]
-    levels: dict[str, float] = {}
-    for each in found:
-        if each is None:
+    merged = None
+    for config in configs:
+        found = references(config)
+        if found is None:
             return None
-        levels |= each.levels
-    return References(levels, found[0].thresholds) if found and found[0] else None
+        merged = merged._replace(paper=merged.paper | found.paper) if merged else found
+    return merged
 
 
-def returns_table(runs: Mapping[str, xr.Dataset], known: References | None) -> Table:
+def returns_table(env: str, panel: Panel) -> Table:
     """First and last returns, one row per run, then one per reference level."""
-    shown = Table(title="Return per episode: mean ± std over seeds [95% interval of the mean]")
+    runs, known = panel
+    title = f"Return per episode on {env}: mean ± std over seeds [95% interval of the mean]"
+    shown = Table(title=title)
     shown.add_column("run", no_wrap=True)
     shown.add_column("seeds", justify="right")
     shown.add_column("episodes", justify="right")
@@ -78,22 +106,26 @@ def returns_table(runs: Mapping[str, xr.Dataset], known: References | None) -> T
         shown.add_row(label, str(metrics.sizes["seed"]), episodes, text(early), text(late))
     if known:
         shown.add_section()
-        for name, level in known.levels.items():
+        paper = {f"paper's {name}": level for name, level in known.paper.items()}
+        for name, level in (known.measured | paper).items():
             shown.add_row(name, "", "", "", f"{level:g}")
     return shown
 
 
-def thresholds_table(runs: Mapping[str, xr.Dataset], known: References) -> Table:
-    """Episodes to each threshold, one row per run."""
+def thresholds_table(env: str, panel: Panel) -> Table:
+    """Episodes to each threshold, one row per run, of a panel with references."""
+    runs, known = panel
+    assert known is not None
     title = (
-        f"Episodes until the return ({WINDOW}-point mean) stays above: mean curve (seeds' range)"
+        f"Episodes until the return on {env} ({WINDOW}-point mean) stays above: "
+        "mean curve (seeds' range)"
     )
     shown = Table(title=title, width=100)
     shown.add_column("run", no_wrap=True)
     for level in known.thresholds:
         shown.add_column(f"{level:g}", justify="right")
     for label, metrics in runs.items():
-        shown.add_row(label, *(_passed(metrics, level) for level in known.thresholds))
+        shown.add_row(label, *(passed(metrics, level) for level in known.thresholds))
     return shown
 
 
@@ -102,12 +134,12 @@ def text(summary: Summary) -> str:
     return f"{summary.mean:.2f} ± {summary.std:.2f} [{summary.low:.2f}, {summary.high:.2f}]"
 
 
-def _sizes(runs: Mapping[str, xr.Dataset], share: str) -> str:
+def _sizes(runs: dict[str, xr.Dataset], share: str) -> str:
     sizes = sorted({windows(metrics)[share == "last"] for metrics in runs.values()})
     return "/".join(f"{size:,}" for size in sizes)
 
 
-def _passed(metrics: xr.Dataset, level: float) -> str:
+def passed(metrics: xr.Dataset, level: float) -> str:
     """Episodes until the smoothed mean over seeds stays above a level, and each seed's range."""
     smoothed = smooth(metrics.return_mean.values)
     episodes = metrics.episode_at_update.values
@@ -118,15 +150,19 @@ def _passed(metrics: xr.Dataset, level: float) -> str:
         episodes_to_threshold(curve, count, level)
         for curve, count in zip(smoothed, episodes, strict=True)
     ]
-    passed = [found for found in each if found is not None]
-    if not passed:
+    reached = [found for found in each if found is not None]
+    if not reached:
         return f"{of_mean:,.0f}"
-    return f"{of_mean:,.0f} ({np.min(passed):,.0f} to {np.max(passed):,.0f})"
+    return f"{of_mean:,.0f} ({np.min(reached):,.0f} to {np.max(reached):,.0f})"
 
 
 def _labels(paths: list[Path], configs: list[TrainConfig]) -> list[str]:
-    """Algorithm names, made unique by the directory where they are not."""
+    """Algorithm names; where several runs share one, with what tells their paths apart."""
     names = [config.algorithm for config in configs]
-    if len(set(names)) == len(names):
-        return names
-    return [f"{name} ({path})" for name, path in zip(names, paths, strict=True)]
+    labels = []
+    for name, path in zip(names, paths, strict=True):
+        same = [other.resolve() for other, its in zip(paths, names, strict=True) if its == name]
+        common = os.path.commonpath([other.parent for other in same])
+        own = path.resolve().relative_to(common)
+        labels.append(name if len(same) == 1 else f"{name} ({own})")
+    return labels

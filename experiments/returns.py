@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import xarray as xr
 
 from mamt_jax.analysis.statistics import (
@@ -22,12 +23,15 @@ def first_and_last(metrics: xr.Dataset) -> tuple[Summary, Summary]:
     """
     if "last_return" in metrics.attrs:  # a record, which knows them more exactly than its events
         return metrics.attrs["first_return"], metrics.attrs["last_return"]
-    return_sum, episodes = metrics.return_sum.values, metrics.episodes.values
-    first, last = windows(metrics)
-    return (
-        summarise(first_episodes_mean(return_sum, episodes, first)),
-        summarise(last_episodes_mean(return_sum, episodes, last)),
-    )
+    first, _ = windows(metrics)
+    early = first_episodes_mean(metrics.return_sum.values, metrics.episodes.values, first)
+    return summarise(early), summarise(last_by_seed(metrics))
+
+
+def last_by_seed(metrics: xr.Dataset) -> np.ndarray:
+    """Each seed's mean return ``[S]`` over the last episodes, as :func:`first_and_last` counts."""
+    _, last = windows(metrics)
+    return last_episodes_mean(metrics.return_sum.values, metrics.episodes.values, last)
 
 
 def windows(metrics: xr.Dataset) -> tuple[int, int]:

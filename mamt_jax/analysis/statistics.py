@@ -19,17 +19,36 @@ class Summary(NamedTuple):
     low: float
     high: float
     """95% bootstrap interval of the mean."""
+    iqm: float
+    """Interquartile mean, see :func:`interquartile_mean`."""
 
 
 def summarise(values: np.ndarray) -> Summary:
-    """Mean, standard deviation and 95% interval of one value per seed ``[S]``.
+    """Mean, standard deviation, 95% interval and IQM of one value per seed ``[S]``.
 
     Raises:
         ValueError: No values.
     """
     values = _vector(values)
     std = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    return Summary(float(values.mean()), std, *bootstrap_interval(values))
+    low, high = bootstrap_interval(values)
+    return Summary(float(values.mean()), std, low, high, interquartile_mean(values))
+
+
+def interquartile_mean(values: np.ndarray) -> float:
+    """Mean of the middle half of ``values [S]``; NaN if one of them is.
+
+    ⌊S/4⌋ values are left out at either end, as ``scipy.stats.trim_mean(values, 0.25)`` and so
+    rliable do it: of fewer than four seeds it is the mean, and no seed counts in part.
+
+    Raises:
+        ValueError: No values.
+    """
+    values = np.sort(_vector(values))  # NaN come last
+    if np.isnan(values[-1]):
+        return float("nan")
+    cut = len(values) // 4
+    return float(values[cut : len(values) - cut].mean())
 
 
 def bootstrap_interval(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -35,6 +37,35 @@ def test_summary_moves_and_scales_with_its_values(
     np.testing.assert_allclose(moved.mean, plain.mean * scale + shift, atol=1e-6)
     np.testing.assert_allclose(moved.std, plain.std * scale, atol=1e-6)
     np.testing.assert_allclose(moved.low, plain.low * scale + shift, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([7], 7),
+        ([0, 5, 100], 35),  # fewer than four: the mean
+        ([100, 1, 3, -50], 2),
+        ([100, 1, 3, 5, -50], 3),  # ⌊5/4⌋ = 1 at either end
+        ([8, 1000, -1000, 2, 4, 900, -900, 6], 5),
+        ([1, 2, np.nan, 3, 4], np.nan),
+    ],
+)
+def test_interquartile_mean(values: list[float], expected: float) -> None:
+    np.testing.assert_allclose(statistics.interquartile_mean(np.array(values)), expected)
+    np.testing.assert_allclose(statistics.summarise(np.array(values)).iqm, expected)
+
+
+@given(vectors, st.randoms(use_true_random=False))
+def test_interquartile_mean_drops_as_many_of_the_best_as_of_the_worst(
+    values: np.ndarray, random: Random
+) -> None:
+    left = sorted(values)
+    for _ in range(len(values) // 4):
+        left.remove(min(left))
+        left.remove(max(left))
+    shuffled = random.sample(list(values), len(values))
+    found = statistics.interquartile_mean(np.array(shuffled))
+    np.testing.assert_allclose(found, np.mean(left), atol=1e-9)
 
 
 def test_bootstrap_interval_covers_the_true_mean() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib.colors
 import numpy as np
 import pytest
 import xarray as xr
@@ -12,7 +13,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 import envs
-from experiments.figures import _coordination_matrices, _curve, draw_all, learning_curve
+from experiments.figures import Panel, _coordination_matrices, _curve, draw_all, learning_curve
+from experiments.paper import NAMES
 from experiments.references import references
 from experiments.report import merge_references, returns_table, thresholds_table
 from mamt_jax.config import make_config
@@ -44,7 +46,8 @@ def record(names: set[str], seeds: int = 4, points: int = 30) -> xr.Dataset:
 
 def test_all_figures_of_two_runs(tmp_path: Path) -> None:
     runs = {"mamt": record(set(QUANTITIES)), "maac": record({"local_kl", "entropy"}, seeds=1)}
-    files = draw_all(runs, references(make_config()), tmp_path / "new/figures")
+    panels = {"spread": Panel(runs, references(make_config()))}
+    files = draw_all(panels, tmp_path / "new/figures")
     assert sorted(file.name for file in files) == [
         "coordination.png",
         "delta.png",
@@ -58,11 +61,63 @@ def test_all_figures_of_two_runs(tmp_path: Path) -> None:
 
 def test_learning_curve_shows_what_was_recorded() -> None:
     metrics = record(set())
-    (axes,) = learning_curve({"mamt": metrics}, references(make_config())).axes
+    panel = Panel({"mamt": metrics}, references(make_config()))
+    (axes,) = learning_curve({"spread": panel}).axes
+    assert axes.get_title("left") == "spread, 4 seeds"
     curve, *levels = axes.lines
     assert curve.get_xdata()[-1] == 3000
     np.testing.assert_allclose(curve.get_ydata()[-1], -37 + 0.15, atol=0.5)
     assert [line.get_ydata()[0] for line in levels] == [-67.0, -35.8, -38.06]
+
+
+def test_one_panel_per_environment() -> None:
+    """A label keeps its style in every panel, and is once in the legend, before the levels."""
+    one, four = record(set(), seeds=1), record(set())
+    panels = {
+        "spread": Panel({"maac": one}, references(make_config(algorithm="maac"))),
+        "spread3_sep": Panel({"mamd": one, "maac": one}, None),
+        "spread3_mix": Panel({"mamd": four, "mamt": one}, None),
+    }
+    figure = learning_curve(panels)
+    titles = [axes.get_title("left") for axes in figure.axes]
+    assert titles == ["spread, 1 seed", "spread3_sep, 1 seed", "spread3_mix, 1/4 seeds"]
+    styles: dict[str, set[tuple[str, str]]] = {}
+    for axes in figure.axes:
+        for line in axes.lines:
+            style = (matplotlib.colors.to_hex(line.get_color()), line.get_linestyle())
+            styles.setdefault(line.get_label(), set()).add(style)
+    assert all(len(found) == 1 for found in styles.values())
+    assert len({*styles["maac"], *styles["mamd"], *styles["mamt"]}) == 3
+    (legend,) = figure.legends
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert shown[:3] == ["maac", "mamd", "mamt"]
+    assert shown[3:] == ["random (-67)", "greedy (-35.8)", "paper's MAAC (-43.23)"]
+
+
+def test_ten_algorithms_in_one_panel() -> None:
+    """Ten colours, faint bands, and no lines of the paper's ten levels."""
+    runs = {name: record(set(), points=3) for name in NAMES}
+    known = merge_references([make_config(algorithm=name) for name in NAMES])
+    assert known is not None and len(known.paper) == 10
+    (axes,) = learning_curve({"spread": Panel(runs, known)}).axes
+    curves, levels = axes.lines[:10], axes.lines[10:]
+    assert len({curve.get_color() for curve in curves}) == 10
+    assert [level.get_label() for level in levels] == ["random (-67)", "greedy (-35.8)"]
+    assert max(band.get_alpha() for band in axes.collections) < 0.1
+
+
+def test_long_labels_leave_the_axes_their_size() -> None:
+    sizes = []
+    for long in ("", " (as long as a path may well be, and then a little longer)"):
+        runs = {f"{name}{long}": record(set(), points=3) for name in "abcde"}
+        figure = learning_curve({"spread": Panel(runs, None)})
+        figure.draw_without_rendering()
+        box = figure.axes[0].get_window_extent()
+        sizes.append([box.width / figure.dpi, box.height / figure.dpi])
+        legend = figure.legends[0].get_window_extent()
+        assert legend.x0 >= 0 and legend.x1 <= figure.bbox.width and legend.y1 < box.y0
+    np.testing.assert_allclose(*sizes, rtol=0.05)
+    assert sizes[0][0] > 6 and sizes[0][1] > 3
 
 
 def test_many_agents_coordinate_in_a_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,8 +164,8 @@ def test_band_is_one_standard_deviation_on_both_sides() -> None:
 def test_table_times_thresholds(capsys: pytest.CaptureFixture[str]) -> None:
     known = references(make_config())
     assert known is not None
-    runs = {"mamt": record(set()), "maac": record(set(), points=3)}
-    Console(width=100).print(returns_table(runs, known), thresholds_table(runs, known))
+    panel = Panel({"mamt": record(set()), "maac": record(set(), points=3)}, known)
+    Console(width=100).print(returns_table("spread", panel), thresholds_table("spread", panel))
     text = capsys.readouterr().out
     assert "3,000" in text and "first 30/300" in text and "last 30/1,000" in text
     late, early = (text.rsplit(f"│ {name} ", 1)[1].splitlines()[0] for name in ("mamt", "maac"))
@@ -124,5 +179,5 @@ def test_references_are_for_the_paper_s_spread_only() -> None:
     assert references(make_config(env_options={"variant": "mpe2"})) is None
     assert references(make_config(env="spread3_mix")) is None
     merged = merge_references([make_config(), make_config(algorithm="maac")])
-    assert merged is not None and merged.levels["paper's MAAC"] == -43.23
+    assert merged is not None and merged.paper == {"MAMT": -38.06, "MAAC": -43.23}
     assert merge_references([make_config(), make_config(env="spread3_mix")]) is None

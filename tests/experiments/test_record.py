@@ -11,6 +11,7 @@ import pytest
 from experiments.record import read_record, record
 from experiments.report import report
 from mamt_jax import RunError
+from mamt_jax.analysis.statistics import summarise
 from mamt_jax.training.run import run_trainer
 from mamt_jax.training.run_dir import RunDir
 from tests.training import fakes
@@ -35,6 +36,33 @@ def test_returns_that_are_not_known_are_null(directory: RunDir, tmp_path: Path) 
     text = (tmp_path / "two.json").read_text()
     assert "NaN" not in text
     assert set(json.loads(text)["last_return"].values()) == {None}
+
+
+def test_last_returns_of_every_seed(directory: RunDir, tmp_path: Path) -> None:
+    record(directory.path, tmp_path / "one.json")
+    summary = json.loads((tmp_path / "one.json").read_text())
+    metrics = directory.read_metrics()
+    last = metrics.isel(event=slice(-2, None)).astype(np.float64)  # ten
+    expected = (last.return_sum.sum("event") / last.episodes.sum("event")).values
+    by_seed = summary["last_return_by_seed"]
+    assert list(by_seed) == list(summary["return_mean"])
+    assert list(by_seed.values()) == expected.tolist()
+    assert summarise(expected)._asdict() == summary["last_return"]
+
+
+def test_old_records_have_an_approximate_iqm(directory: RunDir, tmp_path: Path) -> None:
+    file = tmp_path / "one.json"
+    record(directory.path, file)
+    summary = json.loads(file.read_text())
+    exact = read_record(file)[1].attrs["last_return"]
+    assert exact.iqm == summary["last_return"].pop("iqm")
+    del summary["last_return_by_seed"], summary["first_return"]["iqm"]
+    file.write_text(json.dumps(summary))
+    last = read_record(file)[1].attrs["last_return"]
+    # One logging point of 15 episodes holds the last tenth, 10 of 105.
+    expected = np.mean([returns[-1] for returns in summary["return_mean"].values()])
+    np.testing.assert_allclose(last.iqm, expected)
+    assert last[:4] == exact[:4]
 
 
 @pytest.mark.parametrize("content", [None, "{"])

@@ -1,0 +1,149 @@
+"""Recorded runs beside the paper's Table 10.
+
+    python -m experiments.table10 results/spread/*.json --out table10.md
+
+Returns are those of the last 1,000 training episodes; where a run has fewer than 2,000, those of
+its last tenth, and the table says so. Interval: 95% bootstrap interval of the mean over seeds. IQM:
+interquartile mean over seeds. The last columns are the episodes until the smoothed return stays
+above each level of the environment: of the mean curve, in brackets the range of the seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple
+
+import xarray as xr
+from rich.table import Table
+
+from experiments.cli import guarded
+from experiments.paper import NAMES, TABLE10
+from experiments.references import References, references
+from experiments.report import open_run, passed, print_tables
+from experiments.returns import LAST, first_and_last, windows
+from mamt_jax.config import TrainConfig
+from mamt_jax.errors import OutputError, RunError
+
+_NONE = "–"
+
+
+class Comparison(NamedTuple):
+    """The table as text."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+def compare(paths: list[Path]) -> Comparison:
+    """One row per algorithm of Table 10, in its order; those without a run have no numbers of ours.
+
+    Args:
+        paths: At least one record or run directory; all in one environment, one per algorithm.
+
+    Raises:
+        RunError: A path holds no run or one that Table 10 does not have, or two do not go together.
+    """
+    runs: dict[str, xr.Dataset] = {}
+    found: dict[str, References] = {}
+    for path in paths:
+        config, metrics = open_run(path)
+        found[config.env] = _references(path, config)
+        if len(found) > 1:
+            raise RunError(f"A table takes runs in one environment, not in {' and '.join(found)}.")
+        if config.algorithm in runs:
+            raise RunError(f"{path} is a second run of {config.algorithm}; a table takes one.")
+        runs[config.algorithm] = metrics
+    ((env, known),) = found.items()
+    columns = ["algorithm", "seeds", "episodes", "mean ± std", "interval", "IQM", "paper"]
+    columns += [f"above {level:g}" for level in known.thresholds]
+    rows = [_row(env, name, runs.get(name), known.thresholds) for name in NAMES]
+    title = f"Return of the last {LAST:,} episodes on {env} beside the paper's Table 10"
+    return Comparison(title, columns, rows)
+
+
+def to_rich(comparison: Comparison) -> Table:
+    """For the terminal."""
+    shown = Table(title=comparison.title)
+    for index, name in enumerate(comparison.columns):
+        shown.add_column(name, justify="right" if index else "left", no_wrap=not index)
+    for row in comparison.rows:
+        shown.add_row(*row)
+    return shown
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """As a table of GitHub's Markdown, after a line with the title."""
+    rules = ["---", *["---:"] * (len(comparison.columns) - 1)]
+    lines = [" | ".join(row) for row in (comparison.columns, rules, *comparison.rows)]
+    return "\n".join([f"{comparison.title}:", "", *(f"| {line} |" for line in lines), ""])
+
+
+def _references(path: Path, config: TrainConfig) -> References:
+    """The levels of a run that can be compared.
+
+    Raises:
+        RunError: It cannot.
+    """
+    for name, known in ((config.env, TABLE10), (config.algorithm, NAMES)):
+        if name not in known:
+            raise RunError(f"{path}: the paper's Table 10 has no {name}, only {', '.join(known)}.")
+    found = references(config)
+    if found is None:
+        raise RunError(f"{path}: {config.env} had other options than in the paper's Table 10.")
+    return found
+
+
+def _row(
+    env: str, algorithm: str, metrics: xr.Dataset | None, thresholds: tuple[float, ...]
+) -> list[str]:
+    published = TABLE10[env].get(algorithm)
+    paper = f"{published.mean:.2f} ± {published.std:.2f}" if published else _NONE
+    if metrics is None:
+        return [algorithm, *[_NONE] * 5, paper, *[_NONE] * len(thresholds)]
+    _, last = first_and_last(metrics)
+    episodes = f"{metrics.episodes.sum('event').mean().item():,.0f}"
+    _, averaged = windows(metrics)
+    return [
+        algorithm,
+        str(metrics.sizes["seed"]),
+        episodes if averaged == LAST else f"{episodes}, last {averaged:,}",
+        f"{last.mean:.2f} ± {last.std:.2f}",
+        f"[{last.low:.2f}, {last.high:.2f}]",
+        f"{last.iqm:.2f}",
+        paper,
+        *(passed(metrics, level) for level in thresholds),
+    ]
+
+
+def table10(paths: list[Path], out: Path | None) -> None:
+    """Prints the table and writes it to ``out``.
+
+    Raises:
+        RunError: As :func:`compare`.
+        OutputError: ``out`` cannot be written.
+    """
+    comparison = compare(paths)
+    print_tables(to_rich(comparison))
+    if out is None:
+        return
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(to_markdown(comparison), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"Cannot write {out}: {error.strerror or error}.") from error
+    print(out)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of ``python -m experiments.table10``; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Sets runs beside the paper's Table 10.")
+    parser.add_argument("runs", type=Path, nargs="+", help="records or run directories")
+    parser.add_argument("--out", type=Path, help="Markdown file for the table")
+    chosen = parser.parse_args(arguments)
+    return guarded(lambda: table10(chosen.runs, chosen.out))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
