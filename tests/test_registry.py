@@ -116,7 +116,8 @@ def test_learns_the_matching_game_in_one_program(name: str, tmp_path: Path) -> N
     config = make_config(
         algorithm=name, env=env.name, seeds=2, seed_batch=2, episodes=560, log_interval=80,
         num_envs=8, steps_per_update=40, updates_per_event=8, batch_size=64, hidden_size=16,
-        attention_heads=2, learning_rate=1e-2, discount=0.5, target_tau=0.02, old_policy_period=20,
+        attention_heads=2, discount=0.5, target_tau=0.02, old_policy_period=20,
+        learning_rate=3e-3 if name.endswith("ppo") else 1e-2,
         buffer_size=2000, rollout_size=80, ppo_epochs=8, ppo_minibatches=2, ppo_clip=0.4,
     )  # fmt: skip
     spec = env.spec

@@ -59,7 +59,7 @@ def rollout(of: Batch, steps: int) -> Batch:
 
 
 def batch_for(algorithm: Algorithm, *sizes: Any, size: int, recent: bool = False) -> Batch:
-    """A batch, or where the algorithm is on-policy a rollout of 3 steps, of ``size`` transitions."""
+    """``size`` transitions: a batch, or for an on-policy algorithm a rollout of 3 steps."""
     made = batch(*sizes, size, recent=recent)
     return rollout(made, 3) if algorithm.on_policy else made
 
