@@ -113,10 +113,13 @@ class AlgorithmConfig:
     """On-policy: PPO's clip range ε of probability ratios, where δ_i = 1 if regions are learned."""
     ppo_epochs: int = 10
     """On-policy: passes through every rollout."""
-    ppo_minibatches: int = 4
+    ppo_minibatches: int = 8
     """On-policy: minibatches that every pass divides the rollout into."""
     ppo_entropy: float = 0.01
     """On-policy: coefficient of the entropy bonus."""
+    ppo_delta_total_per_agent: float = 1.0
+    """On-policy: the soft limit on Σ_i δ_i, divided by the number of agents; 1 is what PPO's own
+    clip ranges add up to."""
     ppo_grad_clip: float = 10.0
     """On-policy: global-norm clip of the critic's and of each agent's policy gradient (Table 6)."""
     huber_delta: float = 10.0
@@ -145,6 +148,7 @@ class AlgorithmConfig:
             "ppo_clip",
             "ppo_epochs",
             "ppo_minibatches",
+            "ppo_delta_total_per_agent",
             "ppo_grad_clip",
             "huber_delta",
         )

@@ -95,11 +95,15 @@ def mamt_ws(game: Game, hyper: AlgorithmConfig) -> Algorithm:
 
 
 def mamt_ppo(game: Game, hyper: AlgorithmConfig) -> Algorithm:
-    """MAPPO whose clip ranges are learned as MAMT's trust regions are."""
+    """MAPPO whose clip ranges are learned as MAMT's trust regions are.
+
+    Together they may be as wide as MAPPO's: what is learned is how to divide that among agents.
+    """
     networks, settings = _proximal(game, hyper)
     weights = critic_coordination(networks.critic, hyper)
     drift = modelled_nonstationarity(game, hyper)
-    region = learned_trust_region(game, hyper, weights, drift)
+    limited = replace(hyper, delta_total_per_agent=hyper.ppo_delta_total_per_agent)
+    region = learned_trust_region(game, limited, weights, drift)
     return proximal_actor_critic("mamt_ppo", networks, settings, region)
 
 
