@@ -1,4 +1,8 @@
-"""Settings of every test: CPU, and compiled programs kept between runs of the tests."""
+"""Settings of every test: CPU, quick compilation, compiled programs kept between runs of the tests.
+
+Most programs of the tests run once: what they cost is their compilation, and that takes half as long
+without LLVM's optimisations. ``XLA_FLAGS= pytest`` runs them as users do.
+"""
 
 from __future__ import annotations
 
@@ -6,5 +10,6 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 _CACHE = Path(__file__).resolve().parents[1] / ".pytest_cache" / "xla"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))

@@ -102,5 +102,5 @@ def test_new_names_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.usefixtures("extended")
 def test_registered_algorithm_runs_on_new_environment() -> None:
-    run = mamt_jax.train("maac", "countdown", hidden_size=8, attention_heads=2, **TINY)
+    run = mamt_jax.train("maddpg", "countdown", hidden_size=8, **TINY)
     assert np.isfinite(run.metrics.critic_loss.values[:, -1]).all()

@@ -25,6 +25,9 @@ OBS, ACTIONS, BATCH, ENVS = (5, 3, 4), (5, 3, 4), 12, 400
 """Agents that differ in what they see and in what they can do."""
 THREE, TWO = Game(OBS, ACTIONS, teams=((0, 2), (1,))), Game(OBS[:2], ACTIONS[:2])
 
+RECOMBINED = ("mamd_op", "mamt_random", "mamt_fixed", "mamt_ws")
+"""Algorithms of which every part is another's, but for one that has a test of its own."""
+
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in ALGORITHMS},
     "mamt, every other option": (
@@ -106,7 +109,10 @@ def test_updates_are_finite_and_report_what_the_table_lists(variant: str) -> Non
         assert np.isfinite(leaf).all() and not np.array_equal(leaf, old)
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n in RECOMBINED else ()) for n in ALGORITHMS],
+)
 def test_learns_the_matching_game_in_one_program(name: str, tmp_path: Path) -> None:
     """Seven epochs on toy_matching: from 0.56 by chance to the optimum of 5, traced once.
 

@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from mamt_jax.algorithms.actor_critic import LearnerState
 from mamt_jax.algorithms.registry import make
 from mamt_jax.config import AlgorithmConfig
 from mamt_jax.types import Algorithm, Batch, Game, Metrics
-from tests.algorithms import tiny
+from tests.algorithms import gradients, tiny
 from tests.networks import literal, quick
 
 SIZES, COUNTS, BATCH = (3, 2, 3), (3, 3, 3), 6
@@ -70,45 +69,6 @@ def agent_major(x: jax.Array) -> np.ndarray:
     return np.swapaxes(np.asarray(x, np.float64), 0, 1)
 
 
-def differences(loss: Callable[[Any], float], params: Any, width: float = 1e-6) -> Any:
-    """Gradient of a loss of nested dicts of arrays by central differences."""
-    leaves, structure = jax.tree.flatten(params)
-    out = [np.zeros_like(leaf) for leaf in leaves]
-    for leaf, grad in zip(leaves, out, strict=True):
-        for index in np.ndindex(leaf.shape):
-            kept = leaf[index]
-            values = []
-            for sign in (1, -1):
-                leaf[index] = kept + sign * width
-                values.append(loss(jax.tree.unflatten(structure, leaves)))
-            leaf[index] = kept
-            grad[index] = (values[0] - values[1]) / (2 * width)
-    return jax.tree.unflatten(structure, out)
-
-
-def clipped(gradient: Any, limit: float) -> Any:
-    norm = np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(gradient)))
-    return jax.tree.map(lambda leaf: leaf * min(1.0, limit / norm), gradient)
-
-
-def seen_gradient(opt_state: optax.OptState, b1: float) -> Any:
-    """What Adam saw in its first step: after clip and weight decay."""
-    is_adam = lambda node: isinstance(node, optax.ScaleByAdamState)  # noqa: E731
-    states = [s for s in jax.tree.leaves(opt_state, is_leaf=is_adam) if is_adam(s)]
-    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64) / (1 - b1), states[0].mu)[
-        "params"
-    ]
-
-
-def assert_gradients(got: Any, expected: Any) -> None:
-    for (path, one), other in zip(
-        jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(expected), strict=True
-    ):
-        scale = np.abs(other).max()
-        name = jax.tree_util.keystr(path)
-        np.testing.assert_allclose(one, other, atol=2e-4 * scale + 1e-7, err_msg=name)
-
-
 @pytest.mark.parametrize("name", list(SETTINGS))
 def test_critic_gradient(name: str) -> None:
     """Σ_i MSE(Q_i(a), y_i) + penalty; shared maps divided by n; clipped at 10·n; decay added."""
@@ -143,7 +103,7 @@ def test_critic_gradient(name: str) -> None:
     params = literal.as_numpy(case.before.critic.params)
     loss(params)
     np.testing.assert_allclose(case.metrics["critic_loss"], errors[:3], rtol=1e-4)
-    gradient = differences(loss, params)
+    gradient = gradients.differences(loss, params)
     for module in SHARED:
         gradient[module] = jax.tree.map(lambda leaf: leaf / 3, gradient[module])
     norm = np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(gradient)))
@@ -151,8 +111,8 @@ def test_critic_gradient(name: str) -> None:
     limit = 3 * settings.critic_clip_per_agent
     assert (norm > limit) == (name == "mamd")
     decay = settings.critic_weight_decay
-    expected = jax.tree.map(lambda g, p: g + decay * p, clipped(gradient, limit), params)
-    assert_gradients(seen_gradient(case.after.critic.opt_state, settings.adam_b1), expected)
+    expected = jax.tree.map(lambda g, p: g + decay * p, gradients.clipped(gradient, limit), params)
+    gradients.assert_equal(gradients.seen(case.after.critic.opt_state, settings.adam_b1), expected)
 
 
 @pytest.mark.parametrize("name", list(SETTINGS))
@@ -184,11 +144,11 @@ def test_policy_gradient(name: str) -> None:
 
     score = np.mean(pick(log_policy, action) * weight, axis=1)
     np.testing.assert_allclose(case.metrics["policy_loss"], score, rtol=1e-3, atol=1e-5)
-    gradient = differences(lambda params: float(losses(params).sum()), params)
+    gradient = gradients.differences(lambda params: float(losses(params).sum()), params)
     each = [jax.tree.map(lambda leaf, i=i: leaf[i], gradient) for i in range(3)]
-    clips = [clipped(agent, settings.policy_clip) for agent in each]
+    clips = [gradients.clipped(agent, settings.policy_clip) for agent in each]
     expected = jax.tree.map(lambda *leaves: np.stack(leaves), *clips)
-    assert_gradients(seen_gradient(case.after.actor.opt_state, settings.adam_b1), expected)
+    gradients.assert_equal(gradients.seen(case.after.actor.opt_state, settings.adam_b1), expected)
     norms = [np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(agent))) for agent in each]
     np.testing.assert_allclose(case.metrics["policy_grad_norm"], norms, rtol=1e-3)
     if name == "mamd":
@@ -204,7 +164,7 @@ def test_first_steps_are_adams(name: str) -> None:
         (case.before.actor, case.after.actor),
         (case.before.critic, case.after.critic),
     ):
-        gradient = seen_gradient(after.opt_state, settings.adam_b1)
+        gradient = gradients.seen(after.opt_state, settings.adam_b1)
 
         def check(old: jax.Array, new: jax.Array, g: np.ndarray) -> None:
             step = settings.learning_rate * g / (np.abs(g) + settings.adam_eps)

@@ -143,3 +143,45 @@ def trd_net(
             z = joint @ sign(params["kl_out"]["kernel"])[:, 0] + params["kl_out"]["bias"][0]
             out[i, b] = (z + np.sqrt(z**2 + 1)) / 2  # squareplus
     return out
+
+
+def joint_critic(params: dict[str, Any], joint: np.ndarray) -> np.ndarray:
+    """[n, B, I], each agent's joint input -> [n, B, outputs]; the layers of an actor."""
+    return actor(params, joint)
+
+
+def attention_actor(
+    params: dict[str, Any], x: np.ndarray, sizes: tuple[int, ...], heads: int, width: int = 2
+) -> np.ndarray:
+    """[n, B, O] -> logits [n, B, A]; one sample, one head, one token at a time."""
+    hidden = params["query"]["kernel"].shape[-1]
+    part = hidden // heads
+    out = []
+    for i, size in enumerate(sizes):
+        tokens = range(-(-size // width))
+        rows = []
+        for row in x[i]:
+            state = leaky(agent_dense(params["encode"], i, row))
+            query = agent_dense(params["query"], i, state)
+            attended = np.zeros(hidden)
+            padded = np.append(row, np.zeros(width))
+            pieces = [padded[t * width : (t + 1) * width] for t in tokens]
+            keys, values = (
+                [
+                    p @ params[name]["kernel"][i, t] + params[name]["bias"][i, t]
+                    for t, p in zip(tokens, pieces, strict=True)
+                ]
+                for name in ("key", "value")
+            )
+            for head in range(heads):
+                part_of = slice(head * part, (head + 1) * part)
+                score = np.array([query[part_of] @ key[part_of] for key in keys])
+                weight = softmax(score / np.sqrt(part))
+                attended[part_of] = sum(
+                    w * leaky(value[part_of]) for w, value in zip(weight, values, strict=True)
+                )
+            joint = agent_dense(params["head_state"], i, state)
+            joint = joint + agent_dense(params["head_attended"], i, attended)
+            rows.append(agent_output(params["out"], i, leaky(joint)))
+        out.append(rows)
+    return np.array(out)

@@ -105,7 +105,7 @@ def test_seeds_decide_and_a_resumed_run_plays_new_episodes() -> None:
     assert not np.isin(draws[:, begun : 2 * begun], draws[:, :begun]).mean() > 0.2
 
 
-@pytest.mark.parametrize("algorithm", ["maac", "mamt"])
+@pytest.mark.parametrize("algorithm", [pytest.param("maac", marks=pytest.mark.slow), "mamt"])
 def test_learns_the_matching_game_in_worker_processes(algorithm: str, tmp_path: Path) -> None:
     """As the native one: from 0.56 by chance to the optimum of 5; and the run can be opened."""
     run = mamt_jax.train(

@@ -1,0 +1,103 @@
+"""What the ablations change, and what they leave."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mamt_jax.algorithms.coordination import fixed_coordination, random_coordination
+from mamt_jax.algorithms.nonstationarity import consecutive_nonstationarity
+from mamt_jax.algorithms.registry import make
+from mamt_jax.algorithms.trust_region import (
+    View,
+    fixed_trust_region,
+    no_trust_region,
+    prior_trust_region,
+)
+from mamt_jax.config import ConfigError
+from mamt_jax.types import Game
+from tests.algorithms import tiny
+from tests.networks import quick
+
+BATCH = 7
+SIZES = (2,) * 3, (3,) * 3
+
+
+def view(num_agents: int = 3, seed: int = 0, alive: Any = None) -> View:
+    action = jnp.zeros((num_agents, BATCH), jnp.int32)
+    fields = {"action": action, "key": jax.random.key(seed), "alive": alive}
+    return View(**dict.fromkeys(View._fields) | fields)
+
+
+@pytest.mark.parametrize("teams", [((0, 1, 2),), ((0,), (1,), (2,)), ((0, 2), (1,))])
+def test_prior_regions_constrain_those_with_a_team_mate(teams: Any) -> None:
+    settings = tiny.hyper(delta_fixed=0.3)
+    logs = jnp.log(jnp.asarray(np.random.default_rng(0).uniform(0.1, 1, (2, 3, BATCH))))
+    got = prior_trust_region(Game(*SIZES, teams), settings).penalty((), *logs)
+    mirror = fixed_trust_region(3, settings).penalty((), *logs)
+    soft = no_trust_region(settings).penalty((), *logs)
+    for team in teams:
+        for agent in team:
+            expected = mirror if len(team) > 1 else soft
+            np.testing.assert_array_equal(got[agent], expected[agent])
+    assert np.abs(mirror - soft).min() > 1e-4
+
+
+def test_prior_regions_need_to_know_the_teams() -> None:
+    sentence = r"needs an environment that says which agents depend on one another: spread3_sep,"
+    with pytest.raises(ConfigError, match=re.compile(sentence)):
+        make("mamd_op", Game(*SIZES))
+
+
+def test_random_coefficients_are_a_softmax_of_uniform_draws() -> None:
+    one, two = (np.asarray(random_coordination(view(seed=seed))[0]) for seed in (0, 1))
+    np.testing.assert_allclose(one.sum(axis=1), 1, rtol=1e-5)
+    assert (one[np.arange(3), np.arange(3)] == 0).all()
+    off = one[~np.eye(3, dtype=bool)]
+    # Two draws that differ by at most one: shares between σ(−1) and σ(1), all of them different.
+    assert off.min() > 0.2689 and off.max() < 0.7311 and len(np.unique(off)) == 6 * BATCH
+    assert off.std() > 0.05 and not np.isclose(one, two)[~np.eye(3, dtype=bool)].any()
+
+
+def test_fixed_coefficients_are_shares_of_who_is_there() -> None:
+    weights = np.asarray(fixed_coordination(view(4))[0])
+    np.testing.assert_allclose(weights, ((1 - np.eye(4)) / 3)[..., None].repeat(BATCH, 2))
+    alive = np.ones((4, BATCH), bool)
+    alive[3] = False
+    weights = np.asarray(fixed_coordination(view(4, alive=jnp.asarray(alive)))[0])
+    np.testing.assert_allclose(weights[:3, :3, 0], (1 - np.eye(3)) / 2)
+    assert (weights[3] == 0).all() and (weights[:, 3] == 0).all()
+
+
+def test_weighted_sum_of_consecutive_local_divergences() -> None:
+    """D_i = (1/n) Σ_{j≠i} C_ij KL[π_j ‖ π_j_old]."""
+    rng = np.random.default_rng(0)
+    new, old = (rng.dirichlet(np.ones(3), (3, BATCH)) for _ in range(2))
+    weight = rng.uniform(size=(3, 3, BATCH)) * (1 - np.eye(3))[..., None]
+    seen = view()._replace(log_policy=jnp.log(new), log_old_policy=jnp.log(old))
+    rule = consecutive_nonstationarity(tiny.hyper())
+    _, got, metrics = rule.measure((), seen, jnp.asarray(weight))
+    kl = np.sum(new * np.log(new / old), axis=-1)
+    expected = np.einsum("ijb,jb->ib", weight, kl) / 3
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
+    assert metrics == {}
+
+
+@pytest.mark.parametrize("name", ["mamt_random", "mamt_fixed"])
+def test_with_two_agents_coordination_has_one_value(name: str) -> None:
+    """Eq. 5 is a softmax of one entry there: MAMT and these are one algorithm, bit for bit."""
+    game = Game((3, 3), (3, 3))
+    batch = tiny.batch(*game[:2])
+    ends = []
+    for each in ("mamt", name):
+        algorithm = make(each, game, tiny.hyper())
+        state, update = tiny.grown(algorithm), quick.jit(algorithm.update)
+        for count in range(2):
+            state, metrics = update(state, jax.random.key(count), batch, jnp.int32(count))
+        ends.append(quick.plain((state, metrics)))
+    jax.tree.map(np.testing.assert_array_equal, *ends)
