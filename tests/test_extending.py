@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,20 @@ def extended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(envs, "_REGISTRY", {**envs._REGISTRY, "countdown": Countdown})
     entry = registry.Entry("Climbs the immediate reward", bandit)
     monkeypatch.setitem(registry.ALGORITHMS, "bandit", entry)
+
+
+def test_the_readmes_twelfth_algorithm_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The README's lines as they are, at the end of the registry: at most 20 of them."""
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```python\n(def mamt_fixed_ws.*?)```", text, re.DOTALL)
+    assert len(lines.splitlines()) <= 20
+    monkeypatch.setattr(registry, "ALGORITHMS", dict(registry.ALGORITHMS))
+    exec(lines, dict(vars(registry)))
+    assert "mamt_fixed_ws" in registry.ALGORITHMS
+    sizes = {"hidden_size": 8, "attention_heads": 2} | TINY
+    run = mamt_jax.train("mamt_fixed_ws", "toy_matching", **sizes)
+    assert (run.metrics.coordination_mean.values[:, -1] == 1 - np.eye(2)).all()
+    assert np.isfinite(run.metrics.nonstationarity.values[:, -1]).all()
 
 
 @pytest.mark.usefixtures("extended")
