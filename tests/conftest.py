@@ -1,7 +1,7 @@
-"""Settings of every test: CPU, quick compilation, compiled programs kept between runs of the tests.
+"""Settings of every test: CPU, quick compilation, compiled programs kept between runs.
 
-Most programs of the tests run once: what they cost is their compilation, and that takes half as long
-without LLVM's optimisations. ``XLA_FLAGS= pytest`` runs them as users do.
+Most programs here run once, and what they cost is compilation: half as long without LLVM's
+optimisations. ``XLA_FLAGS= pytest`` runs them as users do.
 """
 
 from __future__ import annotations
