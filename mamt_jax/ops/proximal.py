@@ -8,7 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from mamt_jax.ops.masking import Mask, masked, masked_mean, masked_var
+from mamt_jax.ops.masking import Mask, masked, masked_mean, masked_var, seen
 
 _DECAY = 0.99
 """Per rollout, of the running moments of returns."""
@@ -62,7 +62,7 @@ class ReturnMoments(NamedTuple):
     second: jax.Array
     """float32 [n]."""
     weight: jax.Array
-    """float32 []: what the averages' weights add up to."""
+    """float32 [n]: what the averages' weights add up to."""
 
     def mean_and_std(self) -> tuple[jax.Array, jax.Array]:
         """``[n], [n]``; (0, 1) before any return."""
@@ -75,15 +75,20 @@ class ReturnMoments(NamedTuple):
 def init_return_moments(num_agents: int) -> ReturnMoments:
     """Moments before any return."""
     zeros = jnp.zeros(num_agents, jnp.float32)
-    return ReturnMoments(zeros, zeros, jnp.float32(0.0))
+    return ReturnMoments(zeros, zeros, zeros)
 
 
 def add_returns(moments: ReturnMoments, returns: jax.Array, alive: Mask) -> ReturnMoments:
-    """Moments after one more rollout's returns ``[n, B]``, those where ``alive``."""
-    new = ReturnMoments(
-        masked_mean(returns, alive, axis=1), masked_mean(returns**2, alive, axis=1), jnp.float32(1)
+    """Moments after one more rollout's returns ``[n, B]``, those where ``alive``.
+
+    An agent that was not alive in it keeps what it has.
+    """
+    first, second = (masked_mean(x, alive, axis=1) for x in (returns, returns**2))
+    new = ReturnMoments(first, second, jnp.ones_like(first))
+    known = seen(alive, axis=1)
+    return jax.tree.map(
+        lambda old, new: masked(_DECAY * old + (1 - _DECAY) * new, known, old), moments, new
     )
-    return jax.tree.map(lambda old, new: _DECAY * old + (1 - _DECAY) * new, moments, new)
 
 
 def explained_variance(predicted: jax.Array, target: jax.Array, alive: Mask) -> jax.Array:
