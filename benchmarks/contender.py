@@ -82,7 +82,7 @@ def torch_update(
     def work() -> None:
         for _ in range(updates):
             learner.update(batch)
-        synchronise(learner)
+        synchronise(learner.device)
 
     return timed(work, updates)
 
