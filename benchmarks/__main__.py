@@ -14,12 +14,12 @@ from benchmarks import figures, measure, tables
 from benchmarks.batches import SHAPES
 from benchmarks.environments import throughput
 from benchmarks.machine import hardware
+from benchmarks.measure import IDIOMS
+from benchmarks.training import on_policy
 from experiments.cli import guarded
 from mamt_jax.algorithms.registry import ALGORITHMS
 from mamt_jax.config import ConfigError, check
 from mamt_jax.errors import OutputError
-
-IDIOMS = ("modules", "batched")
 
 
 def main() -> int:
@@ -116,6 +116,12 @@ def _against(chosen: argparse.Namespace) -> list[str]:
 
 def _update(chosen: argparse.Namespace) -> dict[str, Any]:
     check(chosen.batch_size >= 2, "batch_size", chosen.batch_size, "2 or greater")
+    for name in chosen.algorithms:
+        if on_policy(name):
+            raise ConfigError(
+                f"update needs an algorithm that learns from a replay, and {name} learns from "
+                f"rollouts; measure it with: training --algorithms {name}."
+            )
     for seeds in chosen.seeds:
         even = not chosen.seed_batch or seeds % chosen.seed_batch == 0
         check(even, "seeds", seeds, f"a multiple of seed_batch ({chosen.seed_batch})")

@@ -82,7 +82,7 @@ def torch_update(
     def work() -> None:
         for _ in range(updates):
             learner.update(batch)
-        synchronise(learner)
+        synchronise(learner.device)
 
     return timed(work, updates)
 
@@ -107,11 +107,21 @@ def torch_training(algorithm: str, idiom: str, episodes: int, device: str = "cpu
     return run
 
 
+def torch_rollouts(algorithm: str, idiom: str, device: str = "cpu") -> Work:
+    """Spread in PyTorch, on-policy: the next rollout of one seed and the update on it."""
+    from benchmarks.torch_reference.rollouts import Training
+
+    assert (algorithm, idiom) == ("mappo", "batched")
+    training = Training(device=device)
+    return timed(training.advance, training.steps)
+
+
 KINDS: dict[str, Callable[..., Work]] = {
     "jax_update": jax_update,
     "torch_update": torch_update,
     "jax_training": jax_training,
     "torch_training": torch_training,
+    "torch_rollouts": torch_rollouts,
 }
 
 

@@ -14,12 +14,17 @@ from typing import Any
 from benchmarks.batches import SHAPES
 from benchmarks.machine import cores
 from benchmarks.multiply_adds import maac_update, matrix_peak
+from benchmarks.training import on_policy
 from benchmarks.turns import QUIET, ContenderError, Spec, in_turns, last_words
 
 PAPER_EPISODES, PAPER_SEEDS, SPREAD_LENGTH = 10_000, 8, 25
 """The paper's budget on Spread."""
 TORCH_EPISODES = 120
 """Per repetition of training in PyTorch; the second half is timed."""
+
+IDIOMS = ("modules", "batched")
+WRITTEN = {"maac": IDIOMS, "mamd": IDIOMS, "mamt": IDIOMS, "mappo": ("batched",)}
+"""Idioms in which PyTorch has an algorithm; none of the others."""
 
 Row = dict[str, Any]
 
@@ -97,15 +102,18 @@ def training(
 
     PyTorch trains one seed after another, at its best number of threads; and, on a CPU, as many
     seeds side by side as there are cores, each on one core. Each way takes turns with mamt_jax, and
-    its ``speedup`` is against mamt_jax in these turns.
+    its ``speedup`` is against mamt_jax in these turns. On-policy a turn is a rollout, of every seed
+    of mamt_jax's. Idioms in which PyTorch does not have the algorithm are ``left_out``.
     """
+    rollouts, written = on_policy(algorithm), WRITTEN.get(algorithm, ())
     work: Spec = {"algorithm": algorithm}
-    ours: Spec = work | {"kind": "jax_training", "env": "spread", "seeds": seeds, "warm_up": 6}
+    ours: Spec = work | {"kind": "jax_training", "env": "spread", "seeds": seeds}
+    ours |= {"warm_up": 2 if rollouts else 6}  # a replay must first hold a batch
+    turn: Spec = {"kind": "torch_rollouts", "warm_up": 2}
+    if not rollouts:
+        turn = {"kind": "torch_training", "episodes": TORCH_EPISODES, "warm_up": 1}
     theirs: list[Spec] = [
-        work
-        | {"kind": "torch_training", "idiom": idiom, "episodes": TORCH_EPISODES, "warm_up": 1}
-        | {"device": device}
-        for idiom in idioms
+        work | turn | {"idiom": idiom, "device": device} for idiom in idioms if idiom in written
     ]
     threads = _thread_counts() if device == "cpu" else [1]
     after = [spec | {"threads": count} for spec in theirs for count in threads]
@@ -132,6 +140,7 @@ def training(
         "ms_per_step": spread,
         "hours_of_the_paper": {name: steps / rate / 3600 for name, rate in rates.items()},
         "speedup": speedup,
+        "left_out": [idiom for idiom in idioms if idiom not in written],
         "mamt_jax_seconds_of_first_call": first["first_call_seconds"],
         "repetitions": repetitions,
     }

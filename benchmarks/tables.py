@@ -56,6 +56,11 @@ def _training(rows: list[dict[str, Any]]) -> Table:
         for row in rows
         for name, rate in row["steps_per_second"].items()
     ]
+    lines += [
+        [row["algorithm"], f"PyTorch {idiom}", "not written", "", ""]
+        for row in rows
+        for idiom in row.get("left_out", ())
+    ]
     columns = ["algorithm", "how", "environment steps/s", "hours for 8 x 10,000 episodes", "x"]
     return _table("Training on Spread, all included", columns, lines)
 

@@ -17,6 +17,12 @@ from mamt_jax.types import Game
 EPISODES_PER_POINT = 24
 
 
+def on_policy(algorithm: str) -> bool:
+    """Whether a registered algorithm learns from rollouts."""
+    game = Game((1, 1), (2, 2), teams=((0, 1),))
+    return make(algorithm, game).on_policy
+
+
 class LoggingPoint(NamedTuple):
     """A logging point of a run, again and again."""
 

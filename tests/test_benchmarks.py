@@ -16,6 +16,7 @@ import pytest
 from benchmarks import __main__ as command
 from benchmarks import figures, measure, multiply_adds, tables, training, turns
 from benchmarks.batches import SHAPES
+from benchmarks.machine import hardware
 from mamt_jax.algorithms.learner import build_networks
 from mamt_jax.config import AlgorithmConfig
 from mamt_jax.types import Game
@@ -154,11 +155,13 @@ def test_a_contender_that_is_killed_says_so(monkeypatch: pytest.MonkeyPatch) -> 
         turns.in_turns([{"kind": "jax_update"}], 1)
 
 
-def test_speedups_are_of_the_same_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    speed = iter((100.0, 80.0))  # the machine is slower in the second round of turns
+def fake_turns(monkeypatch: pytest.MonkeyPatch, speeds: tuple[float, ...]) -> list[dict[str, Any]]:
+    """Measurements that find mamt_jax at these speeds, others at a quarter; lists contenders."""
+    speed, seen = iter(speeds), []
 
     def turn(specs: list[Any], repetitions: int, together: Any = ()) -> list[dict[str, Any]]:
         ours = next(speed)
+        seen.extend(specs)
         rates = [ours, *(ours / 4 for _ in specs[1:])]
         return [
             {
@@ -172,12 +175,39 @@ def test_speedups_are_of_the_same_turns(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(measure, "in_turns", turn)
     monkeypatch.setattr(measure, "cores", lambda: [0, 1])
+    return seen
+
+
+def test_speedups_are_of_the_same_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_turns(monkeypatch, (100.0, 80.0))  # the machine is slower in the second round of turns
     found = measure.training("maac", 8, ["modules"], 1)
     assert found["speedup"] == {
         "modules, one after another": pytest.approx(4.0),
         "modules, side by side": pytest.approx(2.0),
     }
     assert found["steps_per_second"]["mamt_jax"] == 100.0
+
+
+def test_training_on_policy_is_timed_in_rollouts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = fake_turns(monkeypatch, (100.0, 100.0))
+    found = measure.training("mappo", 8, measure.IDIOMS, 1)
+    kinds = {(spec["kind"], spec.get("idiom"), spec["warm_up"]) for spec in seen}
+    assert kinds == {("jax_training", None, 2), ("torch_rollouts", "batched", 2)}
+    assert list(found["speedup"]) == ["batched, one after another", "batched, side by side"]
+    assert found["left_out"] == ["modules"]
+    tables.show({"hardware": hardware(), "training": [found]})
+    row = next(line for line in capsys.readouterr().out.splitlines() if "PyTorch modules" in line)
+    assert "not written" in row
+
+
+def test_what_pytorch_does_not_have_is_measured_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = fake_turns(monkeypatch, (100.0,))
+    found = measure.training("maddpg", 8, measure.IDIOMS, 1)
+    assert [spec["kind"] for spec in seen] == ["jax_training"]
+    assert found["left_out"] == ["modules", "batched"]
+    assert found["steps_per_second"] == {"mamt_jax": 100.0}
 
 
 def test_a_failed_measurement_leaves_no_file(
@@ -226,6 +256,7 @@ def test_every_measurement_has_a_table_and_a_figure() -> None:
     (
         (["update", "--seeds", "0"], "seeds must be greater than 0"),
         (["training", "--repetitions", "0"], "repetitions must be greater than 0"),
+        (["update", "--algorithms", "maac", "mappo"], "mappo learns from rollouts"),
         (["memory", "--buffer-sizes", "0"], "buffer_sizes must be greater than 0"),
         (["update", "--seeds", "8", "--seed-batch", "3"], "a multiple of seed_batch (3)"),
         (["environments", "--out", "."], ". cannot be written: Is a directory"),

@@ -1,1 +1,1 @@
-"""MAAC, MAMD and MAMT in PyTorch: what mamt_jax is checked and timed against."""
+"""MAAC, MAMD, MAMT and MAPPO in PyTorch: what mamt_jax is checked and timed against."""

@@ -1,4 +1,4 @@
-"""Weights both ways between mamt_jax's learner state and a :class:`Learner`.
+"""Weights both ways between mamt_jax's learner state and a learner here.
 
 A learner's parameters by name: ``"critic/query/kernel"`` and so on, with mamt_jax's names and
 shapes. "batched" has them nearly as they are; "modules" has views of each agent's own layers, where
@@ -15,33 +15,53 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.torch_reference.learner import Learner
+from benchmarks.torch_reference.proximal import ProximalLearner
 from benchmarks.torch_reference.states import Named, flatten, unflatten
 
 __all__ = ["Named", "export", "first_moments", "flatten", "load", "unflatten"]
 
+AnyLearner: TypeAlias = Learner | ProximalLearner
 Source: TypeAlias = Callable[[Tensor], Tensor]
 """parameter -> itself, or what an optimizer keeps for it."""
 Rows: TypeAlias = list[Tensor] | Tensor
 """A tensor with mamt_jax's shape, or one view per agent."""
 
 
-def networks(learner: Learner) -> dict[str, nn.Module]:
+NETWORKS = (
+    "actor",
+    "target_actor",
+    "old_actor",
+    "critic",
+    "target_critic",
+    "modelling",
+    "trd",
+    "target_trd",
+)
+TENSORS = {
+    "norm/mean": "norm_mean",
+    "norm/var": "norm_var",
+    "log_delta": "log_delta",
+    "returns/first": "returns_first",
+    "returns/second": "returns_second",
+    "returns/weight": "returns_weight",
+}
+"""Attributes of a learner that are no networks, by name."""
+
+
+def networks(learner: AnyLearner) -> dict[str, nn.Module]:
     """The learner's networks by name."""
-    names = ["actor", "target_actor", "old_actor", "critic", "target_critic"]
-    names += ["modelling", "trd", "target_trd"] if learner.algorithm == "mamt" else []
-    return {name: getattr(learner, name) for name in names}
+    return {name: getattr(learner, name) for name in NETWORKS if hasattr(learner, name)}
 
 
-def _tensors(learner: Learner) -> dict[str, Tensor]:
+def _tensors(learner: AnyLearner) -> dict[str, Tensor]:
     """Tensors that are no network's, by name."""
-    named = {"norm/mean": learner.norm_mean, "norm/var": learner.norm_var}
-    return named | ({"log_delta": learner.log_delta} if learner.algorithm == "mamt" else {})
+    return {k: getattr(learner, name) for k, name in TENSORS.items() if hasattr(learner, name)}
 
 
 def _views(net: nn.Module, source: Source) -> dict[str, Rows]:
     """A network's parameters, or what belongs to them, by mamt_jax's names."""
     parameters = dict(net.named_parameters())
-    if not any(name.startswith(("agents.", "encode.")) for name in parameters):
+    if not any(name.startswith(("agents.", "encode.0.")) for name in parameters):
         outputs = ("out.kernel", "head_out.kernel")  # mamt_jax keeps them transposed
         return {
             name.replace(".", "/"): source(leaf).transpose(1, 2)
@@ -114,7 +134,7 @@ def _joined(rows: Rows) -> np.ndarray:
     return torch.stack(padded).cpu().numpy()
 
 
-def export(learner: Learner) -> Named:
+def export(learner: AnyLearner) -> Named:
     """All parameters, running statistics and log δ."""
     named = {
         name: tensor.detach().cpu().numpy().copy() for name, tensor in _tensors(learner).items()
@@ -125,7 +145,7 @@ def export(learner: Learner) -> Named:
     return named
 
 
-def first_moments(learner: Learner) -> Named:
+def first_moments(learner: AnyLearner) -> Named:
     """Adam's first moments by the same names, of the networks that have an optimizer."""
     named: Named = {}
     for net_name, net in networks(learner).items():
@@ -142,7 +162,7 @@ def first_moments(learner: Learner) -> Named:
 
 
 @torch.no_grad()
-def load(learner: Learner, named: Named) -> None:
+def load(learner: AnyLearner, named: Named) -> None:
     """Inverse of :func:`export`; optimizers are left as they are."""
     targets: dict[str, Rows] = dict(_tensors(learner))
     for net_name, net in networks(learner).items():

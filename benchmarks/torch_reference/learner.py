@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.torch_reference import batched, maths, modules
+from benchmarks.torch_reference import batched, maths, modules, steps
 from benchmarks.torch_reference.maths import Batch, Noise
 from mamt_jax.config import AlgorithmConfig
 
@@ -62,8 +62,9 @@ class Learner:
         self.target_critic = _frozen(self.critic)
         self.norm_mean = torch.zeros(n, max(obs_sizes), device=self.device, dtype=dtype)
         self.norm_var = torch.ones_like(self.norm_mean)
-        self.actor_optimiser = self._adam(self.actor.parameters())
-        self.critic_optimiser = self._adam(self.critic.parameters(), hyper.critic_weight_decay)
+        self.actor_optimiser = steps.adam(self.actor.parameters(), hyper)
+        decay = hyper.critic_weight_decay
+        self.critic_optimiser = steps.adam(self.critic.parameters(), hyper, decay)
         if algorithm == "mamt":
             self.modelling = place(self.nets.ModellingPolicy(*sizes))
             self.trd = place(self.nets.TRDNet(*sizes))
@@ -72,9 +73,9 @@ class Learner:
             self.log_delta = torch.full((n,), start, device=self.device, dtype=dtype)
             self.offset = torch.zeros_like(self.log_delta)
             self.terms = (torch.zeros_like(self.offset),) * 2
-            self.modelling_optimiser = self._adam(self.modelling.parameters())
-            self.trd_optimiser = self._adam(self.trd.parameters())
-            self.delta_optimiser = self._adam([self.log_delta])
+            self.modelling_optimiser = steps.adam(self.modelling.parameters(), hyper)
+            self.trd_optimiser = steps.adam(self.trd.parameters(), hyper)
+            self.delta_optimiser = steps.adam([self.log_delta], hyper)
         self.delta = torch.full((n,), hyper.delta_fixed, device=self.device, dtype=dtype)
         self.others = torch.tensor(maths.opponents(n), device=self.device)
         if compiled:
@@ -84,17 +85,6 @@ class Learner:
     def num_agents(self) -> int:
         """n."""
         return len(self.obs_sizes)
-
-    def _adam(self, parameters: Any, decay: float = 0.0) -> torch.optim.Adam:
-        hyper = self.hyper
-        return torch.optim.Adam(
-            parameters,
-            lr=hyper.learning_rate,
-            betas=(hyper.adam_b1, maths.ADAM_B2),
-            eps=hyper.adam_eps,
-            weight_decay=decay,
-            fused=True,
-        )
 
     def _compile(self) -> None:
         # Slow steps go backward three times through one forward pass.
@@ -134,9 +124,9 @@ class Learner:
         target = self._targets(batch, noise.target)
         loss, trace, more = self._critic_loss(x, encoded, action, target)
         metrics |= more
-        critic_gradient = _gradient(loss, self.critic)
-        torch._foreach_div_([leaf.grad for leaf in self.critic.shared()], self.num_agents)
-        metrics["critic_grad_norm"] = _clip(
+        critic_gradient = steps.gradient(loss, self.critic)
+        steps.share(self.critic.shared(), self.num_agents)
+        metrics["critic_grad_norm"] = steps.clip(
             critic_gradient, hyper.critic_clip_per_agent * self.num_agents
         )
         log_policy, square = self._log_policy(x)
@@ -223,14 +213,14 @@ class Learner:
         """Steps of modelling policies and TRD-Net, and this update's δ (Eq. 6 and 7)."""
         hyper = self.hyper
         loss, drift, metrics = self._modelling_loss(x, action, weights, log_policy)
-        gradient = _gradient(loss, self.modelling)
+        gradient = steps.gradient(loss, self.modelling)
         metrics["modelling_grad_norm"] = self._clip_agents(gradient)
         self.modelling_optimiser.step()
         explored = self._explored()
         for _ in range(hyper.theta_steps):
             loss, more = self._trd_loss(x, encoded, explored, weights, drift)
-            gradient = _gradient(loss, self.trd)
-            norm = _clip(gradient, hyper.critic_clip_per_agent * self.num_agents)
+            gradient = steps.gradient(loss, self.trd)
+            norm = steps.clip(gradient, hyper.critic_clip_per_agent * self.num_agents)
             self.trd_optimiser.step()
             metrics |= more | {"trd_grad_norm": norm}
         _blend(self.target_trd, self.trd, hyper.trd_tau)
@@ -302,7 +292,7 @@ class Learner:
                 torch.autograd.grad((chosen * of).mean(-1).sum(), parameters, retain_graph=True)
                 for of in (advantage, divergence)
             ]
-        gradient = _gradient(loss, self.actor)
+        gradient = steps.gradient(loss, self.actor)
         norm = self._clip_agents(gradient)
         self._shrink = maths.clip_factor(norm, hyper.policy_clip)
         self.actor_optimiser.step()
@@ -371,25 +361,6 @@ class Learner:
 def _frozen(net: nn.Module) -> Any:
     """A copy that is not trained by gradients."""
     return copy.deepcopy(net).requires_grad_(False)
-
-
-def _gradient(loss: Tensor, net: nn.Module) -> list[Tensor]:
-    """Sets and returns the gradient of every parameter."""
-    parameters = list(net.parameters())
-    gradient = torch.autograd.grad(loss, parameters)
-    for parameter, leaf in zip(parameters, gradient, strict=True):
-        parameter.grad = leaf
-    return list(gradient)
-
-
-def _clip(gradient: list[Tensor], limit: float) -> Tensor:
-    """Clips by global norm, in place; the norm before.
-
-    ``clip_grad_norm_`` would add 1e-6 to the norm that it divides by.
-    """
-    norm = torch.nn.utils.get_total_norm(gradient)
-    torch._foreach_mul_(gradient, maths.clip_factor(norm, limit))
-    return norm
 
 
 @torch.no_grad()

@@ -19,10 +19,43 @@ from benchmarks.torch_reference.spread import EPISODE_LENGTH, NUM_ACTIONS, Sprea
 from mamt_jax.config import AlgorithmConfig
 
 
-def synchronise(learner: Learner) -> None:
+def synchronise(device: torch.device) -> None:
     """Waits until a GPU has done what it was asked for."""
-    if learner.device.type == "cuda":
+    if device.type == "cuda":
         torch.cuda.synchronize()
+
+
+class World:
+    """Parallel environments of Spread, whose episodes all end together."""
+
+    def __init__(self, num_envs: int, seed: int = 0, device: str | torch.device = "cpu"):
+        self.env, self.device = Spread(num_envs, seed=seed), device
+        self.steps, self.total = 0, np.zeros(num_envs)
+        self.returns: list[np.ndarray] = []
+        self.obs = self._place(self.env.reset())
+
+    @property
+    def obs_sizes(self) -> tuple[int, ...]:
+        """Observation size of each agent."""
+        return (self.env.obs_size,) * self.env.shape[1]
+
+    def step(self, action: Tensor) -> tuple[Tensor, Tensor, bool]:
+        """Acts ``[E, n]``: rewards ``[E, n]``, true successors ``[E, n, O]``, end of episodes.
+
+        ``obs`` is then what to act on next.
+        """
+        seen, reward = self.env.step(action.cpu().numpy())
+        self.total += reward.mean(1)
+        self.steps += 1
+        self.obs = next_obs = self._place(seen)
+        if finished := self.steps % EPISODE_LENGTH == 0:
+            self.returns.append(self.total)
+            self.total = np.zeros_like(self.total)
+            self.obs = self._place(self.env.reset())
+        return self._place(reward), next_obs, finished
+
+    def _place(self, values: np.ndarray) -> Tensor:
+        return torch.as_tensor(values, device=self.device)
 
 
 class Replay:
@@ -105,41 +138,36 @@ def train(
 ) -> Result:
     """Trains one seed on Spread with two agents, ``episodes`` rounded up to whole rounds."""
     torch.manual_seed(seed)
-    env = Spread(num_envs, seed=seed)
-    n, obs_size = env.shape[1], env.obs_size
+    world = World(num_envs, seed, device)
+    sizes = world.obs_sizes
     options: dict[str, Any] = {"idiom": idiom, "device": device, "compiled": compiled}
-    learner = Learner(algorithm, (obs_size,) * n, NUM_ACTIONS, hyper, **options)
+    learner = Learner(algorithm, sizes, NUM_ACTIONS, hyper, **options)
     rounds = -(-episodes // num_envs)
-    capacity = min(buffer_size, rounds * EPISODE_LENGTH * num_envs) // num_envs * num_envs
-    replay = Replay(capacity, n, obs_size, device)
-    returns, events, halfway = [], 0, 0.0
+    steps, before = rounds * EPISODE_LENGTH, rounds // 2 * EPISODE_LENGTH
+    capacity = min(buffer_size, steps * num_envs) // num_envs * num_envs
+    replay = Replay(capacity, len(sizes), sizes[0], device)
+    events, halfway = 0, 0.0
     begin = time.perf_counter()
-    for finished in range(rounds):
-        if finished == rounds // 2:
-            synchronise(learner)
+    for step in range(steps):
+        if step == before:
+            synchronise(learner.device)
             halfway = time.perf_counter()
-        obs = torch.as_tensor(env.reset(), device=device)
-        total = np.zeros(num_envs)
-        for _ in range(EPISODE_LENGTH):
-            action = learner.act(obs)
-            seen, reward = env.step(action.cpu().numpy())
-            next_obs = torch.as_tensor(seen, device=device)
-            replay.insert(obs, action, torch.as_tensor(reward, device=device), next_obs)
-            obs, total = next_obs, total + reward.mean(1)
-            due = replay.inserted // steps_per_update
-            if due > events and replay.inserted >= batch_size:
-                for _ in range(updates_per_event):
-                    learner.update(replay.sample(batch_size))
-            events = due
-        returns.append(total)
-    synchronise(learner)
+        obs = world.obs
+        action = learner.act(obs)
+        reward, next_obs, _ = world.step(action)
+        replay.insert(obs, action, reward, next_obs)
+        due = replay.inserted // steps_per_update
+        if due > events and replay.inserted >= batch_size:
+            for _ in range(updates_per_event):
+                learner.update(replay.sample(batch_size))
+        events = due
+    synchronise(learner.device)
     end = time.perf_counter()
-    steps = EPISODE_LENGTH * num_envs
     return Result(
-        returns=np.concatenate(returns),
+        returns=np.concatenate(world.returns),
         seconds=end - begin,
-        steps_per_second=rounds * steps / (end - begin),
-        warm_steps_per_second=(rounds - rounds // 2) * steps / (end - halfway),
+        steps_per_second=steps * num_envs / (end - begin),
+        warm_steps_per_second=(steps - before) * num_envs / (end - halfway),
         updates=learner.updates,
         learner=learner,
     )

@@ -39,6 +39,23 @@ class Batch(NamedTuple):
     """[n]."""
 
 
+class Rollout(NamedTuple):
+    """What an on-policy update learns from, in order; all agents are alive."""
+
+    obs: Tensor
+    """[T, E, n, O], padded with zeros to the widest agent."""
+    action: Tensor
+    """int64 [T, E, n]."""
+    reward: Tensor
+    """[T, E, n], raw."""
+    next_obs: Tensor
+    """[T, E, n, O]: true successors."""
+    terminated: Tensor
+    """bool [T, E, n]: nothing follows."""
+    finished: Tensor
+    """bool [T, E]: what follows is another episode."""
+
+
 class Noise(NamedTuple):
     """The random numbers of one update."""
 
@@ -193,3 +210,32 @@ def delta_ascent(
     by_value = value_term / explored.exp()
     delta = log_delta.exp()
     return by_value - slope - delta * (delta.sum() > budget), by_value
+
+
+def generalised_advantages(
+    reward: Tensor,
+    value: Tensor,
+    next_value: Tensor,
+    terminated: Tensor,
+    finished: Tensor,
+    h: AlgorithmConfig,
+) -> Tensor:
+    """A_t = δ_t + γλ A_{t+1} within an episode: ``[n, T, E]``, and so all but finished [T, E]."""
+    found = reward + h.discount * next_value.masked_fill(terminated, 0.0) - value
+    decay = (h.discount * h.gae_lambda) * ~(terminated | finished)
+    steps, decays = found.unbind(1), decay.unbind(1)
+    for t in reversed(range(len(steps) - 1)):
+        steps[t].addcmul_(decays[t], steps[t + 1])
+    return found
+
+
+def standardise(x: Tensor) -> Tensor:
+    """``[n, B]`` in standard deviations from each agent's mean."""
+    var, mean = torch.var_mean(x, dim=1, correction=0, keepdim=True)
+    return (x - mean) * torch.rsqrt(var + 1e-8)
+
+
+def explained_variance(predicted: Tensor, target: Tensor) -> Tensor:
+    """1 − Var(target − predicted)/Var(target): ``[n, B] x2 -> [n]``."""
+    left, total = ((target - predicted).var(1, correction=0), target.var(1, correction=0))
+    return 1.0 - left / total.clamp_min(1e-8)

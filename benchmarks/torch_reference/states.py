@@ -13,16 +13,17 @@ import numpy as np
 Named = dict[str, np.ndarray]
 
 
+SLOW = ("target_actor", "old_actor", "target_critic")
+"""Networks without an optimizer, of those algorithms that have them."""
+
+
 def flatten(state: Any) -> Named:
     """Parameters of all networks, running statistics and log δ of a ``LearnerState``."""
-    trees = {
-        "actor": state.actor.params,
-        "target_actor": state.target_actor,
-        "old_actor": state.old_actor,
-        "critic": state.critic.params,
-        "target_critic": state.target_critic,
-    }
+    trees = {"actor": state.actor.params, "critic": state.critic.params}
+    trees |= {name: getattr(state, name) for name in SLOW if hasattr(state, name)}
     named = {"norm/mean": np.array(state.norm.mean), "norm/var": np.array(state.norm.var)}
+    if hasattr(state, "returns"):
+        named |= {f"returns/{k}": np.array(v) for k, v in state.returns._asdict().items()}
     if hasattr(state.region, "trd"):
         region = state.region
         trees |= {"modelling": region.nonstationarity.params, "trd": region.trd.params}
@@ -53,15 +54,23 @@ def unflatten(named: Named, state: Any) -> Any:
             target_trd=tree("target_trd", region.target_trd),
             nonstationarity=inner._replace(params=tree("modelling", inner.params)),
         )
-    norm = state.norm
+
+    def arrays(name: str, old: Any) -> Any:
+        pairs = old._asdict().items()
+        return type(old)(**{field: array(f"{name}/{field}", values) for field, values in pairs})
+
+    moments = {
+        name: arrays(name, getattr(state, name))
+        for name in ("norm", "returns")
+        if hasattr(state, name)
+    }
+    slow = {name: tree(name, getattr(state, name)) for name in SLOW if hasattr(state, name)}
     return state._replace(
         actor=state.actor._replace(params=tree("actor", state.actor.params)),
-        target_actor=tree("target_actor", state.target_actor),
-        old_actor=tree("old_actor", state.old_actor),
         critic=state.critic._replace(params=tree("critic", state.critic.params)),
-        target_critic=tree("target_critic", state.target_critic),
-        norm=type(norm)(array("norm/mean", norm.mean), array("norm/var", norm.var)),
         region=region,
+        **moments,
+        **slow,
     )
 
 

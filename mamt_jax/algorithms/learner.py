@@ -201,8 +201,9 @@ def critic_regression(
             "q_mean": masked_mean(q, alive, axis=-1),
             "attention_entropy": attention_entropy(trace.weights, alive),
         }
-        logits = losses.attention_penalty(trace.logits, alive)
-        return jnp.sum(deviation + penalty * logits), (trace, metrics)
+        if penalty:  # 0 times it would be computed, and its gradient
+            deviation += penalty * losses.attention_penalty(trace.logits, alive)
+        return jnp.sum(deviation), (trace, metrics)
 
     def learn(*sample: jax.Array) -> tuple[Params, CriticTrace, Metrics]:
         grad = jax.value_and_grad(loss, has_aux=True)

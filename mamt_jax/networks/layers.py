@@ -112,12 +112,12 @@ class TokenDense(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """``[n, B, tokens, I] -> [n, B, tokens, features]``."""
-        num_agents, _, tokens, width = x.shape
+        """``[n, tokens, B, I] -> [n, tokens, B, features]``."""
+        num_agents, tokens, _, width = x.shape
         init = torch_uniform((width,))
         kernel = self.param("kernel", init, (num_agents, tokens, width, self.features))
         bias = self.param("bias", init, (num_agents, tokens, self.features))
-        return jnp.einsum("nbti,ntio->nbto", x, kernel) + bias[:, None]
+        return jnp.einsum("ntbi,ntio->ntbo", x, kernel) + bias[:, :, None]
 
 
 class SharedDense(nn.Module):

@@ -81,20 +81,19 @@ class AttentionActor(nn.Module):
         width = max(_NARROWEST_TOKEN, -(-size // _MOST_TOKENS))
         count = -(-size // width)
         tokens = jnp.pad(x, ((0, 0), (0, 0), (0, count * width - size)))
-        tokens = tokens.reshape(agents, batch, count, width)
+        # Tokens come before samples: products with each token's own kernel are batched as they lie.
+        tokens = jnp.swapaxes(tokens.reshape(agents, batch, count, width), 1, 2)
         state = leaky_relu(AgentDense(hidden, self.obs_sizes, name="encode")(x))
-        query = AgentDense(hidden, use_bias=False, name="query")(state)
-        key, value = (
-            TokenDense(hidden, name=name)(tokens).reshape(agents, batch, count, heads, -1)
-            for name in ("key", "value")
-        )
-        query = query.reshape(agents, batch, 1, heads, -1)
-        score = jnp.sum(query * key, axis=-1) * (hidden // heads) ** -0.5
+        query = AgentDense(hidden, use_bias=False, name="query")(state)[:, None]
+        key = TokenDense(hidden, name="key")(tokens)
+        value = leaky_relu(TokenDense(hidden, name="value")(tokens))
+        product = (query * key).reshape(agents, count, batch, heads, -1)
+        score = jnp.sum(product, axis=-1) * (hidden // heads) ** -0.5
         # Tokens that are all padding are no part of a narrower agent's observation.
         real = np.arange(count) * width < np.asarray(self.obs_sizes)[:, None]
-        score = jnp.where(real[:, None, :, None], score, MASKED_LOGIT)
-        weights = jax.nn.softmax(score, axis=2)[..., None]
-        attended = jnp.sum(weights * leaky_relu(value), axis=2).reshape(agents, batch, hidden)
+        score = jnp.where(real[:, :, None, None], score, MASKED_LOGIT)
+        weights = jnp.repeat(jax.nn.softmax(score, axis=1), hidden // heads, axis=-1)
+        attended = jnp.sum(weights * value, axis=1)
         x = AgentDense(hidden, (2 * hidden,), name="head_state")(state)
         x += AgentDense(hidden, (2 * hidden,), use_bias=False, name="head_attended")(attended)
         return AgentOutput(self.num_actions, name="out")(leaky_relu(x))
