@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -36,6 +37,15 @@ HYPER = AlgorithmConfig(
     ppo_grad_clip=0.1,
     huber_delta=0.7,
 )
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for one another gain nothing at these sizes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def rollout(obs_sizes: tuple[int, ...], seed: int) -> dict[str, np.ndarray]:
