@@ -128,9 +128,9 @@ class ProximalActorCritic(Learner):
         """
         networks, game = self.networks, self.networks.game
         steps, envs = batch.sample.action.shape[:2]
-        flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch.sample)
-        finished = flat.finished
+        finished = batch.sample.finished
         assert finished is not None
+        flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch.sample)
         sample = agent_major(batch._replace(sample=flat._replace(finished=None))).sample
         alive = sample.alive
         _, stats = layers.batch_norm(sample.obs, alive)
@@ -149,7 +149,7 @@ class ProximalActorCritic(Learner):
             in_time(value),
             in_time(next_value),
             in_time(sample.terminated),
-            jnp.broadcast_to(finished.reshape(steps, 1, envs), (steps, len(x), envs)),
+            _last_steps(finished, None if alive is None else in_time(alive), len(x)),
             self.hyper.discount,
             self.hyper.gae_lambda,
         )
@@ -277,6 +277,16 @@ class ProximalActorCritic(Learner):
         metrics |= {"clip_fraction": masked_mean(binds.astype(jnp.float32), alive, axis=-1)}
         gradients = PolicyGradients(lambda: by_region, by_region)
         return step(networks.actor_optimiser, actor, gradient), gradients, metrics
+
+
+def _last_steps(finished: jax.Array, alive: jax.Array | None, num_agents: int) -> jax.Array:
+    """Where an agent takes no other step in the episode: ``[T, E], [T, n, E] -> [T, n, E]``.
+
+    Also of an agent that is cut off, not terminated, in an episode that goes on without it.
+    """
+    steps, envs = finished.shape
+    last = jnp.broadcast_to(finished[:, None], (steps, num_agents, envs))
+    return last if alive is None else last.at[:-1].set(last[:-1] | ~alive[1:])
 
 
 def _cumulative(
