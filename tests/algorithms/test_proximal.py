@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mamt_jax.algorithms.proximal import ProximalActorCritic, _rescaled
+from mamt_jax.algorithms.proximal import ProximalActorCritic, _last_steps, _rescaled
 from mamt_jax.algorithms.registry import _proximal, make
 from mamt_jax.algorithms.trust_region import View
 from mamt_jax.config import AlgorithmConfig
@@ -246,3 +246,13 @@ def test_delta_sets_the_clip_range_and_its_value_is_the_objectives_slope() -> No
         np.testing.assert_allclose(value, delta**2 * by_delta, rtol=2e-2, atol=1e-4)
         np.testing.assert_array_equal(value, surrogate)
         assert (np.asarray(value) > 1e-3).all()
+
+
+def test_an_agents_last_step_ends_its_advantages() -> None:
+    """Two agents; agent 1 is gone after the first step, cut off, and back in the next episode."""
+    finished = jnp.array([[False], [True], [False]])
+    alive = jnp.array([[True, True], [True, False], [True, True]])[:, :, None]
+    got = _last_steps(finished, alive, 2)[:, :, 0]
+    np.testing.assert_array_equal(got, [[False, True], [True, True], [False, False]])
+    everybody = _last_steps(finished, None, 2)[:, :, 0]
+    np.testing.assert_array_equal(everybody, [[False, False], [True, True], [False, False]])
