@@ -7,21 +7,18 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from mamt_jax.algorithms.learner import (
     Learner,
     Networks,
     agent_major,
+    joint_critic_step,
     policy_metrics,
-    reward_moments,
-    standardised_reward,
 )
 from mamt_jax.algorithms.optimisers import Optimised, blend, step
 from mamt_jax.config import AlgorithmConfig
 from mamt_jax.networks import layers
 from mamt_jax.networks.joint import joint_input
-from mamt_jax.ops import losses
 from mamt_jax.ops.gumbel import straight_through_gumbel_softmax
 from mamt_jax.ops.masking import masked, masked_mean
 from mamt_jax.types import Algorithm, Batch, Metrics, Params
@@ -101,26 +98,15 @@ class DeterministicActorCritic(Learner):
         best = jnp.argmax(networks.logits(state.target_actor, next_x)[0], axis=-1)
         staying = None if alive is None else alive & ~sample.terminated
         next_actions = self.for_every_critic(jax.nn.one_hot(best, size), staying)
-        next_q = self.values(state.target_critic, next_x, next_actions)
-        target = losses.td_target(
-            standardised_reward(batch),
-            self.hyper.discount,
-            sample.terminated,
-            next_q,
-            jnp.zeros_like(next_q),
-            alpha=0.0,
-        )
         actions = self.for_every_critic(jax.nn.one_hot(sample.action, size), alive)
-
-        def loss(params: Params) -> tuple[jax.Array, Any]:
-            q = self.values(params, x, actions)
-            error = masked_mean(losses.squared_error(q, target), alive, axis=-1)
-            metrics = {"critic_loss": error, "q_mean": masked_mean(q, alive, axis=-1)}
-            return jnp.sum(error), metrics
-
-        gradient, metrics = jax.grad(loss, has_aux=True)(state.critic.params)
-        metrics |= reward_moments(batch) | {"critic_grad_norm": optax.tree.norm(gradient)}
-        return step(networks.critic_optimiser, state.critic, gradient), metrics
+        return joint_critic_step(
+            networks,
+            state.critic,
+            lambda params: self.values(params, x, actions),
+            self.values(state.target_critic, next_x, next_actions),
+            batch,
+            self.hyper.discount,
+        )
 
     def _policy_step(
         self,

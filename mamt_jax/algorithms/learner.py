@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +18,7 @@ from mamt_jax.algorithms.optimisers import (
     agent_norms,
     clipped_adam,
     per_agent,
+    step,
 )
 from mamt_jax.config import AlgorithmConfig
 from mamt_jax.networks import layers
@@ -216,6 +218,39 @@ def critic_regression(
     gradient, trace, metrics = chunked(x, encoded, action, target)
     gradient = scale_shared(gradient, networks.game.num_agents)
     return gradient, trace, metrics | {"critic_grad_norm": optax.tree.norm(gradient)}
+
+
+def joint_critic_step(
+    networks: Networks,
+    critic: Optimised,
+    predict: Callable[[Params], jax.Array],
+    next_value: jax.Array,
+    batch: Batch,
+    discount: float,
+) -> tuple[Optimised, Metrics]:
+    """One step of a critic on (Q_i − y_i)², y_i = r_i + γ(1 − terminated) next_value_i.
+
+    Args:
+      networks: whose critic it is.
+      critic: before the step.
+      predict: critic's parameters -> Q_i ``[n, B]`` at the batch's actions.
+      next_value: ``[n, B]`` of the batch's successors.
+      batch: agent-major.
+      discount: γ.
+    """
+    sample, alive = batch.sample, batch.sample.alive
+    reward, nothing = standardised_reward(batch), jnp.zeros_like(next_value)
+    target = losses.td_target(reward, discount, sample.terminated, next_value, nothing, alpha=0.0)
+
+    def loss(params: Params) -> tuple[jax.Array, Metrics]:
+        q = predict(params)
+        error = masked_mean(losses.squared_error(q, target), alive, axis=-1)
+        metrics = {"critic_loss": error, "q_mean": masked_mean(q, alive, axis=-1)}
+        return jnp.sum(error), metrics
+
+    gradient, metrics = jax.grad(loss, has_aux=True)(critic.params)
+    metrics |= reward_moments(batch) | {"critic_grad_norm": optax.tree.norm(gradient)}
+    return step(networks.critic_optimiser, critic, gradient), metrics
 
 
 def policy_metrics(

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from mamt_jax.algorithms.learner import (
     Learner,
     Networks,
     agent_major,
+    joint_critic_step,
     policy_metrics,
-    reward_moments,
-    standardised_reward,
 )
 from mamt_jax.algorithms.optimisers import Optimised, blend, step
 from mamt_jax.config import AlgorithmConfig, ConfigError
@@ -99,31 +97,23 @@ class LookaheadActorCritic(Learner):
         V̄ is the target network's, under the policies as they are: look-ahead gradients need the
         values of these policies, not of the best response to them.
         """
-        networks, sample, alive = self.networks, batch.sample, batch.sample.alive
-        next_x, _ = layers.batch_norm(sample.next_obs, alive)
+        sample = batch.sample
+        next_x, _ = layers.batch_norm(sample.next_obs, sample.alive)
         next_q = self.values(state.target_critic, next_x)
-        next_value = self.expected(state.actor.params, next_x, next_q)
-        target = losses.td_target(
-            standardised_reward(batch),
+
+        def predict(params: Params) -> jax.Array:
+            by_second = jnp.swapaxes(self.values(params, x), -1, -2)
+            q = losses.select(by_second, sample.action[0, :, None])
+            return losses.select(q, sample.action[1])
+
+        return joint_critic_step(
+            self.networks,
+            state.critic,
+            predict,
+            self.expected(state.actor.params, next_x, next_q),
+            batch,
             self.hyper.discount,
-            sample.terminated,
-            next_value,
-            jnp.zeros_like(next_value),
-            alpha=0.0,
         )
-
-        def loss(params: Params) -> tuple[jax.Array, Any]:
-            by_first = losses.select(
-                jnp.swapaxes(self.values(params, x), -1, -2), sample.action[0, :, None]
-            )
-            q = losses.select(by_first, sample.action[1])
-            error = masked_mean(losses.squared_error(q, target), alive, axis=-1)
-            metrics = {"critic_loss": error, "q_mean": masked_mean(q, alive, axis=-1)}
-            return jnp.sum(error), metrics
-
-        gradient, metrics = jax.grad(loss, has_aux=True)(state.critic.params)
-        metrics |= reward_moments(batch) | {"critic_grad_norm": optax.tree.norm(gradient)}
-        return step(networks.critic_optimiser, state.critic, gradient), metrics
 
     def _policy_step(
         self, actor: Optimised, critic_params: Params, x: jax.Array, alive: jax.Array | None
