@@ -119,6 +119,8 @@ def fixed_trust_region(num_agents: int, hyper: AlgorithmConfig) -> TrustRegion:
 def prior_trust_region(game: Game, hyper: AlgorithmConfig) -> TrustRegion:
     """MAMD-OP's: as MAMD's for agents with a team mate, none for those alone (Appendix D).
 
+    It reports no δ, because not every agent has one.
+
     Raises:
       ConfigError: if the game does not say which agents depend on one another.
     """
@@ -130,7 +132,7 @@ def prior_trust_region(game: Game, hyper: AlgorithmConfig) -> TrustRegion:
     fixed, none = fixed_trust_region(game.num_agents, hyper), no_trust_region(hyper)
     joined = [agent for team in game.teams if len(team) > 1 for agent in team]
     constrained = np.isin(np.arange(game.num_agents), joined)[:, None]
-    return fixed._replace(
+    return none._replace(
         penalty=lambda *arguments: jnp.where(
             constrained, fixed.penalty(*arguments), none.penalty(*arguments)
         )

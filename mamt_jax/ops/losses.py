@@ -1,4 +1,4 @@
-"""Objectives of MAMT, MAMD and MAAC as functions of network outputs."""
+"""Objectives of critics, policies and TRD-Net as functions of network outputs."""
 
 from __future__ import annotations
 

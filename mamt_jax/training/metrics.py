@@ -4,6 +4,8 @@ Two time axes, both counted per seed:
 
     update   one entry per logging point; its coordinate is the number of updates done so far
     event    one entry per collection period (``steps_per_update`` transitions)
+
+On-policy, an event is a rollout and makes one update: means over all its minibatches are recorded.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from mamt_jax.algorithms.actor_critic import Networks
 from mamt_jax.algorithms.coordination import critic_coordination
 from mamt_jax.algorithms.trust_region import View
+from mamt_jax.networks.critic import AttentionCritic
 from mamt_jax.ops.coordination import relative_scores
 from tests.algorithms import tiny
 from tests.networks import literal, quick
@@ -92,3 +94,30 @@ def test_relative_scores_forget_units_and_survive_zeros() -> None:
     np.testing.assert_allclose(one, other, rtol=1e-5)
     np.testing.assert_allclose(np.sum(one) / 24, 1.0, rtol=1e-5)
     np.testing.assert_array_equal(relative_scores(jnp.zeros((3, 3, 4))), 0.0)
+
+
+def test_counterfactuals_of_a_critic_without_own_actions() -> None:
+    """The on-policy critic has one output: |V_i(a\\j) − V_i(a)| by brute force."""
+    _, view = seen()
+    settings = tiny.hyper(coordination_units="raw", coordination_threshold=0.0)
+    critic = AttentionCritic(SIZES, 3, settings.hidden_size, settings.attention_heads, outputs=1)
+    x, encoded = view.x, view.encoded_action
+    params = quick.jit(critic.init)(jax.random.key(0), x, encoded)
+    params = jax.tree.map(lambda leaf: 4 * leaf, params)
+    given = view._replace(critic_params=params, trace=quick.jit(critic.apply)(params, x, encoded))
+    got, metrics = quick.jit(critic_coordination(critic, settings))(given)
+    policy, score = np.exp(np.asarray(view.log_policy)), np.zeros((3, 3, BATCH))
+    for j in range(3):
+        mean = np.zeros((3, BATCH))
+        for u in range(3):
+            changed = np.array(encoded)
+            changed[j] = np.asarray(view.action_encoding)[j, u]
+            values = literal.critic(literal.as_numpy(params), np.asarray(x), changed, 2)[0]
+            mean += policy[j, :, u] * values[..., 0]
+        score[:, j] = np.abs(mean - np.asarray(given.trace.q)[..., 0])
+        score[j, j] = 0
+    assert (score.mean(axis=2)[~np.eye(3, dtype=bool)] > 1e-3).all()
+    np.testing.assert_allclose(got, softmax_over_others(score), atol=1e-4)
+    np.testing.assert_allclose(
+        metrics["coordination_score"], score.mean(axis=2), rtol=1e-3, atol=1e-5
+    )

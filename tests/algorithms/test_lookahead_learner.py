@@ -117,3 +117,25 @@ def test_looking_ahead_changes_the_gradient() -> None:
 def test_two_agents_only() -> None:
     with pytest.raises(ConfigError, match=r"^lola_dqn is for two agents, .* has 3\.$"):
         make("lola_dqn", Game((2,) * 3, (2,) * 3))
+
+
+def test_what_an_absent_agent_is_said_to_do_changes_nothing() -> None:
+    """Bit for bit; NaN in all that it saw and got."""
+    algorithm = make("lola_dqn", GAME, tiny.hyper())
+    state, update = tiny.grown(algorithm), quick.jit(algorithm.update)
+    alive = np.ones((BATCH, 2), bool)
+    alive[::2, 1], alive[3, 0] = False, False
+    clean = tiny.leaving(tiny.batch(*GAME[:2], BATCH), alive)
+    rows, gone = clean.sample, jnp.asarray(~alive)
+    spoiled = rows._replace(
+        obs=jnp.where(gone[..., None], jnp.nan, rows.obs),
+        next_obs=jnp.where(gone[..., None], jnp.nan, rows.next_obs),
+        reward=jnp.where(gone, jnp.nan, rows.reward),
+        action=jnp.where(gone, 1 - rows.action % 2, rows.action),
+    )
+    one, two = (
+        quick.plain(update(state, jax.random.key(0), clean._replace(sample=s), jnp.int32(0)))
+        for s in (rows, spoiled)
+    )
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(one))

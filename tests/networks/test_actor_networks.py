@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mamt_jax.networks.policies import Actor, ModellingPolicy, mask_logits
+from mamt_jax.networks.policies import Actor, AttentionActor, ModellingPolicy, mask_logits
 from mamt_jax.ops.coordination import opponents
 from tests.networks import literal, quick
 
@@ -62,3 +62,16 @@ def test_masked_actions_have_no_probability() -> None:
     assert (probs[1, :, 3:] == 0).all() and (probs[2, :, 4:] == 0).all()
     np.testing.assert_allclose(probs[1, :, :3], jax.nn.softmax(logits[1, :, :3]), atol=1e-6)
     assert mask_logits(logits, (5, 5, 5)) is logits
+
+
+@pytest.mark.parametrize(("size", "width"), [(5, 2), (37, 3)])
+def test_attention_actor_attends_to_tokens_of_its_own_observation(size: int, width: int) -> None:
+    """Two numbers a token, or three where there are more than 32; the last token is padded."""
+    x = np.random.default_rng(0).normal(size=(3, BATCH, size))
+    sizes = (size, 3, 4)
+    for i, own in enumerate(sizes):
+        x[i, :, own:] = 0
+    net = AttentionActor(sizes, ACTIONS, HIDDEN, heads=2)
+    params = quick.jit(net.init)(jax.random.key(0), jnp.asarray(x))
+    expected = literal.attention_actor(literal.as_numpy(params), x, sizes, 2, width)
+    np.testing.assert_allclose(quick.jit(net.apply)(params, jnp.asarray(x)), expected, atol=1e-5)
