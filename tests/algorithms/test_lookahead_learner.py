@@ -139,3 +139,22 @@ def test_what_an_absent_agent_is_said_to_do_changes_nothing() -> None:
     )
     jax.tree.map(np.testing.assert_array_equal, one, two)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(one))
+
+
+def test_samples_without_anybody_do_not_count() -> None:
+    """Half a batch and nobody's other half average as that half twice."""
+    algorithm = make("lola_dqn", GAME, tiny.hyper())
+    state, update = tiny.grown(algorithm), quick.jit(algorithm.update)
+    alive = np.ones((BATCH, 2), bool)
+    alive[1, 0] = alive[4, 0] = False
+    full = tiny.leaving(tiny.batch(*GAME[:2], BATCH), alive).sample
+    half = BATCH // 2
+    once = full._replace(alive=full.alive & (jnp.arange(BATCH) < half)[:, None])
+    twice = jax.tree.map(lambda leaf: leaf[jnp.arange(BATCH) % half], full)
+    given = tiny.batch(*GAME[:2], BATCH)
+    one, two = (
+        update(state, jax.random.key(0), given._replace(sample=sample), jnp.int32(0))[1]
+        for sample in (once, twice)
+    )
+    for name in one:
+        np.testing.assert_allclose(one[name], two[name], rtol=1e-4, atol=1e-6, err_msg=name)
