@@ -215,18 +215,23 @@ def delta_ascent(
 def generalised_advantages(
     reward: Tensor,
     value: Tensor,
-    next_value: Tensor,
+    bootstrap: Tensor,
     terminated: Tensor,
-    finished: Tensor,
+    cut: Tensor,
     h: AlgorithmConfig,
 ) -> Tensor:
-    """A_t = δ_t + γλ A_{t+1} within an episode: ``[n, T, E]``, and so all but finished [T, E]."""
-    found = reward + h.discount * next_value.masked_fill(terminated, 0.0) - value
-    decay = (h.discount * h.gae_lambda) * ~(terminated | finished)
-    steps, decays = found.unbind(1), decay.unbind(1)
-    for t in reversed(range(len(steps) - 1)):
-        steps[t].addcmul_(decays[t], steps[t + 1])
-    return found
+    """Generalised advantages ``[n, T, E]`` as differences: the λ-returns minus the values.
+
+    G_t = r_t + γ((1 − λ) V_{t+1} + λ G_{t+1}); where a trajectory is cut (``[T, E]``, and at the end
+    of the rollout) the bracket is the bootstrap, where it terminated 0.
+    """
+    tail = bootstrap[:, -1]
+    returns = []
+    for t in reversed(range(reward.shape[1])):
+        tail = torch.where(cut[t], bootstrap[:, t], tail).masked_fill(terminated[:, t], 0.0)
+        returns.append(reward[:, t] + h.discount * tail)
+        tail = torch.lerp(value[:, t], returns[-1], h.gae_lambda)
+    return torch.stack(returns[::-1], dim=1) - value
 
 
 def standardise(x: Tensor) -> Tensor:

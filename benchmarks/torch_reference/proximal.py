@@ -64,7 +64,8 @@ class ProximalLearner:
 
         Args:
           rollout: T steps of all environments.
-          drawn: int64 ``[n, T·E]``, actions at the successors; drawn from the policies if None.
+          drawn: int64 ``[n, T·E]``, actions at the successors, which count where a trajectory is cut;
+            drawn from the policies if None.
           orders: of each epoch, int64 ``[T·E]``; drawn if None.
         """
         hyper, total = self.hyper, rollout.reward[..., 0].numel()
@@ -107,7 +108,7 @@ class ProximalLearner:
         next_one_hot = maths.one_hot(drawn, self.num_actions, x.dtype)
         next_encoded = maths.apply_norm(action_mean, action_var, next_one_hot)
         mean, std = self._scale()
-        value, next_value = (
+        value, bootstrap = (
             mean + std * self.critic.read(*inputs)[..., 0]
             for inputs in ((x, encoded), (next_x, next_encoded))
         )
@@ -115,7 +116,7 @@ class ProximalLearner:
         advantage = maths.generalised_advantages(
             reward.view(shape),
             value.view(shape),
-            next_value.view(shape),
+            bootstrap.view(shape),
             flat(rollout.terminated).view(shape),
             rollout.finished,
             self.hyper,

@@ -139,7 +139,7 @@ class ProximalActorCritic(Learner):
         encoded, action_stats = networks.encode(sample.action, alive)
         one_hot = jnp.eye(game.num_actions)
         table = layers.apply_norm(action_stats, jnp.broadcast_to(one_hot, (len(x), *one_hot.shape)))
-        value, next_value = self._values(state, key, norm, x, encoded, action_stats, sample)
+        value, bootstrap = self._values(state, key, norm, x, encoded, action_stats, sample)
 
         def in_time(leaf: jax.Array) -> jax.Array:
             return jnp.swapaxes(leaf.reshape(len(x), steps, envs), 0, 1)
@@ -147,7 +147,7 @@ class ProximalActorCritic(Learner):
         advantage = generalised_advantages(
             in_time(sample.reward),
             in_time(value),
-            in_time(next_value),
+            in_time(bootstrap),
             in_time(sample.terminated),
             _last_steps(finished, None if alive is None else in_time(alive), len(x)),
             self.hyper.discount,
@@ -184,7 +184,8 @@ class ProximalActorCritic(Learner):
     ) -> tuple[jax.Array, jax.Array]:
         """Values ``[n, B]`` in units of reward: at the rollout's steps, and at their successors.
 
-        At a successor the others' actions are drawn from their policies.
+        The latter are for where a trajectory was cut: the others' actions there were never taken
+        and are drawn from their policies. Elsewhere the successor's value is the next step's own.
         """
         networks, alive = self.networks, sample.alive
         mean, std = state.returns.mean_and_std()

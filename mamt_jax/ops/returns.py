@@ -10,38 +10,41 @@ import jax.numpy as jnp
 def generalised_advantages(
     reward: jax.Array,
     value: jax.Array,
-    next_value: jax.Array,
+    bootstrap: jax.Array,
     terminated: jax.Array,
-    finished: jax.Array,
+    cut: jax.Array,
     discount: float,
     decay: float,
 ) -> jax.Array:
-    """Generalised advantage estimates (Schulman et al. 2016, Eq. 16), cut where episodes end.
+    """Generalised advantage estimates (Schulman et al. 2016, Eq. 16).
 
-    A_t = δ_t + γλ (1 − end_t) A_{t+1} with δ_t = r_t + γ (1 − terminated_t) V(o_{t+1}) − V(o_t). An
-    episode that was truncated bootstraps from its true last observation, and so does the last step
-    of a rollout.
+    A_t = Σ_k (γλ)^k δ_{t+k} with δ_t = r_t + γ V_{t+1} − V_t, where V_{t+1} is ``value[t + 1]`` itself
+    as long as the trajectory goes on: the values of neighbouring errors cancel, and with λ = 1
+    A_t + V_t is the discounted return of what was collected, whatever the values are. ``bootstrap``
+    stands in for V_{t+1} where a trajectory was cut, which the end of the rollout always does, and
+    0 where it terminated.
 
     Args:
       reward: ``[T, ...]``.
-      value: ``[T, ...]`` V at the observations acted on.
-      next_value: ``[T, ...]`` V at their true successors, before any reset.
+      value: ``[T, ...]`` V at the steps of the rollout.
+      bootstrap: ``[T, ...]`` estimates of V at their true successors, before any reset.
       terminated: bool ``[T, ...]``: nothing follows for this agent.
-      finished: bool ``[T, ...]``: the next step belongs to another episode.
+      cut: bool ``[T, ...]``: the next step is not this trajectory's.
       discount: γ.
       decay: λ.
 
     Returns:
       ``[T, ...]``; added to ``value`` they are the λ-returns.
     """
-    chex.assert_equal_shape((reward, value, next_value, terminated, finished))
-    error = reward + discount * jnp.where(terminated, 0.0, next_value) - value
-    goes_on = ~(terminated | finished)
+    chex.assert_equal_shape((reward, value, bootstrap, terminated, cut))
+    ends = (terminated | cut).at[-1].set(True)
+    successor = jnp.where(ends, bootstrap, jnp.roll(value, -1, axis=0))
+    error = reward + discount * jnp.where(terminated, 0.0, successor) - value
 
     def back(later: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        error, goes_on = step
-        advantage = error + discount * decay * jnp.where(goes_on, later, 0.0)
+        error, ends = step
+        advantage = error + discount * decay * jnp.where(ends, 0.0, later)
         return advantage, advantage
 
-    _, advantages = jax.lax.scan(back, jnp.zeros_like(reward[0]), (error, goes_on), reverse=True)
+    _, advantages = jax.lax.scan(back, jnp.zeros_like(reward[0]), (error, ends), reverse=True)
     return advantages

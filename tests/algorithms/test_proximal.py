@@ -59,6 +59,29 @@ def flat(leaf: Any) -> np.ndarray:
     return np.moveaxis(leaf.reshape(TOTAL, *leaf.shape[2:]), 1, 0)
 
 
+def generalised_advantages(
+    reward: np.ndarray,
+    value: np.ndarray,
+    bootstrap: np.ndarray,
+    terminated: np.ndarray,
+    finished: np.ndarray,
+    decay: float = 0.95,
+) -> np.ndarray:
+    """Of one trajectory after another, by Schulman et al. 2016, Eq. 16: Σ_l (γλ)^l δ_{t+l}."""
+    found = np.zeros(len(reward))
+    first = 0
+    for last in range(len(reward)):
+        if not (terminated[last] or finished[last] or last == len(reward) - 1):
+            continue
+        part = slice(first, last + 1)
+        after = np.append(value[first + 1 : last + 1], 0 if terminated[last] else bootstrap[last])
+        errors = reward[part] + 0.99 * after - value[part]
+        for t in range(len(errors)):
+            found[first + t] = sum((0.99 * decay) ** k * e for k, e in enumerate(errors[t:]))
+        first = last + 1
+    return found
+
+
 class Literal:
     """Everything of the first update, in NumPy."""
 
@@ -84,15 +107,14 @@ class Literal:
         self.advantage = np.zeros((3, TOTAL))
         for i in range(3):
             for e in range(ENVS):
-                later = 0.0
-                for t in reversed(range(STEPS)):
-                    b = t * ENVS + e
-                    ends = bool(sample.terminated[t, e, i])
-                    reward = float(sample.reward[t, e, i])
-                    error = reward + (0 if ends else 0.99 * next_value[i, b]) - value[i, b]
-                    over = ends or bool(sample.finished[t, e])  # type: ignore[index]
-                    later = error + (0 if over else 0.99 * 0.95 * later)
-                    self.advantage[i, b] = later
+                rows = np.arange(STEPS) * ENVS + e
+                self.advantage[i, rows] = generalised_advantages(
+                    np.asarray(sample.reward[:, e, i], np.float64),
+                    value[i, rows],
+                    next_value[i, rows],
+                    np.asarray(sample.terminated[:, e, i]),
+                    np.asarray(sample.finished[:, e]),  # type: ignore[index]
+                )
         self.returns, self.value = self.advantage + value, value
 
     def log_policy(self, params: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -134,6 +156,25 @@ def test_first_update_against_numpy() -> None:
             mine = mine[step.key]
         scale = np.abs(leaf).max()
         np.testing.assert_allclose(mine, leaf, atol=1e-3 * scale, err_msg=str(path))
+
+
+def test_without_decay_targets_are_discounted_returns_whatever_the_critic() -> None:
+    """λ = 1 and episodes that terminate: what was collected, and nothing of critic or policies."""
+    batch = rollout()
+    sample = batch.sample
+    every = np.zeros((STEPS, ENVS, 3), bool)
+    every[1], every[3] = True, True
+    sample = sample._replace(terminated=jnp.asarray(every), finished=jnp.asarray(every[..., 0]))
+    batch = batch._replace(sample=sample)
+    state, _ = learner(gae_lambda=1.0)
+    parts = ProximalActorCritic(*_proximal(GAME, tiny.hyper(**ONCE, gae_lambda=1.0)), None)  # type: ignore[arg-type]
+    prepare = quick.jit(parts._prepare)
+    after, found, *_ = prepare(state, jax.random.key(0), batch, jnp.int32(0))
+    mean, std = (np.asarray(m)[:, None] for m in after.returns.mean_and_std())
+    reward = np.asarray(sample.reward, np.float64)
+    collected = reward.copy()
+    collected[[0, 2]] += 0.99 * reward[[1, 3]]
+    np.testing.assert_allclose(found.target * std + mean, flat(collected), rtol=1e-4, atol=1e-4)
 
 
 def test_the_critic_is_regressed_on_normalised_returns() -> None:
