@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from mamt_jax.config import ConfigError, TrainConfig
+from mamt_jax.config import ConfigError, TrainConfig, make_config
 from mamt_jax.errors import MamtError
 
 if TYPE_CHECKING:
@@ -160,7 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(arguments: Sequence[str]) -> Any:
     """Command line to command.
 
-    A run that is resumed brings its own defaults: whatever is not given again is taken from it.
+    Defaults are the algorithm's own. A run that is resumed brings its settings: whatever is not
+    given again is taken from it.
 
     Raises:
         SystemExit: A usage error or ``--help``.
@@ -173,12 +174,15 @@ def parse(arguments: Sequence[str]) -> Any:
         description="Cooperative multi-agent RL with mirror descent and trust regions.",
         args=arguments,
     )
-    if not (isinstance(command, Train) and command.resume):
+    if not isinstance(command, Train):
         return command
-    from mamt_jax.training.run_dir import RunDir
+    if command.resume:
+        from mamt_jax.training.run_dir import RunDir
 
-    saved = replace(command, config=RunDir(command.directory()).read_config())
-    return tyro.cli(Train, prog="mamt train", default=saved, args=arguments[1:])
+        defaults = RunDir(command.directory()).read_config()
+    else:
+        defaults = make_config(algorithm=command.config.algorithm)
+    return tyro.cli(Train, prog="mamt train", default=Train(defaults), args=arguments[1:])
 
 
 def guarded(work: Callable[[], None], trains: bool = False) -> int:
