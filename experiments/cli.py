@@ -66,7 +66,7 @@ def print_plan(config: TrainConfig) -> None:
     from mamt_jax.training import memory
     from mamt_jax.training.run import prepare
 
-    trainer, _ = prepare(config)
+    trainer, _, config = prepare(config)
     plan, held = trainer.plan, memory.memory_of(trainer, config)
     print(f"{config.algorithm} on {config.env}, seeds: {config.seeds}. Each of them:")
     print(f"  environment steps    {plan.points * plan.steps_per_point * config.num_envs:>14,}")
@@ -81,6 +81,7 @@ def print_plan(config: TrainConfig) -> None:
     }.items():
         print(f"  {name:<20} {'unknown' if size is None else f'{size / 1e6:,.1f} MB':>14}")
     memory.check_memory(trainer, config)
+    print("The run fits.")
 
 
 @dataclass(frozen=True)
@@ -212,14 +213,15 @@ def guarded(work: Callable[[], None], trains: bool = False) -> int:
 def _animation(run: Run, seed: int, path: Path) -> Callable[[], int]:
     """Ready to play a greedy episode of the first seed into `path`; returns how many pictures."""
     from envs.drawing import milliseconds_per_frame
-    from mamt_jax.training.evaluate import evaluation_key
+    from mamt_jax.training.evaluate import evaluation_keys
     from mamt_jax.training.run import make_env
     from mamt_jax.trajectories.frames import frames
     from mamt_jax.trajectories.gif import write_gif
 
     env = make_env(run.config)
-    key = evaluation_key(seed, point=1)  # the episodes of the evaluation itself have point 0
-    pictures = frames(env, run.policies, run.policies.seeds[0], key)
+    player = run.policies.seeds[0]
+    (key,) = evaluation_keys([player], seed, point=1)  # the evaluation's own episodes have point 0
+    pictures = frames(env, run.policies, player, key)
     return partial(write_gif, pictures, path, milliseconds_per_frame(env.spec.episode_length))
 
 

@@ -64,8 +64,8 @@ class ProximalLearner:
 
         Args:
           rollout: T steps of all environments.
-          drawn: int64 ``[n, T·E]``, actions at the successors, used where trajectories are cut; drawn
-            from the policies if None.
+          drawn: int64 ``[n, T·E]``, actions at the successors, used where a trajectory is cut;
+            drawn from the policies if None.
           orders: of each epoch, int64 ``[T·E]``; drawn if None.
         """
         hyper, total = self.hyper, rollout.reward[..., 0].numel()
