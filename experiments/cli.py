@@ -44,7 +44,9 @@ class Train:
 
     def run(self) -> None:
         """Trains and says where the results are."""
-        from experiments.report import first_and_last, text
+        from experiments.returns import first_and_last
+        from experiments.texts import sentence
+        from mamt_jax.analysis.seeds import surviving
         from mamt_jax.training.run import run_config
 
         config = self.config
@@ -53,7 +55,9 @@ class Train:
         if self.dry_run:
             return print_plan(config)
         run = run_config(config, out=self.directory(), resume=self.resume, progress=True)
-        print(f"Return of the last episodes: {text(first_and_last(run.metrics)[1])}")
+        metrics = surviving(run.metrics)
+        _, last = first_and_last(metrics)
+        print(f"Return of the last episodes: {sentence(last, metrics.sizes['seed'])}")
         print(f"Recorded in {self.directory()}; see: mamt report {self.directory()}")
 
 
@@ -99,7 +103,8 @@ class Evaluate:
 
     def run(self) -> None:
         """Prints one line per seed and the summary over seeds."""
-        from experiments.report import text
+        from experiments.texts import sentence
+        from mamt_jax.analysis.seeds import surviving
         from mamt_jax.analysis.statistics import summarise
         from mamt_jax.training.run import load
 
@@ -108,13 +113,20 @@ class Evaluate:
 
             check_gif(self.gif)
         run = load(self.run_directory)
-        write = None if self.gif is None else _animation(run, self.seed, self.gif)
+        seeds = run.policies.seeds
+        lost = surviving(run.metrics).attrs.get("diverged", {})
+        first = next(seed for seed in seeds if seed not in lost)
+        write = None if self.gif is None else _animation(run, first, self.seed, self.gif)
         returns = run.evaluate(self.episodes, self.seed).mean(axis=1)
-        for seed, value in zip(run.policies.seeds, returns, strict=True):
-            print(f"seed {seed}: {value:.2f}")
-        print(f"all seeds: {text(summarise(returns))} (mean ± std [95% interval])")
+        for seed, value in zip(seeds, returns, strict=True):
+            print(
+                f"seed {seed}:",
+                f"diverged at update {lost[seed]:,}" if seed in lost else f"{value:.2f}",
+            )
+        counted = returns[[seed not in lost for seed in seeds]]
+        print(f"{'other' if lost else 'all'} seeds: {sentence(summarise(counted), len(counted))}")
         if write is not None:
-            print(f"One episode of seed {run.policies.seeds[0]}: {write()} pictures in {self.gif}")
+            print(f"One episode of seed {first}: {write()} pictures in {self.gif}")
 
 
 @dataclass(frozen=True)
@@ -122,9 +134,9 @@ class Report:
     """Print the tables of recorded runs and draw their figures."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run directories, or their records in JSON."""
+    """Run directories, their records in JSON, or folders of these."""
     figures: Path | None = None
-    """Where the figures go; by default figures/ in the first run, or beside the first record."""
+    """Where the figures go; by default figures/ in the first of these, or beside a record."""
 
     def run(self) -> None:
         """Prints the tables and the names of the figures."""
@@ -210,8 +222,8 @@ def guarded(work: Callable[[], None], trains: bool = False) -> int:
         warnings.formatwarning = before
 
 
-def _animation(run: Run, seed: int, path: Path) -> Callable[[], int]:
-    """Ready to play a greedy episode of the first seed into `path`; returns how many pictures."""
+def _animation(run: Run, trained: int, seed: int, path: Path) -> Callable[[], int]:
+    """Ready to play a greedy episode of a `trained` seed into `path`; returns how many pictures."""
     from envs.drawing import milliseconds_per_frame
     from mamt_jax.training.evaluate import evaluation_keys
     from mamt_jax.training.run import make_env
@@ -219,9 +231,8 @@ def _animation(run: Run, seed: int, path: Path) -> Callable[[], int]:
     from mamt_jax.trajectories.gif import write_gif
 
     env = make_env(run.config)
-    player = run.policies.seeds[0]
-    (key,) = evaluation_keys([player], seed, point=1)  # the evaluation's own episodes have point 0
-    pictures = frames(env, run.policies, player, key)
+    (key,) = evaluation_keys([trained], seed, point=1)  # the evaluation's own have point 0
+    pictures = frames(env, run.policies, trained, key)
     return partial(write_gif, pictures, path, milliseconds_per_frame(env.spec.episode_length))
 
 

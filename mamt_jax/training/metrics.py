@@ -245,7 +245,7 @@ class Recorder:
         lost = _variable(("seed",), self._diverged_at.copy(), _DERIVED["diverged_at_update"])
         data["diverged_at_update"] = lost
         if self.diverged:
-            attrs["diverged"] = [self.diverged.get(seed, "") for seed in self.seeds]
+            attrs["divergence"] = [self.diverged.get(seed, "") for seed in self.seeds]
         finished = np.cumsum(episodes.reshape(seeds, -1), axis=1)
         coords = {
             "seed": ("seed", np.asarray(self.seeds, np.int64)),
@@ -279,7 +279,7 @@ class Recorder:
             at = dataset["diverged_at_update"].values
             recorder._diverged_at = np.where(at <= recorder.update_count, at, np.nan)
             for index in np.flatnonzero(np.isfinite(recorder._diverged_at)):
-                recorder.diverged[recorder.seeds[index]] = dataset.attrs["diverged"][index]
+                recorder.diverged[recorder.seeds[index]] = dataset.attrs["divergence"][index]
         recorded = dataset.sizes["update"]
         for name, rows in (
             ("return_sum", recorder._return_sum),

@@ -237,7 +237,7 @@ def test_a_lost_seed_stays_lost_over_a_resume(tmp_path: Path, after: int) -> Non
         start(tmp_path / "cut", trainer=inner._replace(epoch=epoch))
     again = resume(tmp_path / "cut", nan_at=(0, 19))
     assert_same(whole, again)
-    assert again.metrics.attrs["diverged"] == whole.metrics.attrs["diverged"]
+    assert again.metrics.attrs["divergence"] == whole.metrics.attrs["divergence"]
 
 
 def test_updates_are_counted_without_metrics() -> None:
