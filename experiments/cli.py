@@ -78,14 +78,15 @@ def print_plan(config: TrainConfig) -> None:
     print(f"  logging points       {plan.points:>14,}")
     print(f"  transitions kept     {plan.capacity:>14,}")
     print("Memory of all seeds:")
+    free = memory.free_bytes()
     for name, size in {
         **held._asdict(),
         "in an update": memory.working_bytes(trainer, config),
-        "free": memory.free_bytes(),
+        "free": free,
     }.items():
         print(f"  {name:<20} {'unknown' if size is None else f'{size / 1e6:,.1f} MB':>14}")
     memory.check_memory(trainer, config)
-    print("The run fits.")
+    print("Whether the run fits is unknown." if free is None else "The run fits.")
 
 
 @dataclass(frozen=True)

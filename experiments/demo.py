@@ -14,6 +14,7 @@ from rich.console import Console
 
 from experiments.cli import guarded
 from experiments.report import report
+from experiments.texts import counted
 from mamt_jax.config import TrainConfig, make_config
 from mamt_jax.errors import InterruptedRun, RunError
 from mamt_jax.training.run import is_finished, run_config
@@ -35,7 +36,7 @@ def demo(episodes: int = EPISODES, seeds: int = 8, out: Path = OUT, **options: A
     config = make_config(algorithm="mamt", env="spread", seeds=seeds, episodes=episodes, **options)
     resume = _prepare(RunDir(out), config)
     console = Console(width=max(Console().width, 100))
-    console.print(f"MAMT on Spread: {seeds} seeds, {episodes:,} episodes each.")
+    console.print(f"MAMT on Spread: {counted(seeds, 'seed')}, {episodes:,} episodes each.")
     try:
         run_config(config, out=out, resume=resume, progress=True)
     except InterruptedRun as stopped:

@@ -19,6 +19,11 @@ PASSING = (
 """What :func:`passed` shows, for the tables that use it."""
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things: "1 seed", "8 seeds"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def text(summary: Summary) -> str:
     """A summary with as much of its spread as its seeds can tell, see :data:`SPREAD`."""
     return " ".join(part for part in (mean_std(summary), interval(summary)) if part)

@@ -108,8 +108,8 @@ def _evaluate(trainer: Trainer, state: Any, config: TrainConfig, point: int) -> 
 
 def _losses(reasons: list[str], seeds: int) -> str:
     """Which seeds of a run were lost, in one sentence."""
-    what = "1 seed was" if len(reasons) == 1 else f"{len(reasons)} seeds were"
-    return f"{what} lost out of {seeds}, and no result counts what diverged: {'; '.join(reasons)}."
+    lost = f"{len(reasons)} of {seeds} seeds diverged and {'is' if len(reasons) == 1 else 'are'}"
+    return f"{lost} left out of all results: {'; '.join(reasons)}."
 
 
 class _Clock:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from mamt_jax.algorithms.proximal import ProximalActorCritic, _last_steps, _rescaled
@@ -189,6 +190,34 @@ def test_the_critic_is_regressed_on_normalised_returns() -> None:
     loss = np.where(error <= 0.5, error**2 / 2, 0.5 * (error - 0.25)).mean(1)
     assert (error > 0.5).any() and (error < 0.5).any()
     np.testing.assert_allclose(metrics["critic_loss"], loss, rtol=1e-3)
+
+
+def test_settings_that_are_given_are_the_settings_that_run() -> None:
+    """Of those whose default is another than off-policy, each changes what it should."""
+    defaults = tiny.hyper("mappo")
+    assert (defaults.policy_clip, defaults.critic_weight_decay) == (10.0, 0.0)
+    assert (defaults.critic_regularisation, defaults.logit_regularisation) == (0.0, 0.0)
+    batch, (state, update) = rollout(), learner()
+    plain, _ = updated(state, update, batch)
+
+    def moved(**options: Any) -> tuple[float, float]:
+        """Distance of the actors and of the critics from where they would be otherwise."""
+        after, _ = updated(state, learner(**options)[1], batch)
+        return tuple(
+            float(optax.tree.norm(optax.tree.sub(one.params, two.params)))
+            for one, two in ((after.actor, plain.actor), (after.critic, plain.critic))
+        )  # type: ignore[return-value]
+
+    actor, critic = moved(logit_regularisation=1.0, critic_weight_decay=1.0)
+    assert actor > 1e-4 and critic > 1e-4
+    assert moved(critic_regularisation=1e4)[1] > 1e-4
+    after, _ = updated(state, learner(policy_clip=1e-3, critic_clip_per_agent=1e-3)[1], batch)
+    actor_gradient = gradients.seen(after.actor.opt_state, 0.9)
+    for agent in range(3):
+        norm = optax.tree.norm(jax.tree.map(lambda leaf, i=agent: leaf[i], actor_gradient))
+        np.testing.assert_allclose(norm, 1e-3, rtol=1e-3)
+    critic_gradient = gradients.seen(after.critic.opt_state, 0.9)
+    np.testing.assert_allclose(optax.tree.norm(critic_gradient), 3e-3, rtol=1e-3)
 
 
 def test_popart_keeps_the_values() -> None:

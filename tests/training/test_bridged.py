@@ -94,6 +94,20 @@ def test_stored_transitions_are_true_also_of_agents_that_left() -> None:
     np.testing.assert_allclose(reported, expected, rtol=1e-5)
 
 
+def test_more_environments_than_transitions_between_updates() -> None:
+    """Four environments, an event after every three transitions: some events collect nothing."""
+    sizes = {"steps_per_update": 3, "updates_per_event": 1, "batch_size": 4, "log_interval": 4}
+    config = make_config(
+        env="pettingzoo", env_options={"module": GAMES}, **SMALL | sizes, episodes=8
+    )
+    trainer = make_trainer(config, envs.make("pettingzoo", module=GAMES), counting())
+    assert 0 in trainer.plan.collect and sum(trainer.plan.collect) == trainer.plan.steps_per_point
+    state, output = trainer.epoch(trainer.init(jnp.arange(2)))
+    assert int(state.transitions) == 4 * trainer.plan.steps_per_point
+    assert int(state.updates) == output.updated.sum() == len(trainer.plan.collect)
+    assert output.episodes.sum(axis=1).tolist() == [4 * (trainer.plan.steps_per_point // 5)] * 2
+
+
 def test_seeds_decide_and_a_resumed_run_plays_new_episodes() -> None:
     first, second = ((t := dwindling_trainer()).epoch(t.init(jnp.arange(2))) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first[1], second[1])

@@ -39,15 +39,39 @@ def test_a_run_that_does_not_fit_is_refused(capsys: pytest.CaptureFixture[str]) 
     assert not Path("runs/maac-spread").exists()
 
 
+def test_what_an_update_takes_counts(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Free memory that holds the state, but not an update beside it."""
+    config = make_config(**TINY, hidden_size=8, attention_heads=2)
+    trainer = prepare(config)[0]
+    held, working = memory.memory_of(trainer, config).total, memory.working_bytes(trainer, config)
+    assert working and working > 1000
+    monkeypatch.setattr(memory, "free_bytes", lambda: held + working)
+    memory.check_memory(trainer, config)
+    monkeypatch.setattr(memory, "free_bytes", lambda: held + working - 1)
+    with pytest.raises(ConfigError, match=r"GB within an update\) and .* are free; lower"):
+        memory.check_memory(trainer, config)
+    line = "train --algorithm maac --env toy_matching --seeds 3 --episodes 40 --batch-size 24"
+    small = "--hidden-size 8 --attention-heads 2 --out"
+    for more in ([], ["--dry-run"]):
+        assert cli.main([*line.split(), *small.split(), str(tmp_path / "run"), *more]) == 1
+        printed = capsys.readouterr()
+        assert "within an update" in printed.err and "The run fits" not in printed.out
+    assert not (tmp_path / "run").exists()
+
+
 def test_dry_run_prints_and_leaves_nothing(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     line = "train --algorithm maac --env toy_matching --seeds 2 --episodes 40 --batch-size 24"
     small = "--hidden-size 8 --attention-heads 2 --dry-run --out"
     assert cli.main([*line.split(), *small.split(), str(tmp_path / "run")]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == "The run fits."
     lines = dict(
         line.rsplit(maxsplit=2)[0::2] if line.endswith("MB") else line.rsplit(maxsplit=1)
-        for line in capsys.readouterr().out.splitlines()
+        for line in printed
         if line.startswith("  ")
     )
     assert {"  replay", "  learners", "  in an update", "  free"} <= set(lines)

@@ -13,6 +13,7 @@ import envs
 from envs.base import EnvSpec
 from mamt_jax.config import ConfigError, make_config
 from mamt_jax.training.rollout import make_rollout
+from mamt_jax.training.run import prepare
 from mamt_jax.training.trainer import make_trainer
 from mamt_jax.types import Algorithm, Batch, Transition
 from tests.networks import quick
@@ -99,6 +100,20 @@ def test_every_rollout_is_one_update_of_what_the_newest_policies_did(env: str) -
     assert counts == list(range(len(counts))) and len(counts) >= 6
     assert ends == SEEDS * ENVS * (len(counts) * 14 // length)
     assert int(state.updates) == len(counts) and int(state.transitions) == len(counts) * 42
+
+
+def test_sizes_of_the_other_regime_are_refused_and_its_own_recorded() -> None:
+    sizes = {"seeds": 1, "episodes": 200, "num_envs": 12}
+    config = prepare(make_config(algorithm="mappo", env="spread", rollout_size=50, **sizes))[2]
+    recorded = (config.steps_per_update, config.batch_size, config.buffer_size)
+    assert recorded == (60, 60, 60) and config.updates_per_event == 1
+    assert prepare(config)[2] == config  # what config.json says can be run again
+    for name, value in (("batch_size", 64), ("buffer_size", 5000), ("updates_per_event", 2)):
+        says = (
+            f"mappo learns from rollouts and has no {name} \\(got {value}\\); it goes by rollout_s"
+        )
+        with pytest.raises(ConfigError, match=says):
+            prepare(make_config(algorithm="mappo", env="spread", **sizes | {name: value}))
 
 
 def test_a_rollout_too_small_for_its_minibatches_is_refused() -> None:

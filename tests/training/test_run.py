@@ -202,7 +202,7 @@ def test_a_run_ends_when_its_last_seed_is_lost(tmp_path: Path) -> None:
 def test_a_run_goes_on_without_the_seeds_it_loses(tmp_path: Path) -> None:
     """Seed 1 is lost at update 19. The others are what they are in a run that loses none."""
     says = (
-        "^1 seed was lost out of 3, and no result counts what diverged: "
+        "^1 of 3 seeds diverged and is left out of all results: "
         "critic_loss of seed 1 is NaN or infinite at update 19.$"
     )
     with pytest.warns(UserWarning, match=says):
@@ -220,7 +220,7 @@ def test_a_run_goes_on_without_the_seeds_it_loses(tmp_path: Path) -> None:
     ).metrics.equals(metrics)
 
 
-@pytest.mark.filterwarnings("ignore:1 seed was lost")
+@pytest.mark.filterwarnings("ignore:1 of 3 seeds diverged")
 @pytest.mark.parametrize("after", [3, 5])
 def test_a_lost_seed_stays_lost_over_a_resume(tmp_path: Path, after: int) -> None:
     """It is lost in the fourth logging point; the run is cut before or after that."""
