@@ -42,6 +42,7 @@ def jax_update(
     from mamt_jax.algorithms.registry import make
     from mamt_jax.config import make_config
     from mamt_jax.training import trainer
+    from mamt_jax.training.programs import Program
     from mamt_jax.types import Batch, Transition
 
     game = game_of(env)
@@ -62,7 +63,7 @@ def jax_update(
     def all_seeds(states: Any) -> tuple[Any, Any]:
         return trainer.map_seeds(one_seed, states, trainer.seed_batch(config))
 
-    run = trainer.compile_for_backend(all_seeds)
+    run = Program(all_seeds, donate=(0,))
     kept = [jax.jit(jax.vmap(rule.init))(jax.random.split(jax.random.key(0), seeds))]
 
     def work() -> None:

@@ -20,7 +20,7 @@ from envs.outbound import to_pettingzoo
 from envs.pursuit import Pursuit
 from envs.rover_tower import RoverTower
 from envs.spread import Spread, Spread3Ful, Spread3Mix, Spread3Sep
-from envs.toy import ToyMatching, ToySurvival
+from envs.toy import ToyElimination, ToyMatching, ToySurvival
 from envs.wrappers import VectorEnv, VectorState, VectorStep
 
 __all__ = [
@@ -50,6 +50,7 @@ _REGISTRY: Mapping[str, type[Any]] = {
     "pettingzoo": PettingZoo,
     "toy_matching": ToyMatching,
     "toy_survival": ToySurvival,
+    "toy_elimination": ToyElimination,
 }
 
 

@@ -61,13 +61,26 @@ class TimeStep(NamedTuple):
 
     `terminated` means that no return follows, `truncated` that the episode was cut at
     `episode_length` and its value may still be bootstrapped from `obs`.
+
+    Where the spec says `agents_may_leave`, `alive` says who is left to act in the next step, and
+    `terminated` is each agent's own. All are there at the start; who has left does not come back;
+    one that leaves without being terminated was cut off. The episode ends with its last agent. What
+    is said of agents that had left before the step means nothing.
     """
 
     state: Any
     obs: jax.Array  # [n, O] float32
     reward: jax.Array  # [n] float32
-    terminated: jax.Array  # [] bool
+    terminated: jax.Array  # [] bool; [n] where agents may leave
     truncated: jax.Array  # [] bool
+    alive: jax.Array | None = None  # [n] bool where agents may leave, else None
+
+    @property
+    def finished(self) -> jax.Array:
+        """Whether the episode has ended, bool []."""
+        if self.alive is None:
+            return self.terminated | self.truncated
+        return self.truncated | (self.terminated | ~self.alive).all(axis=-1)
 
 
 class Environment(Protocol):

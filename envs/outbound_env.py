@@ -94,26 +94,33 @@ class OutboundEnv(ParallelEnv[str, NDArray[np.float32], int]):
     ) -> tuple[Observations, dict[str, float], dict[str, bool], dict[str, bool], Infos]:
         """Moves all agents: (observations, rewards, terminations, truncations, infos).
 
-        An episode ends for all agents at once; `agents` is empty then.
+        `agents` are those that act next: none after the end of an episode.
 
         Raises:
           ValueError: an action is missing, unknown or out of range, or no episode is running.
         """
         if not self.agents:
             raise ValueError(f"No episode of {self} is running; call reset first.")
-        chosen = np.array(self._checked(actions), np.int32)
+        chosen = self._checked(actions)
         self._key, result = advance(self.env, self._key, self._env_state, chosen)
         self._env_state = result.state
-        self._obs, reward, terminated, truncated = jax.device_get(result[1:])
-        agents = self.agents
-        if terminated or truncated:
-            self.agents = []
+        self._obs, reward, terminated, truncated = jax.device_get(result[1:5])
+        terminated = np.broadcast_to(terminated, reward.shape)
+        alive = ~terminated if result.alive is None else np.asarray(result.alive) & ~terminated
+        acted = self.agents
+        rows = {agent: i for i, agent in enumerate(self.possible_agents) if agent in acted}
+        self.agents = [] if truncated else [agent for agent, i in rows.items() if alive[i]]
+        observations = self._observations()
         return (
-            self._observations(),
-            dict(zip(agents, map(float, reward), strict=True)),
-            dict.fromkeys(agents, bool(terminated)),
-            dict.fromkeys(agents, bool(truncated)),
-            {agent: {} for agent in agents},
+            {agent: observations[agent] for agent in acted},
+            {agent: float(reward[i]) for agent, i in rows.items()},
+            {agent: bool(terminated[i]) for agent, i in rows.items()},
+            # Who is gone without being terminated was cut off.
+            {
+                agent: bool(truncated or not (alive[i] or terminated[i]))
+                for agent, i in rows.items()
+            },
+            {agent: {} for agent in acted},
         )
 
     def render(self) -> drawing.Frame | None:
@@ -144,8 +151,8 @@ class OutboundEnv(ParallelEnv[str, NDArray[np.float32], int]):
         rows = zip(self.possible_agents, self._obs, self.env.spec.obs_sizes, strict=True)
         return {agent: row[:size].copy() for agent, row, size in rows}
 
-    def _checked(self, actions: Mapping[str, int]) -> list[int]:
-        """Actions in the order of the agents."""
+    def _checked(self, actions: Mapping[str, int]) -> NDArray[np.int32]:
+        """Actions in the order of the agents [n]; 0 for those that have left."""
         if not isinstance(actions, Mapping):
             raise ValueError(f"Actions of {self} must be a dict by agent, got {actions!r}.")
         missing = [agent for agent in self.agents if agent not in actions]
@@ -154,7 +161,11 @@ class OutboundEnv(ParallelEnv[str, NDArray[np.float32], int]):
             problem = "No action of" if missing else "No agent is called"
             names = ", ".join(map(str, missing or unknown))
             raise ValueError(f"{problem} {names}; {self} steps {', '.join(self.agents)} at once.")
-        return [self._checked_action(agent, actions[agent]) for agent in self.agents]
+        chosen = np.zeros(len(self.possible_agents), np.int32)
+        for i, agent in enumerate(self.possible_agents):
+            if agent in self.agents:
+                chosen[i] = self._checked_action(agent, actions[agent])
+        return chosen
 
     def _checked_action(self, agent: str, action: Any) -> int:
         count = int(self.action_spaces[agent].n)

@@ -6,7 +6,7 @@ with action c + 1 (modulo the number of actions); the next context is drawn anew
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -23,6 +23,7 @@ class ToyState(NamedTuple):
 
     context: jax.Array  # [] int32
     time: jax.Array  # [] int32, steps since the reset
+    alive: jax.Array  # [2] bool
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,14 @@ class _Toy:
 
     def reset(self, key: jax.Array) -> tuple[ToyState, jax.Array]:
         """Starts an episode: (state, obs [2, O])."""
-        state = ToyState(self._draw_context(key), jnp.int32(0))
+        state = ToyState(self._draw_context(key), jnp.int32(0), jnp.ones(2, bool))
         return state, self._observe(state)
 
     def step(self, key: jax.Array, state: ToyState, actions: jax.Array) -> TimeStep:
         """Pays 1 to both agents if both actions match the context, else 0."""
         target = (state.context + jnp.arange(2)) % self.num_actions
         hit = jnp.all(actions == target)
-        state = ToyState(self._draw_context(key), state.time + 1)
+        state = ToyState(self._draw_context(key), state.time + 1, state.alive)
         return TimeStep(
             state=state,
             obs=self._observe(state),
@@ -86,12 +87,12 @@ class _Toy:
 
     def render(self, state: ToyState) -> drawing.Frame:
         """Picture of a state, uint8 [H, W, 3]: the context and the actions that match it."""
-        context, time = (int(value) for value in jax.device_get(state))
+        context, time, alive = jax.device_get(state)
         count = self.num_actions
         gap = 0.04 * count
         canvas = drawing.Canvas((-gap, -gap), (count + gap, 0.6 * count + gap))
-        best = (context, (context + 1) % count)
-        rows = {"context": context, "best of agent 0": best[0], "best of agent 1": best[1]}
+        best = (int(context), (int(context) + 1) % count)
+        rows = {"context": best[0], "best of agent 0": best[0], "best of agent 1": best[1]}
         for row, (label, chosen) in enumerate(rows.items()):
             top = (0.6 - 0.2 * row) * count
             canvas.text((0.5 * count, top - 0.035 * count), label, 0.04 * count)
@@ -102,7 +103,8 @@ class _Toy:
                 if count <= _MOST_NUMBERS:
                     middle = (action + 0.5, top - 0.125 * count)
                     canvas.text(middle, str(action), 0.05 * count)
-        canvas.caption(self.name, f"step {time} of {self.episode_length}")
+        left = "".join(f", agent {agent} has left" for agent in range(2) if not alive[agent])
+        canvas.caption(self.name, f"step {time} of {self.episode_length}{left}")
         return canvas.array()
 
     def _draw_context(self, key: jax.Array) -> jax.Array:
@@ -143,3 +145,35 @@ class ToySurvival(_Toy):
     def random_return(self) -> float:
         """Expected undiscounted return of uniformly random actions."""
         return sum(self.hit_probability**k for k in range(1, self.episode_length + 1))
+
+
+@dataclass(frozen=True)
+class ToyElimination(_Toy):
+    """Each agent plays for itself, and leaves with its first miss; the other plays on."""
+
+    name: ClassVar[str] = "toy_elimination"
+    summary: ClassVar[str] = "Test game: both agents answer a context; who misses leaves."
+    ends_on_miss: ClassVar[bool] = True
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Static description."""
+        return replace(super().spec, agents_may_leave=True, teams=((0,), (1,)))
+
+    @property
+    def random_return(self) -> float:
+        """Expected undiscounted return of uniformly random actions."""
+        return sum(self.num_actions**-k for k in range(1, self.episode_length + 1))
+
+    def step(self, key: jax.Array, state: ToyState, actions: jax.Array) -> TimeStep:
+        """Pays 1 to each agent whose action matches the context; the others are out."""
+        hit = state.alive & (actions == (state.context + jnp.arange(2)) % self.num_actions)
+        following = ToyState(self._draw_context(key), state.time + 1, hit)
+        return TimeStep(
+            state=following,
+            obs=self._observe(following),
+            reward=hit.astype(jnp.float32),
+            terminated=state.alive & ~hit,
+            truncated=following.time >= self.episode_length,
+            alive=hit,
+        )

@@ -153,6 +153,13 @@ class HostVectorEnv:
         self.rows.action[...] = actions
         return self._request([None] * len(self._workers))
 
+    def set_idle(self, idle: np.ndarray) -> None:
+        """Says which rows [R] the next steps leave as they are; nothing comes of them."""
+        rows = self.rows
+        rows.idle[...] = idle
+        rows.reward[idle], rows.terminated[idle] = 0.0, False
+        rows.finished[idle], rows.finished_return[idle] = False, 0.0
+
     def _request(self, messages: list[Any]) -> Rows:
         """Sends every worker its message and waits for all to be done."""
         try:

@@ -41,6 +41,7 @@ class VectorState(NamedTuple):
     env_state: Any  # the environment's own state, every leaf [E, ...]
     obs: jax.Array  # [E, n, O] to act on next
     episode_return: jax.Array  # [E, n] undiscounted, of the episode so far
+    alive: jax.Array | None = None  # [E, n] bool, agents that act next; None if none ever leaves
 
 
 class VectorStep(NamedTuple):
@@ -48,10 +49,11 @@ class VectorStep(NamedTuple):
 
     next_obs: jax.Array  # [E, n, O] true last observation, before any reset
     reward: jax.Array  # [E, n]
-    terminated: jax.Array  # [E] bool
+    terminated: jax.Array  # [E] bool; [E, n], of those that acted, where agents may leave
     truncated: jax.Array  # [E] bool
-    finished: jax.Array  # [E] bool, terminated or truncated
+    finished: jax.Array  # [E] bool, the next step is of another episode
     finished_return: jax.Array  # [E] episode return averaged over agents, 0 if not finished
+    alive: jax.Array | None = None  # [E, n] bool, agents that acted; None if none ever leaves
 
 
 @dataclass(frozen=True)
@@ -77,25 +79,47 @@ class VectorEnv:
     def reset(self, key: jax.Array) -> VectorState:
         """Starts E independent episodes."""
         env_state, obs = self._reset_all(key)
-        return VectorState(env_state, obs, jnp.zeros((self.num_envs, self.spec.num_agents)))
+        shape = self.num_envs, self.spec.num_agents
+        alive = jnp.ones(shape, bool) if self.spec.agents_may_leave else None
+        return VectorState(env_state, obs, jnp.zeros(shape), alive)
 
     def step(
         self, key: jax.Array, state: VectorState, actions: jax.Array
     ) -> tuple[VectorState, VectorStep]:
-        """Steps every environment with `actions` [E, n] and resets the finished ones."""
+        """Steps every environment with `actions` [E, n] and resets the finished ones.
+
+        Rewards and observations of agents that have left read as zeros.
+
+        Raises:
+          ValueError: what the environment says of leaving does not fit its spec.
+        """
         step_key, reset_key = jax.random.split(key)
         # An environment that ignores its key leaves these splits unused, and XLA drops them.
         step_keys = jax.random.split(step_key, self.num_envs)
         result: TimeStep = jax.vmap(self.env.step)(step_keys, state.env_state, actions)
-
-        finished = result.terminated | result.truncated
+        self._check(result)
+        acted, alive = state.alive, None
+        if acted is not None and result.alive is not None:
+            left = result.terminated | ~result.alive
+            alive = acted & ~left
+            result = result._replace(
+                obs=jnp.where(acted[..., None], result.obs, 0.0),
+                reward=jnp.where(acted, result.reward, 0.0),
+                terminated=acted & result.terminated,
+                alive=alive,
+            )
+        finished = result.finished
         episode_return = state.episode_return + result.reward
         env_state, obs = jax.lax.cond(
             jnp.any(finished),
             lambda: self._reset_finished(reset_key, finished, result),
             lambda: (result.state, result.obs),
         )
-        next_state = VectorState(env_state, obs, jnp.where(finished[:, None], 0.0, episode_return))
+        if alive is not None:
+            alive = alive | finished[:, None]
+            obs = jnp.where(alive[..., None], obs, 0.0)
+        episode_so_far = jnp.where(finished[:, None], 0.0, episode_return)
+        next_state = VectorState(env_state, obs, episode_so_far, alive)
         return next_state, VectorStep(
             next_obs=result.obs,
             reward=result.reward,
@@ -103,7 +127,26 @@ class VectorEnv:
             truncated=result.truncated,
             finished=finished,
             finished_return=jnp.where(finished, episode_return.mean(axis=1), 0.0),
+            alive=acted,
         )
+
+    def _check(self, result: TimeStep) -> None:
+        """Refuses, while tracing, steps that do not say who has left, or that do unasked."""
+        spec, leaving = self.spec, result.alive is not None
+        each = (self.num_envs, spec.num_agents)
+        if leaving != spec.agents_may_leave:
+            said = "alive" if leaving else "no alive"
+            raise ValueError(
+                f"{spec.name}: agents_may_leave is {spec.agents_may_leave} in its spec, but its "
+                f"steps have {said}; a TimeStep has alive where agents may leave, and only there."
+            )
+        for name in ("terminated", "alive") if leaving else ():
+            shape = getattr(result, name).shape
+            if shape != each:
+                raise ValueError(
+                    f"{spec.name}: where agents may leave, {name} of a TimeStep must be of shape "
+                    f"{each[1:]}, got {shape[1:]}."
+                )
 
     def _reset_all(self, key: jax.Array) -> tuple[Any, jax.Array]:
         return jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs))

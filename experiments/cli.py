@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from mamt_jax.config import ConfigError, TrainConfig
+from mamt_jax.config import ConfigError, TrainConfig, make_config
 from mamt_jax.errors import MamtError
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ class Train:
 
     def run(self) -> None:
         """Trains and says where the results are."""
-        from experiments.report import first_and_last, text
+        from experiments.returns import first_and_last
+        from experiments.texts import sentence
+        from mamt_jax.analysis.seeds import surviving
         from mamt_jax.training.run import run_config
 
         config = self.config
@@ -53,7 +55,9 @@ class Train:
         if self.dry_run:
             return print_plan(config)
         run = run_config(config, out=self.directory(), resume=self.resume, progress=True)
-        print(f"Return of the last episodes: {text(first_and_last(run.metrics)[1])}")
+        metrics = surviving(run.metrics)
+        _, last = first_and_last(metrics)
+        print(f"Return of the last episodes: {sentence(last, metrics.sizes['seed'])}")
         print(f"Recorded in {self.directory()}; see: mamt report {self.directory()}")
 
 
@@ -66,7 +70,7 @@ def print_plan(config: TrainConfig) -> None:
     from mamt_jax.training import memory
     from mamt_jax.training.run import prepare
 
-    trainer, _ = prepare(config)
+    trainer, _, config = prepare(config)
     plan, held = trainer.plan, memory.memory_of(trainer, config)
     print(f"{config.algorithm} on {config.env}, seeds: {config.seeds}. Each of them:")
     print(f"  environment steps    {plan.points * plan.steps_per_point * config.num_envs:>14,}")
@@ -81,6 +85,7 @@ def print_plan(config: TrainConfig) -> None:
     }.items():
         print(f"  {name:<20} {'unknown' if size is None else f'{size / 1e6:,.1f} MB':>14}")
     memory.check_memory(trainer, config)
+    print("The run fits.")
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,8 @@ class Evaluate:
 
     def run(self) -> None:
         """Prints one line per seed and the summary over seeds."""
-        from experiments.report import text
+        from experiments.texts import sentence
+        from mamt_jax.analysis.seeds import surviving
         from mamt_jax.analysis.statistics import summarise
         from mamt_jax.training.run import load
 
@@ -107,13 +113,20 @@ class Evaluate:
 
             check_gif(self.gif)
         run = load(self.run_directory)
-        write = None if self.gif is None else _animation(run, self.seed, self.gif)
+        seeds = run.policies.seeds
+        lost = surviving(run.metrics).attrs.get("diverged", {})
+        first = next(seed for seed in seeds if seed not in lost)
+        write = None if self.gif is None else _animation(run, first, self.seed, self.gif)
         returns = run.evaluate(self.episodes, self.seed).mean(axis=1)
-        for seed, value in zip(run.policies.seeds, returns, strict=True):
-            print(f"seed {seed}: {value:.2f}")
-        print(f"all seeds: {text(summarise(returns))} (mean ± std [95% interval])")
+        for seed, value in zip(seeds, returns, strict=True):
+            print(
+                f"seed {seed}:",
+                f"diverged at update {lost[seed]:,}" if seed in lost else f"{value:.2f}",
+            )
+        counted = returns[[seed not in lost for seed in seeds]]
+        print(f"{'other' if lost else 'all'} seeds: {sentence(summarise(counted), len(counted))}")
         if write is not None:
-            print(f"One episode of seed {run.policies.seeds[0]}: {write()} pictures in {self.gif}")
+            print(f"One episode of seed {first}: {write()} pictures in {self.gif}")
 
 
 @dataclass(frozen=True)
@@ -121,9 +134,9 @@ class Report:
     """Print the tables of recorded runs and draw their figures."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run directories, or their records in JSON."""
+    """Run directories, their records in JSON, or folders of these."""
     figures: Path | None = None
-    """Where the figures go; by default figures/ in the first run, or beside the first record."""
+    """Where the figures go; by default figures/ in the first of these, or beside a record."""
 
     def run(self) -> None:
         """Prints the tables and the names of the figures."""
@@ -160,7 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(arguments: Sequence[str]) -> Any:
     """Command line to command.
 
-    A run that is resumed brings its own defaults: whatever is not given again is taken from it.
+    Defaults are the algorithm's own. A run that is resumed brings its settings: whatever is not
+    given again is taken from it.
 
     Raises:
         SystemExit: A usage error or ``--help``.
@@ -173,12 +187,15 @@ def parse(arguments: Sequence[str]) -> Any:
         description="Cooperative multi-agent RL with mirror descent and trust regions.",
         args=arguments,
     )
-    if not (isinstance(command, Train) and command.resume):
+    if not isinstance(command, Train):
         return command
-    from mamt_jax.training.run_dir import RunDir
+    if command.resume:
+        from mamt_jax.training.run_dir import RunDir
 
-    saved = replace(command, config=RunDir(command.directory()).read_config())
-    return tyro.cli(Train, prog="mamt train", default=saved, args=arguments[1:])
+        defaults = RunDir(command.directory()).read_config()
+    else:
+        defaults = make_config(algorithm=command.config.algorithm)
+    return tyro.cli(Train, prog="mamt train", default=Train(defaults), args=arguments[1:])
 
 
 def guarded(work: Callable[[], None], trains: bool = False) -> int:
@@ -205,17 +222,17 @@ def guarded(work: Callable[[], None], trains: bool = False) -> int:
         warnings.formatwarning = before
 
 
-def _animation(run: Run, seed: int, path: Path) -> Callable[[], int]:
-    """Ready to play a greedy episode of the first seed into `path`; returns how many pictures."""
+def _animation(run: Run, trained: int, seed: int, path: Path) -> Callable[[], int]:
+    """Ready to play a greedy episode of a `trained` seed into `path`; returns how many pictures."""
     from envs.drawing import milliseconds_per_frame
-    from mamt_jax.training.evaluate import evaluation_key
+    from mamt_jax.training.evaluate import evaluation_keys
     from mamt_jax.training.run import make_env
     from mamt_jax.trajectories.frames import frames
     from mamt_jax.trajectories.gif import write_gif
 
     env = make_env(run.config)
-    key = evaluation_key(seed, point=1)  # the episodes of the evaluation itself have point 0
-    pictures = frames(env, run.policies, run.policies.seeds[0], key)
+    (key,) = evaluation_keys([trained], seed, point=1)  # the evaluation's own have point 0
+    pictures = frames(env, run.policies, trained, key)
     return partial(write_gif, pictures, path, milliseconds_per_frame(env.spec.episode_length))
 
 

@@ -1,8 +1,14 @@
-"""Figures of recorded runs, as PNG files. Every curve: mean over seeds, shaded by one std."""
+"""Figures of recorded runs, as PNG files.
+
+Every curve is a mean over seeds, shaded by their sample standard deviation where there are several.
+Metrics are laid out as :func:`~mamt_jax.analysis.seeds.over_seeds` does it: returns are smoothed by
+seed, of other quantities mean and deviation are, and so run directories and records look the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from experiments.references import References
-from mamt_jax.analysis.statistics import WINDOW, smooth
+from mamt_jax.analysis.statistics import WINDOW, lognormal_moments, smooth
 
 matplotlib.use("Agg")
 
@@ -26,6 +32,7 @@ DASHES = ("-", "--", ":", "-.")
 _GREYS = {"random": "#999999", "greedy": "#444444"}
 _SIZE = (7.2, 4.0)
 _DPI = 150
+_MOST_COLUMNS = 4  # of panels
 _MOST_PAIRED = 4  # agents whose pairs are drawn as curves
 _MOST_LEVELS = 3  # of the paper, drawn as lines; more would hide the curves
 _MOST_BANDS = 5  # at full strength; more would hide the curves, too
@@ -39,19 +46,19 @@ PER_AGENT = {
 
 
 class Panel(NamedTuple):
-    """Runs in one environment."""
+    """Runs on one task, see :func:`experiments.tasks.task`."""
 
     runs: dict[str, xr.Dataset]
     """Metrics by label; runs of one label look alike in every panel."""
     references: References | None
-    """Levels to compare returns with, if there are any for this environment."""
+    """Levels to compare returns with, if there are any for this task."""
 
 
 def draw_all(panels: Mapping[str, Panel], directory: Path) -> list[Path]:
     """Draws every figure the recorded quantities allow.
 
     Args:
-        panels: By environment, one panel each in the learning curve; elsewhere one for every run.
+        panels: By task, one panel each in the learning curve; elsewhere one for every run.
         directory: Where the PNG files go; created if missing.
 
     Returns:
@@ -60,18 +67,16 @@ def draw_all(panels: Mapping[str, Panel], directory: Path) -> list[Path]:
     directory.mkdir(parents=True, exist_ok=True)
     written = [_save(learning_curve(panels), directory / "learning_curve.png")]
     runs = {
-        label if len(panels) == 1 else f"{label}, {env}": metrics
-        for env, panel in panels.items()
+        label if len(panels) == 1 else f"{label}, {name}": metrics
+        for name, panel in panels.items()
         for label, metrics in panel.runs.items()
     }
     for name, (file, title, label) in PER_AGENT.items():
         having = {run: metrics for run, metrics in runs.items() if name in metrics}
         if having:
-            figure = _per_run(having, title, label)
+            figure = _per_run(having, title, label, sharey=len(panels) == 1)
             for axes, metrics in zip(figure.axes, having.values(), strict=True):
-                _agents(axes, metrics[name], logarithmic=name == "delta")
-                if name == "delta":
-                    _log_scale(axes)
+                _agents(axes, metrics, name, logarithmic=name == "delta")
             written.append(_save(_finish(figure), directory / file))
     having = {run: metrics for run, metrics in runs.items() if "coordination_mean" in metrics}
     if having:
@@ -83,12 +88,12 @@ def draw_all(panels: Mapping[str, Panel], directory: Path) -> list[Path]:
 
 def learning_curve(panels: Mapping[str, Panel]) -> Figure:
     """Return against episodes, one curve per run, with the reference levels as lines."""
-    titles = [f"{env}, {_seeds(panel.runs)}" for env, panel in panels.items()]
+    titles = [f"{name}, {_seeds(panel.runs)}" for name, panel in panels.items()]
     figure = _panels(titles, "return per episode (mean over agents)", sharey=False)
     labels = list(dict.fromkeys(label for panel in panels.values() for label in panel.runs))
     for axes, panel in zip(figure.axes, panels.values(), strict=True):
         for label, metrics in panel.runs.items():
-            _curve(axes, metrics.return_mean, label, labels.index(label))
+            _return_curve(axes, metrics, label, labels.index(label))
         if len(panel.runs) > _MOST_BANDS:
             for band in axes.collections:
                 band.set_alpha(0.07)
@@ -112,18 +117,25 @@ def _seeds(runs: Mapping[str, xr.Dataset]) -> str:
 
 
 def _panels(titles: Sequence[str], label: str, sharey: bool = True) -> Figure:
-    width = _SIZE[0] if len(titles) == 1 else 1.2 + 3.6 * len(titles)
-    figure = Figure((width, _SIZE[1]), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, len(titles), sharey=sharey))
-    panels[0].set_ylabel(label)
-    for axes, title in zip(panels, titles, strict=True):
-        axes.set_title(title, loc="left")
+    """Axes side by side, in rows if they are many."""
+    columns = min(len(titles), _MOST_COLUMNS)
+    rows = -(-len(titles) // columns)
+    width = _SIZE[0] if columns == 1 else 1.2 + 3.6 * columns
+    figure = Figure((width, _SIZE[1] * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharey=sharey, squeeze=False)
+    for row in panels:
+        row[0].set_ylabel(label)
+    for axes, title in zip(panels.flat, titles, strict=False):
+        axes.set_title(textwrap.fill(title, 70 if columns == 1 else 36), loc="left")
+        axes.locator_params(axis="x", nbins=9 if columns == 1 else 5)
+    for axes in panels.flat[len(titles) :]:
+        axes.remove()
     return figure
 
 
-def _per_run(runs: Mapping[str, xr.Dataset], title: str, label: str) -> Figure:
+def _per_run(runs: Mapping[str, xr.Dataset], title: str, label: str, sharey: bool = True) -> Figure:
     first, *others = runs
-    return _panels([f"{title}: {first}", *others], label)
+    return _panels([f"{title}: {first}", *others], label, sharey)
 
 
 def _log_scale(axes: Axes) -> None:
@@ -137,9 +149,12 @@ def _log_scale(axes: Axes) -> None:
         axes.yaxis.set_minor_formatter("")
 
 
-def _agents(axes: Axes, values: xr.DataArray, logarithmic: bool) -> None:
-    for agent in range(values.sizes["agent"]):
-        _curve(axes, values.isel(agent=agent), f"agent {agent}", agent, logarithmic)
+def _agents(axes: Axes, metrics: xr.Dataset, name: str, logarithmic: bool) -> None:
+    for agent in range(metrics.sizes["agent"]):
+        values = metrics[name].isel(agent=agent)
+        _moment_curve(axes, _episodes(metrics), values, f"agent {agent}", agent, logarithmic)
+    if logarithmic:
+        _log_scale(axes)
 
 
 def _coordination_curves(runs: Mapping[str, xr.Dataset]) -> Figure:
@@ -153,13 +168,14 @@ def _coordination_curves(runs: Mapping[str, xr.Dataset]) -> Figure:
 
 def _coordination_matrices(runs: Mapping[str, xr.Dataset]) -> Figure:
     """All pairs in the last tenth of each run: more curves than these nobody could tell apart."""
-    figure = _per_run(runs, "C, last tenth", "agent i")
-    figure.set_size_inches(0.8 + 4.6 * len(runs), 4.2)
+    figure = _per_run(runs, "C, last tenth", "agent i", sharey=False)
+    columns = min(len(runs), _MOST_COLUMNS)
+    figure.set_size_inches(0.8 + 4.6 * columns, 4.2 * -(-len(runs) // columns))
     for axes, metrics in zip(figure.axes, runs.values(), strict=True):
         late = metrics.coordination_mean.isel(
             update=slice(-(-metrics.sizes["update"] * 9 // 10), None)
         )
-        mean = late.mean(("seed", "update")).values
+        mean = late.sel(moment="mean").mean("update").values
         image = axes.imshow(mean, cmap="viridis", vmin=0.0)
         for (i, j), value in np.ndenumerate(mean):
             light = value < 0.6 * mean.max()
@@ -177,29 +193,62 @@ def _pairs(axes: Axes, metrics: xr.Dataset) -> None:
     pairs = [(i, j) for i in range(agents) for j in range(agents) if i != j]
     for index, (i, j) in enumerate(pairs):
         values = metrics.coordination_mean.isel(agent=i, opponent=j)
-        _curve(axes, values, f"$C_{{{i},{j}}}$", index)
+        _moment_curve(axes, _episodes(metrics), values, f"$C_{{{i},{j}}}$", index)
+
+
+def _episodes(metrics: xr.Dataset) -> np.ndarray:
+    """Episodes finished at every logging point ``[T]``, mean over seeds."""
+    found: np.ndarray = metrics.episode_at_update.mean("seed").values
+    return found
+
+
+def _return_curve(axes: Axes, metrics: xr.Dataset, label: str, index: int) -> None:
+    """Mean and standard deviation of the smoothed returns of every seed."""
+    smoothed = smooth(metrics.return_mean.values)
+    mean = smoothed.mean(axis=0)
+    std = smoothed.std(axis=0, ddof=1) if len(smoothed) > 1 else np.full_like(mean, np.nan)
+    _curve(axes, _episodes(metrics), mean, std, label, index)
+
+
+def _moment_curve(
+    axes: Axes,
+    episodes: np.ndarray,
+    values: xr.DataArray,
+    label: str,
+    index: int,
+    logarithmic: bool = False,
+) -> None:
+    """Smoothed mean and standard deviation, ``values [moment, update]``.
+
+    For a logarithmic axis those of logarithms, as if the seeds were distributed lognormally.
+    """
+    mean, std = values.sel(moment="mean").values, values.sel(moment="std").values
+    if logarithmic:
+        mean, std = lognormal_moments(mean, std)
+    _curve(axes, episodes, smooth(mean), smooth(std), label, index, np.exp if logarithmic else None)
 
 
 def _curve(
-    axes: Axes, values: xr.DataArray, label: str, index: int, logarithmic: bool = False
+    axes: Axes,
+    episodes: np.ndarray,
+    mean: np.ndarray,
+    std: np.ndarray,
+    label: str,
+    index: int,
+    scale: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> None:
-    """Mean over seeds with a band of one standard deviation; ``values`` is [seed, update].
+    """A line with a band of one ``std`` (no band where it is NaN); both ``scale``d, if given.
 
-    Both are of logarithms if ``logarithmic``. Where no episode ended between logging points, the
-    last of these points stands for all.
+    Where no episode ended between logging points, the last of these points stands for all.
     """
-    episodes = values.episode_at_update.values.mean(axis=0)
-    smoothed = smooth(np.log(values.values) if logarithmic else values.values)
-    known = np.isfinite(smoothed).all(axis=0) & (np.append(np.diff(episodes), 1) > 0)
-    mean = smoothed[:, known].mean(axis=0)
-    std = smoothed[:, known].std(axis=0, ddof=min(1, len(smoothed) - 1))
-    level, low, high = mean, mean - std, mean + std
-    if logarithmic:
-        level, low, high = np.exp(level), np.exp(low), np.exp(high)
+    known = np.isfinite(mean) & (np.append(np.diff(episodes), 1) > 0)
+    episodes, mean, std = episodes[known], mean[known], std[known]
+    level, low, high = (scale(each) if scale else each for each in (mean, mean - std, mean + std))
     colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
     # Coinciding curves stay visible, because the later ones are dashed.
-    axes.plot(episodes[known], level, linestyle=dash, color=colour, label=label, lw=1.8)
-    axes.fill_between(episodes[known], low, high, color=colour, alpha=0.18, linewidth=0)
+    axes.plot(episodes, level, linestyle=dash, color=colour, label=label, lw=1.8)
+    if np.isfinite(std).any():
+        axes.fill_between(episodes, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
 def _finish(figure: Figure, first: Sequence[str] = ()) -> Figure:

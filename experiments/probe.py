@@ -24,9 +24,10 @@ from experiments.cli import guarded
 from mamt_jax.config import ConfigError, check
 from mamt_jax.errors import RunError
 from mamt_jax.training import checkpoint
+from mamt_jax.training.programs import Program
 from mamt_jax.training.run import make_algorithm
 from mamt_jax.training.run_dir import RunDir
-from mamt_jax.training.trainer import compile_for_backend, make_trainer
+from mamt_jax.training.trainer import make_trainer
 from mamt_jax.types import Algorithm, Batch
 
 HALF_STEP = 0.5
@@ -82,7 +83,7 @@ def slopes(directory: RunDir, batches: int) -> tuple[int, Slopes]:
         keys = jax.random.split(jax.random.key(0), batches)
         return jax.lax.map(lambda key: one((seed, key)), keys)
 
-    measure = compile_for_backend(lambda seeds: jax.lax.map(all_batches, seeds), donate=())
+    measure = Program(lambda seeds: jax.lax.map(all_batches, seeds))
     return int(state.updates), jax.device_get(measure(state.seeds))
 
 

@@ -3,9 +3,10 @@
     python -m experiments.record runs/mamt-spread results/spread/mamt.json --note "2 cores"
 
 It holds the config, the versions, the wall-clock time, every seed's returns, and the mean and
-standard deviation over seeds of all other recorded quantities, at every logging point; and, not
-rounded, every seed's mean return of the last episodes. ``mamt report`` reads such files like run
-directories; of them it knows the returns alone.
+sample standard deviation (n − 1) over seeds of all other recorded quantities, at every logging
+point; and, not rounded, every seed's mean return of the last episodes. What too few seeds cannot
+tell is null. Seeds that diverged are named, and count nowhere. ``mamt report`` reads such files
+like run directories.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ import xarray as xr
 
 from experiments.cli import guarded
 from experiments.returns import first_and_last, last_by_seed
-from mamt_jax.analysis.statistics import Summary
+from mamt_jax.analysis.seeds import BY_SEED, MOMENTS, over_seeds, surviving
+from mamt_jax.analysis.statistics import Summary, supported
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import RunError
+from mamt_jax.training.metrics import QUANTITIES
 from mamt_jax.training.run_dir import RunDir
 
 DIGITS = 4
@@ -33,12 +36,11 @@ def record(run: Path, file: Path, note: str = "") -> None:
     """Writes the summary of ``run`` to ``file``.
 
     Raises:
-        RunError: The directory lacks config, versions or metrics, or the file cannot be written.
+        RunError: The directory lacks config, versions or metrics, all its seeds diverged, or the
+            file cannot be written.
     """
-    directory = RunDir(run)
-    directory.read_config()  # raises where it cannot be read; what is kept is the file as it is
-    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    metrics = directory.read_metrics()
+    _, metrics = open_directory(run)
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))  # as it is
     first, last = first_and_last(metrics)
     by_seed = zip(metrics.seed.values.tolist(), last_by_seed(metrics).tolist(), strict=True)
     summary = {
@@ -55,9 +57,11 @@ def record(run: Path, file: Path, note: str = "") -> None:
         "over_seeds": {
             str(name): _over_seeds(values)
             for name, values in metrics.items()
-            if "update" in values.dims and name != "return_mean"
+            if name not in BY_SEED
         },
     }
+    if "diverged" in metrics.attrs:
+        summary["diverged"] = metrics.attrs["diverged"]
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(
@@ -67,13 +71,29 @@ def record(run: Path, file: Path, note: str = "") -> None:
         raise RunError(f"Could not write {file}: {error.strerror or error}.") from error
 
 
+def open_directory(path: Path) -> tuple[TrainConfig, xr.Dataset]:
+    """Config of a run directory, and its metrics over the seeds that did not diverge.
+
+    Raises:
+        RunError: It holds no run or no metrics, they cannot be read, or all seeds diverged.
+    """
+    directory = RunDir(path)
+    config, metrics = directory.read_config(), directory.read_metrics()
+    try:
+        return config, over_seeds(surviving(metrics))
+    except RunError as error:
+        raise RunError(f"{path}: {error}") from error
+
+
 def read_record(file: Path) -> tuple[TrainConfig, xr.Dataset]:
-    """Config and returns of a recorded run, laid out as :class:`~mamt_jax.Run`'s metrics.
+    """Config and metrics of a recorded run, laid out as those of :func:`open_directory`.
 
     Where those count the episodes of every collection period, these count those of a logging point.
     Means, deviations and intervals of the first and the last returns are the recorded ones. So is
     the interquartile mean, but for records from before there was one: there it is approximated
-    from the rounded returns at whole logging points, each weighted by its episodes.
+    from the rounded returns at whole logging points, each weighted by its episodes. Quantities that
+    are recorded no longer, or otherwise, are passed over, and so are the deviations and intervals
+    of too few seeds that old records have.
 
     Raises:
         RunError: The file is no such record.
@@ -81,29 +101,53 @@ def read_record(file: Path) -> tuple[TrainConfig, xr.Dataset]:
     try:
         summary = json.loads(file.read_text(encoding="utf-8"))
         config = TrainConfig.from_dict(summary["config"])
-        returns = np.array(list(summary["return_mean"].values()), np.float64)
-        finished = np.broadcast_to(summary["episode"], returns.shape)
         seeds = [int(seed) for seed in summary["return_mean"]]
-        episodes = np.diff(finished, prepend=0, axis=1)
         metrics = xr.Dataset(
-            {
-                "return_mean": (("seed", "update"), returns),
-                "return_sum": (("seed", "event"), np.where(episodes > 0, returns * episodes, 0)),
-                "episodes": (("seed", "event"), episodes),
-            },
+            _returns(summary) | _moments(summary.get("over_seeds", {}), len(seeds)),
             {
                 "seed": seeds,
                 "update": summary["update"],
-                "episode_at_update": (("seed", "update"), finished),
+                "moment": list(MOMENTS),
+                "episode_at_update": (("seed", "update"), _finished(summary)),
             },
         )
+        if lost := summary.get("diverged"):
+            metrics.attrs["diverged"] = {int(seed): int(update) for seed, update in lost.items()}
         first, last = first_and_last(metrics)
         return config, metrics.assign_attrs(
-            first_return=_known(summary["first_return"], first.iqm),
-            last_return=_known(summary["last_return"], last.iqm),
+            first_return=_known(summary["first_return"], first.iqm, len(seeds)),
+            last_return=_known(summary["last_return"], last.iqm, len(seeds)),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{file} is not a record written by experiments.record.") from error
+
+
+def _finished(summary: dict[str, Any]) -> np.ndarray:
+    """Episodes finished at every logging point ``[S, T]``; a record has their mean alone."""
+    return np.tile(summary["episode"], (len(summary["return_mean"]), 1))
+
+
+def _returns(summary: dict[str, Any]) -> dict[str, Any]:
+    """Variables of the returns by seed."""
+    returns = np.array(list(summary["return_mean"].values()), np.float64)
+    episodes = np.diff(_finished(summary), prepend=0, axis=1)
+    return {
+        "return_mean": (("seed", "update"), returns),
+        "return_sum": (("seed", "event"), np.where(episodes > 0, returns * episodes, 0)),
+        "episodes": (("seed", "event"), episodes),
+    }
+
+
+def _moments(recorded: dict[str, Any], seeds: int) -> dict[str, Any]:
+    """Variables of the quantities over seeds that are recorded in this way today."""
+    found = {}
+    for name, values in recorded.items():
+        if name not in QUANTITIES or values["dims"] != ["update", *QUANTITIES[name].dims]:
+            continue
+        mean, std = (np.array(values[moment], np.float64) for moment in MOMENTS)
+        both = np.stack([mean, std if seeds > 1 else np.full_like(std, np.nan)])
+        found[name] = (("moment", *values["dims"]), both)
+    return found
 
 
 def _versions(run: Path) -> Any:
@@ -113,10 +157,10 @@ def _versions(run: Path) -> Any:
         raise RunError(f"{run}/versions.json is missing or corrupt.") from error
 
 
-def _known(values: dict[str, float | None], iqm: float) -> Summary:
+def _known(values: dict[str, float | None], iqm: float, seeds: int) -> Summary:
     """A recorded summary; ``iqm`` is for the records that lack it."""
     known = {name: np.nan if value is None else value for name, value in values.items()}
-    return Summary(**{"iqm": iqm} | known)
+    return supported(Summary(**{"iqm": iqm} | known), seeds)
 
 
 def _finite(values: dict[str, float]) -> dict[str, float | None]:
@@ -125,10 +169,9 @@ def _finite(values: dict[str, float]) -> dict[str, float | None]:
 
 def _over_seeds(values: xr.DataArray) -> dict[str, Any]:
     return {
-        "dims": [dim for dim in values.dims if dim != "seed"],
+        "dims": [dim for dim in values.dims if dim != "moment"],
         "unit": values.attrs["units"],
-        "mean": _round(values.mean("seed")),
-        "std": _round(values.std("seed")),
+        **{moment: _round(values.sel(moment=moment)) for moment in MOMENTS},
     }
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import envs
 from experiments.paper import NAMES, TABLE10
+from experiments.tasks import task
 from mamt_jax.config import TrainConfig
 
 
@@ -36,10 +36,7 @@ _THRESHOLDS = {
 
 def references(config: TrainConfig) -> References | None:
     """Levels for a run's environment and algorithm; None where none are known."""
-    if config.env not in TABLE10:
-        return None
-    defaults = envs.options(config.env)
-    if defaults | config.env_options != defaults:
+    if task(config) not in TABLE10:  # the paper's environments, at their default options
         return None
     published = TABLE10[config.env].get(config.algorithm)
     paper = {NAMES[config.algorithm]: published.mean} if published else {}

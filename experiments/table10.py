@@ -3,9 +3,9 @@
     python -m experiments.table10 results/spread/*.json --out table10.md
 
 Returns are those of the last 1,000 training episodes; where a run has fewer than 2,000, those of
-its last tenth, and the table says so. Interval: 95% bootstrap interval of the mean over seeds. IQM:
-interquartile mean over seeds. The last columns are the episodes until the smoothed return stays
-above each level of the environment: of the mean curve, in brackets the range of the seeds.
+its last tenth, and the table says so. IQM: interquartile mean over seeds. The last columns are the
+episodes until the return stays above each level of the environment. The caption says how all of
+these are written.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from rich.table import Table
 from experiments.cli import guarded
 from experiments.paper import NAMES, TABLE10
 from experiments.references import References, references
-from experiments.report import open_run, passed, print_tables
+from experiments.report import print_tables
 from experiments.returns import LAST, first_and_last, windows
+from experiments.sources import find_runs, open_run
+from experiments.tasks import task
+from experiments.texts import PASSING, SPREAD, interval, mean_std, passed, seeds
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import OutputError, RunError
 
@@ -34,20 +37,22 @@ class Comparison(NamedTuple):
     title: str
     columns: list[str]
     rows: list[list[str]]
+    caption: str
 
 
 def compare(paths: list[Path]) -> Comparison:
     """One row per algorithm of Table 10, in its order; those without a run have no numbers of ours.
 
     Args:
-        paths: At least one record or run directory; all in one environment, one per algorithm.
+        paths: At least one record, run directory or folder of these; all in one environment, one
+            per algorithm.
 
     Raises:
         RunError: A path holds no run or one that Table 10 does not have, or two do not go together.
     """
     runs: dict[str, xr.Dataset] = {}
     found: dict[str, References] = {}
-    for path in paths:
+    for path in find_runs(paths):
         config, metrics = open_run(path)
         found[config.env] = _references(path, config)
         if len(found) > 1:
@@ -60,12 +65,12 @@ def compare(paths: list[Path]) -> Comparison:
     columns += [f"above {level:g}" for level in known.thresholds]
     rows = [_row(env, name, runs.get(name), known.thresholds) for name in NAMES]
     title = f"Return of the last {LAST:,} episodes on {env} beside the paper's Table 10"
-    return Comparison(title, columns, rows)
+    return Comparison(title, columns, rows, f"{SPREAD} {PASSING}")
 
 
 def to_rich(comparison: Comparison) -> Table:
     """For the terminal."""
-    shown = Table(title=comparison.title)
+    shown = Table(title=comparison.title, caption=comparison.caption)
     for index, name in enumerate(comparison.columns):
         shown.add_column(name, justify="right" if index else "left", no_wrap=not index)
     for row in comparison.rows:
@@ -74,10 +79,11 @@ def to_rich(comparison: Comparison) -> Table:
 
 
 def to_markdown(comparison: Comparison) -> str:
-    """As a table of GitHub's Markdown, after a line with the title."""
+    """As a table of GitHub's Markdown, between a line with the title and one with the caption."""
     rules = ["---", *["---:"] * (len(comparison.columns) - 1)]
     lines = [" | ".join(row) for row in (comparison.columns, rules, *comparison.rows)]
-    return "\n".join([f"{comparison.title}:", "", *(f"| {line} |" for line in lines), ""])
+    table = [f"| {line} |" for line in lines]
+    return "\n".join([f"{comparison.title}:", "", *table, "", comparison.caption, ""])
 
 
 def _references(path: Path, config: TrainConfig) -> References:
@@ -91,7 +97,7 @@ def _references(path: Path, config: TrainConfig) -> References:
             raise RunError(f"{path}: the paper's Table 10 has no {name}, only {', '.join(known)}.")
     found = references(config)
     if found is None:
-        raise RunError(f"{path}: {config.env} had other options than in the paper's Table 10.")
+        raise RunError(f"{path}: {task(config)} is not as in the paper's Table 10: other options.")
     return found
 
 
@@ -107,10 +113,10 @@ def _row(
     _, averaged = windows(metrics)
     return [
         algorithm,
-        str(metrics.sizes["seed"]),
+        seeds(metrics),
         episodes if averaged == LAST else f"{episodes}, last {averaged:,}",
-        f"{last.mean:.2f} ± {last.std:.2f}",
-        f"[{last.low:.2f}, {last.high:.2f}]",
+        mean_std(last),
+        interval(last) or _NONE,
         f"{last.iqm:.2f}",
         paper,
         *(passed(metrics, level) for level in thresholds),
@@ -139,7 +145,9 @@ def table10(paths: list[Path], out: Path | None) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of ``python -m experiments.table10``; returns the exit status."""
     parser = argparse.ArgumentParser(description="Sets runs beside the paper's Table 10.")
-    parser.add_argument("runs", type=Path, nargs="+", help="records or run directories")
+    parser.add_argument(
+        "runs", type=Path, nargs="+", help="records, run directories, or folders of these"
+    )
     parser.add_argument("--out", type=Path, help="Markdown file for the table")
     chosen = parser.parse_args(arguments)
     return guarded(lambda: table10(chosen.runs, chosen.out))

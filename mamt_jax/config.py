@@ -47,15 +47,17 @@ class AlgorithmConfig:
     adam_eps: float = 1e-7
     """Adam's denominator constant."""
     critic_weight_decay: float = 1e-3
-    """L2 coefficient added to the critic's gradient after clipping (PyTorch's Adam, not AdamW)."""
+    """L2 coefficient added to the critic's gradient after clipping (PyTorch's Adam, not AdamW).
+    On-policy 0."""
     critic_clip_per_agent: float = 10.0
     """Global-norm clip of the critic's and TRD-Net's gradient, times the number of agents."""
     policy_clip: float = 0.5
-    """Global-norm clip of each agent's policy gradient and modelling-policy gradient."""
+    """Global-norm clip of each agent's policy gradient and modelling-policy gradient. On-policy 10
+    (Table 6)."""
     logit_regularisation: float = 1e-3
-    """Coefficient of mean(logits²) in the policy and the modelling-policy loss."""
+    """Coefficient of mean(logits²) in the policy and the modelling-policy loss. On-policy 0."""
     critic_regularisation: float = 1.0
-    """Factor on the attention-logit penalty 1e-3 · Σ_heads mean(logit²)."""
+    """Factor on the attention-logit penalty 1e-3 · Σ_heads mean(logit²). On-policy 0."""
     soft_reward_scale: float = 100.0
     """1/α, the inverse temperature of the entropy bonus."""
     target_tau: float = 1e-3
@@ -65,12 +67,15 @@ class AlgorithmConfig:
     tsallis_q: float = 0.2
     """Entropic index q of the Tsallis logarithm in the mirror-descent divergence."""
     coordination: CoordinationKind = "counterfactual"
-    """How C_ij is scored: Eq. 5, or the authors' released |Q_i(a) − V_j(o, a)|."""
-    coordination_threshold: float = 0.2
-    """σ of Eq. 5: smaller coordination coefficients are set to zero."""
-    coordination_units: CoordinationUnits = "relative"
-    """Scale of the scores in Eq. 5's softmax: in units of their batch mean, or raw Q values as the
-    paper has it."""
+    """Where C_ij comes from: Eq. 5, or as in the authors' released code, a softmax over i of
+    |Q_i(a) − V_j(o, a)| at actions drawn from the current policies."""
+    coordination_threshold: float | None = None
+    """σ of Eq. 5: smaller coordination coefficients are set to zero; by default 0.2, and 0.05 with
+    the released code's coordination."""
+    coordination_units: CoordinationUnits | None = None
+    """Scale of the scores in Eq. 5's softmax: in units of their batch mean ("relative", the default
+    for counterfactual coordination), or as they are ("raw", as in the paper and, always, in the
+    released code)."""
     nonstationarity_max: float = 100.0
     """Upper end of the projection Π_ns (Eq. 6)."""
     modelling_recent: int = 0
@@ -80,7 +85,8 @@ class AlgorithmConfig:
     delta_init: float = 1.0
     """Initial local trust region δ_i."""
     delta_total_per_agent: float = 20.0
-    """Soft limit δ on Σ_i δ_i, divided by the number of agents."""
+    """Soft limit δ on Σ_i δ_i, divided by the number of agents. On-policy 1, which is what
+    PPO's own clip ranges add up to."""
     delta_fixed: float = 1.0
     """MAMD's δ_i = δ/n, the same for every agent (Eq. 4)."""
     delta_min: float = 0.01
@@ -117,17 +123,13 @@ class AlgorithmConfig:
     """On-policy: minibatches that every pass divides the rollout into."""
     ppo_entropy: float = 0.01
     """On-policy: coefficient of the entropy bonus."""
-    ppo_delta_total_per_agent: float = 1.0
-    """On-policy: the soft limit on Σ_i δ_i, divided by the number of agents; 1 is what PPO's own
-    clip ranges add up to."""
-    ppo_grad_clip: float = 10.0
-    """On-policy: global-norm clip of the critic's and of each agent's policy gradient (Table 6)."""
     huber_delta: float = 10.0
     """On-policy: where the value loss turns from quadratic to linear, in normalised returns
     (Table 6)."""
 
     def __post_init__(self) -> None:
         _check_types(self)
+        self._check_coordination()
         positive = (
             "hidden_size",
             "attention_heads",
@@ -148,8 +150,6 @@ class AlgorithmConfig:
             "ppo_clip",
             "ppo_epochs",
             "ppo_minibatches",
-            "ppo_delta_total_per_agent",
-            "ppo_grad_clip",
             "huber_delta",
         )
         for name in positive:
@@ -171,12 +171,6 @@ class AlgorithmConfig:
         for name in ("target_tau", "trd_tau", "maddpg_tau"):
             check(0 < getattr(self, name) <= 1, name, getattr(self, name), "in (0, 1]")
         check(
-            0 <= self.coordination_threshold < 1,
-            "coordination_threshold",
-            self.coordination_threshold,
-            "in [0, 1)",
-        )
-        check(
             self.hidden_size % self.attention_heads == 0,
             "hidden_size",
             self.hidden_size,
@@ -186,6 +180,39 @@ class AlgorithmConfig:
         for name in ("delta_init", "delta_fixed"):
             delta = getattr(self, name)
             check(self.delta_min <= delta <= self.delta_max, name, delta, accepted)
+
+    @property
+    def coordination_scale(self) -> tuple[float, CoordinationUnits]:
+        """σ and the scores' units; where they are left open, those of the kind of coordination."""
+        released = self.coordination == "released"
+        threshold, units = self.coordination_threshold, self.coordination_units
+        if threshold is None:
+            threshold = 0.05 if released else 0.2
+        return threshold, units or ("raw" if released else "relative")
+
+    def _check_coordination(self) -> None:
+        threshold, units = self.coordination_scale
+        check(0 <= threshold < 1, "coordination_threshold", threshold, "in [0, 1)")
+        fits = self.coordination != "released" or units == "raw"
+        check(fits, "coordination_units", units, "'raw' where coordination is 'released'")
+
+
+_ON_POLICY = {
+    "policy_clip": 10.0,
+    "logit_regularisation": 0.0,
+    "critic_weight_decay": 0.0,
+    "critic_regularisation": 0.0,
+}
+OWN_DEFAULTS: dict[str, dict[str, Any]] = {
+    "mappo": _ON_POLICY,
+    "mamt_ppo": _ON_POLICY | {"delta_total_per_agent": 1.0},
+}
+"""By algorithm: the defaults in which it differs from :class:`AlgorithmConfig` (Table 6)."""
+
+
+def default_settings(algorithm: str, **options: Any) -> AlgorithmConfig:
+    """Settings of an algorithm: those given, and its own defaults for the rest."""
+    return AlgorithmConfig(**OWN_DEFAULTS.get(algorithm, {}) | options)
 
 
 @dataclass(frozen=True)
@@ -237,7 +264,7 @@ class TrainConfig:
     hyper: Annotated[AlgorithmConfig, tyro.conf.arg(name="")] = field(
         default_factory=AlgorithmConfig
     )
-    """Settings of the learning rule."""
+    """Settings of the learning rule. :func:`make_config` knows the algorithm's own defaults."""
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -296,6 +323,8 @@ def make_config(**options: Any) -> TrainConfig:
     given = options.pop("hyper", {})
     check(isinstance(given, AlgorithmConfig | dict), "hyper", given, "an AlgorithmConfig or a dict")
     hyper = dataclasses.asdict(given) if isinstance(given, AlgorithmConfig) else dict(given)
+    own = OWN_DEFAULTS.get(str(options.get("algorithm")), {})
+    hyper = own | hyper
     run = {}
     for name, value in options.items():
         if name in run_names:
@@ -316,6 +345,10 @@ def _check_types(config: Any) -> None:
     """
     for name, kind in get_type_hints(type(config)).items():
         value = getattr(config, name)
+        if type(None) in get_args(kind):  # None stands for a default that depends on others
+            if value is None:
+                continue
+            kind = get_args(kind)[0]
         if get_args(kind) and all(isinstance(a, str) for a in get_args(kind)):
             check(value in get_args(kind), name, value, "one of " + ", ".join(get_args(kind)))
         elif kind is bool:

@@ -75,9 +75,10 @@ class Algorithm(NamedTuple):
     init: Callable[[jax.Array], Any]
     """key -> state."""
     act: Callable[[Any, jax.Array, jax.Array], jax.Array]
-    """(state, key, obs [E, n, O]) -> sampled actions int32 [E, n]."""
+    """(state, key, obs [E, n, O]) -> sampled actions int32 [E, n]; -1 where a policy is not finite,
+    which ends the part of its seed in a run."""
     greedy: Callable[[Any, jax.Array], jax.Array]
-    """(state, obs [E, n, O]) -> most probable actions int32 [E, n]."""
+    """(state, obs [E, n, O]) -> most probable actions int32 [E, n]; -1 as in ``act``."""
     update: Callable[[Any, jax.Array, Batch, jax.Array], tuple[Any, Metrics]]
     """(state, key, batch, count of earlier updates []) -> (state, metrics)."""
     on_policy: bool = False

@@ -51,7 +51,7 @@ def game(name: str) -> Game:
 @cache
 def built(variant: str) -> tuple[Algorithm, Any, AlgorithmConfig]:
     name, options = VARIANTS[variant]
-    settings = tiny.hyper(hidden_size=8, ppo_epochs=2, ppo_minibatches=2, **options)
+    settings = tiny.hyper(name, hidden_size=8, ppo_epochs=2, ppo_minibatches=2, **options)
     algorithm = make(name, game(name), settings)
     return algorithm, quick.jit(algorithm.init)(jax.random.key(0)), settings
 

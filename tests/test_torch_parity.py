@@ -195,7 +195,7 @@ def check_what_is_seen(golden: Golden) -> None:
         region, seen = state.region, {}
         for units in ("relative", "raw"):
             settings = AlgorithmConfig(coordination_units=units)
-            rule = critic_coordination(networks.critic, settings)
+            rule = critic_coordination(networks, settings)
             seen[f"coordination_{units}"] = rule(view)[0]
         weights = seen["coordination_relative"]
         _, drift, _ = nonstationarity.measure(region.nonstationarity, view, weights)

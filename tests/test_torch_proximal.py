@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.torch_reference import states
 from mamt_jax.algorithms.registry import make
-from mamt_jax.config import AlgorithmConfig
+from mamt_jax.config import default_settings
 from mamt_jax.types import Batch, Game, Transition
 from tests.algorithms import tiny
 from tests.networks import quick
@@ -27,14 +27,16 @@ from benchmarks.torch_reference.rollouts import Training  # noqa: E402
 STEPS, ENVS, ACTIONS = 7, 4, 5
 # What is rare with the defaults happens here: clipped gradients, ratios and errors, a last row that
 # no minibatch takes.
-HYPER = AlgorithmConfig(
+HYPER = default_settings(
+    "mappo",
     hidden_size=4,
     attention_heads=2,
     learning_rate=1e-2,
     ppo_clip=0.02,
     ppo_epochs=2,
     ppo_minibatches=3,
-    ppo_grad_clip=0.1,
+    policy_clip=0.1,
+    critic_clip_per_agent=0.1,
     huber_delta=0.7,
 )
 
@@ -97,7 +99,7 @@ def test_updates(obs_sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) ->
         for name, values in metrics.items():
             np.testing.assert_allclose(values, wanted[name], rtol=1e-3, atol=1e-5, err_msg=name)
         clipped += float(wanted["clip_fraction"].mean())
-        assert (wanted["policy_grad_norm"] > HYPER.ppo_grad_clip).any()
+        assert (wanted["policy_grad_norm"] > HYPER.policy_clip).any()
     assert clipped > 0.1
     expected, found = states.flatten(state), convert.export(learner)
     assert found.keys() == expected.keys()

@@ -222,8 +222,8 @@ def generalised_advantages(
 ) -> Tensor:
     """Generalised advantages ``[n, T, E]`` as differences: the λ-returns minus the values.
 
-    G_t = r_t + γ((1 − λ) V_{t+1} + λ G_{t+1}); where a trajectory is cut (``[T, E]``, and at the end
-    of the rollout) the bracket is the bootstrap, where it terminated 0.
+    G_t = r_t + γ((1 − λ) V_{t+1} + λ G_{t+1}); where a trajectory is cut (``[T, E]``, and at the
+    end of the rollout) the bracket is the bootstrap, where it terminated 0.
     """
     tail = bootstrap[:, -1]
     returns = []

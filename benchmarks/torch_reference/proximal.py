@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.torch_reference import batched, maths, steps
 from benchmarks.torch_reference.maths import Rollout
-from mamt_jax.config import AlgorithmConfig
+from mamt_jax.config import AlgorithmConfig, default_settings
 
 RETURNS_DECAY = 0.99
 Metrics = dict[str, Tensor]
@@ -34,7 +34,7 @@ class ProximalLearner:
         device: str | torch.device = "cpu",
     ):
         self.num_agents, self.num_actions = len(obs_sizes), num_actions
-        self.hyper = hyper = hyper or AlgorithmConfig()
+        self.hyper = hyper = hyper or default_settings("mappo")
         self.device = torch.device(device)
         self.updates = 0
         sizes = tuple(obs_sizes), num_actions, hyper.hidden_size, hyper.attention_heads
@@ -47,7 +47,7 @@ class ProximalLearner:
         # Moving averages of returns and of their squares, and what their weights add up to.
         self.returns_first = torch.zeros(self.num_agents, device=self.device)
         self.returns_second = torch.zeros_like(self.returns_first)
-        self.returns_weight = torch.zeros((), device=self.device)
+        self.returns_weight = torch.zeros_like(self.returns_first)
 
     @torch.inference_mode()
     def act(self, obs: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class ProximalLearner:
 
         Args:
           rollout: T steps of all environments.
-          drawn: int64 ``[n, T·E]``, actions at the successors, which count where a trajectory is cut;
+          drawn: int64 ``[n, T·E]``, actions at the successors, used where a trajectory is cut;
             drawn from the policies if None.
           orders: of each epoch, int64 ``[T·E]``; drawn if None.
         """
@@ -177,7 +177,7 @@ class ProximalLearner:
         each = F.huber_loss(value, target, reduction="none", delta=self.hyper.huber_delta).mean(-1)
         gradient = steps.gradient(each.sum(), self.critic)
         steps.share(self.critic.shared(), self.num_agents)
-        norm = steps.clip(gradient, self.hyper.ppo_grad_clip)
+        norm = steps.clip(gradient, self.hyper.critic_clip_per_agent * self.num_agents)
         self.critic_optimiser.step()
         return {
             "critic_loss": each.detach(),
@@ -197,7 +197,7 @@ class ProximalLearner:
         entropy = maths.entropy(log_policy).mean(-1)
         gradient = steps.gradient((objective - hyper.ppo_entropy * entropy).sum(), self.actor)
         norms = batched.agent_norms(gradient, self.num_agents)
-        batched.agent_scale(gradient, maths.clip_factor(norms, hyper.ppo_grad_clip))
+        batched.agent_scale(gradient, maths.clip_factor(norms, hyper.policy_clip))
         self.actor_optimiser.step()
         with torch.no_grad():
             binds = (ratio - clipped) * advantage > 0

@@ -200,10 +200,10 @@ class ActorCritic(Learner):
         weight = self.region.penalty(region, log_prob, log_old) - advantage
 
         def score(params: Params, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
-            """E[log π_i · weight_i] and the raw logits' mean square, ``[n]`` each."""
+            """E[log π_i · weight_i] and the mean square of π_i's logits, ``[n]`` each."""
             masked, raw = networks.logits(params, view.x)
             chosen = losses.select(jax.nn.log_softmax(masked), action)
-            square = masked_mean(raw**2, alive, axis=(1, 2))
+            square = losses.mean_square_logit(raw, networks.game.action_counts, alive)
             return losses.score_function_loss(chosen, weight, alive), square
 
         def loss(params: Params) -> tuple[jax.Array, jax.Array]:

@@ -19,6 +19,7 @@ from mamt_jax.algorithms.optimisers import Optimised, blend, step
 from mamt_jax.config import AlgorithmConfig
 from mamt_jax.networks import layers
 from mamt_jax.networks.joint import joint_input
+from mamt_jax.ops import losses
 from mamt_jax.ops.gumbel import straight_through_gumbel_softmax
 from mamt_jax.ops.masking import masked, masked_mean
 from mamt_jax.types import Algorithm, Batch, Metrics, Params
@@ -130,7 +131,7 @@ class DeterministicActorCritic(Learner):
             actions = jnp.where(own_entry, masked(drawn, alive)[:, :, None], others)
             q = self.values(critic_params, x, actions)
             objective = -masked_mean(q, alive, axis=-1)
-            square = masked_mean(raw**2, alive, axis=(1, 2))
+            square = losses.mean_square_logit(raw, networks.game.action_counts, alive)
             total = jnp.sum(objective + hyper.logit_regularisation * square)
             return total, (objective, jax.nn.log_softmax(logits))
 

@@ -133,12 +133,19 @@ class Learner:
         return distrax.Categorical(logits=self.networks.logits(state.actor.params, x)[0])
 
     def act(self, state: Acts, key: jax.Array, obs: jax.Array) -> jax.Array:
-        """Sampled actions int32 ``[E, n]``."""
-        return self.policy(state, obs).sample(seed=key).T
+        """Sampled actions int32 ``[E, n]``; -1 where a policy is not finite."""
+        policy = self.policy(state, obs)
+        return _decided(policy, policy.sample(seed=key)).T
 
     def greedy(self, state: Acts, obs: jax.Array) -> jax.Array:
-        """Most probable actions int32 ``[E, n]``."""
-        return self.policy(state, obs).mode().T
+        """Most probable actions int32 ``[E, n]``; -1 where a policy is not finite."""
+        policy = self.policy(state, obs)
+        return _decided(policy, policy.mode()).T
+
+
+def _decided(policy: distrax.Categorical, action: jax.Array) -> jax.Array:
+    """The actions, but -1 where the policy's probabilities are not finite."""
+    return jnp.where(jnp.isfinite(policy.probs).all(axis=-1), action, -1)
 
 
 def agent_major(batch: Batch) -> Batch:

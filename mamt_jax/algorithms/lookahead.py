@@ -126,7 +126,8 @@ class LookaheadActorCritic(Learner):
             return masked_mean(self.expected(params, x, q), alive, axis=-1)
 
         def squares(params: Params) -> jax.Array:
-            return jnp.sum(masked_mean(networks.logits(params, x)[1] ** 2, alive, axis=(1, 2)))
+            raw = networks.logits(params, x)[1]
+            return jnp.sum(losses.mean_square_logit(raw, networks.game.action_counts, alive))
 
         ascent = lookahead_gradients(values, actor.params, hyper.lola_step)
         shrink = jax.grad(squares)(actor.params)

@@ -51,7 +51,7 @@ def modelled_nonstationarity(game: Game, hyper: AlgorithmConfig) -> Nonstationar
         logits = net.apply(params, x)
         entropy = losses.cross_entropy(mask_logits(logits, counts), action[others])
         each = masked_mean(entropy, pairs, axis=(1, 2))
-        square = masked_mean(logits**2, pairs, axis=(1, 2, 3))
+        square = losses.mean_square_logit(logits, counts, pairs)
         return jnp.sum(each + hyper.logit_regularisation * square), (logits, each)
 
     def measure(

@@ -265,7 +265,7 @@ class ProximalActorCritic(Learner):
             gain = proximal.clipped_objective(log_prob, log_old, advantage, clip)
             objective = -masked_mean(gain, alive, axis=-1)
             bonus = hyper.ppo_entropy * masked_mean(policy.entropy(), alive, axis=-1)
-            square = masked_mean(raw**2, alive, axis=(1, 2))
+            square = losses.mean_square_logit(raw, networks.game.action_counts, alive)
             return jnp.sum(objective - bonus + hyper.logit_regularisation * square), objective
 
         gradient, objective = jax.grad(loss, has_aux=True)(actor.params)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple
 
 from mamt_jax.algorithms.actor_critic import actor_critic
@@ -26,7 +25,7 @@ from mamt_jax.algorithms.trust_region import (
     no_trust_region,
     prior_trust_region,
 )
-from mamt_jax.config import AlgorithmConfig, ConfigError
+from mamt_jax.config import AlgorithmConfig, ConfigError, default_settings
 from mamt_jax.networks.critic import AttentionCritic
 from mamt_jax.networks.joint import JointCritic
 from mamt_jax.networks.policies import Actor, AttentionActor
@@ -66,7 +65,7 @@ def mamt(game: Game, hyper: AlgorithmConfig) -> Algorithm:
     paper's are ``coordination_units="raw"``, ``delta_exploration=0`` and ``trd_tau=1``.
     """
     networks = build_networks(game, hyper)
-    weights = critic_coordination(networks.critic, hyper)
+    weights = critic_coordination(networks, hyper)
     drift = modelled_nonstationarity(game, hyper)
     region = learned_trust_region(game, hyper, weights, drift)
     return actor_critic("mamt", networks, hyper, region)
@@ -89,7 +88,7 @@ def mamt_fixed(game: Game, hyper: AlgorithmConfig) -> Algorithm:
 def mamt_ws(game: Game, hyper: AlgorithmConfig) -> Algorithm:
     """MAMT with the weighted sum of consecutive local divergences for non-stationarity."""
     networks = build_networks(game, hyper)
-    weights = critic_coordination(networks.critic, hyper)
+    weights = critic_coordination(networks, hyper)
     region = learned_trust_region(game, hyper, weights, consecutive_nonstationarity(hyper))
     return actor_critic("mamt_ws", networks, hyper, region)
 
@@ -99,18 +98,17 @@ def mamt_ppo(game: Game, hyper: AlgorithmConfig) -> Algorithm:
 
     Together they may be as wide as MAPPO's: what is learned is how to divide that among agents.
     """
-    networks, settings = _proximal(game, hyper)
-    weights = critic_coordination(networks.critic, hyper)
+    networks = _proximal_networks(game, hyper)
+    weights = critic_coordination(networks, hyper)
     drift = modelled_nonstationarity(game, hyper)
-    limited = replace(hyper, delta_total_per_agent=hyper.ppo_delta_total_per_agent)
-    region = learned_trust_region(game, limited, weights, drift)
-    return proximal_actor_critic("mamt_ppo", networks, settings, region)
+    region = learned_trust_region(game, hyper, weights, drift)
+    return proximal_actor_critic("mamt_ppo", networks, hyper, region)
 
 
 def mappo(game: Game, hyper: AlgorithmConfig) -> Algorithm:
     """PPO with attention in critic and policies ("MA-PPO" in the paper)."""
-    networks, settings = _proximal(game, hyper)
-    return proximal_actor_critic("mappo", networks, settings, no_trust_region(hyper))
+    networks = _proximal_networks(game, hyper)
+    return proximal_actor_critic("mappo", networks, hyper, no_trust_region(hyper))
 
 
 def maddpg(game: Game, hyper: AlgorithmConfig) -> Algorithm:
@@ -127,20 +125,10 @@ def lola_dqn(game: Game, hyper: AlgorithmConfig) -> Algorithm:
     return lookahead_actor_critic("lola_dqn", networks, hyper)
 
 
-def _proximal(game: Game, hyper: AlgorithmConfig) -> tuple[Networks, AlgorithmConfig]:
-    """Networks of the on-policy algorithms, and Table 6's settings where they differ from 3's."""
-    settings = replace(
-        hyper,
-        policy_clip=hyper.ppo_grad_clip,
-        critic_clip_per_agent=hyper.ppo_grad_clip / game.num_agents,
-        critic_weight_decay=0.0,
-        critic_regularisation=0.0,
-        logit_regularisation=0.0,
-    )
+def _proximal_networks(game: Game, hyper: AlgorithmConfig) -> Networks:
+    """Attention in policies and critic; the critic has one output for all actions."""
     sizes = game.obs_sizes, game.num_actions, hyper.hidden_size, hyper.attention_heads
-    return build_networks(
-        game, settings, AttentionActor(*sizes), AttentionCritic(*sizes, outputs=1)
-    ), settings
+    return build_networks(game, hyper, AttentionActor(*sizes), AttentionCritic(*sizes, outputs=1))
 
 
 ALGORITHMS: dict[str, Entry] = {
@@ -161,11 +149,11 @@ ALGORITHMS: dict[str, Entry] = {
 
 
 def make(name: str, game: Game, hyper: AlgorithmConfig | None = None) -> Algorithm:
-    """Builds a registered algorithm.
+    """Builds a registered algorithm, with its own default settings unless others are given.
 
     Raises:
       ConfigError: if there is no algorithm of that name, or it does not fit the game.
     """
     if name not in ALGORITHMS:
         raise ConfigError(f"Unknown algorithm {name!r}; accepted are {', '.join(ALGORITHMS)}.")
-    return ALGORITHMS[name].build(game, hyper or AlgorithmConfig())
+    return ALGORITHMS[name].build(game, hyper or default_settings(name))

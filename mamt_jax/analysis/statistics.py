@@ -1,4 +1,4 @@
-"""Numbers over seeds: intervals, smoothing, last returns, episodes to a threshold. NumPy only."""
+"""Numbers over seeds: deviations, intervals, curves, episodes to a threshold. NumPy only."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ WINDOW = 11
 
 
 class Summary(NamedTuple):
-    """A quantity over seeds."""
+    """A quantity over seeds; NaN where they are too few to tell, see :func:`supported`."""
 
     mean: float
     std: float
-    """Sample standard deviation (n − 1); 0 for one seed."""
+    """Sample standard deviation (n − 1)."""
     low: float
     high: float
     """95% bootstrap interval of the mean."""
@@ -30,9 +30,34 @@ def summarise(values: np.ndarray) -> Summary:
         ValueError: No values.
     """
     values = _vector(values)
-    std = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    std = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
     low, high = bootstrap_interval(values)
-    return Summary(float(values.mean()), std, low, high, interquartile_mean(values))
+    found = Summary(float(values.mean()), std, low, high, interquartile_mean(values))
+    return supported(found, len(values))
+
+
+def supported(summary: Summary, seeds: int) -> Summary:
+    """A summary without what so few seeds cannot tell.
+
+    One seed has no standard deviation, and fewer than three have no interval: the bootstrap
+    interval of two values is the range between them, which holds the mean half of the time.
+    """
+    unknown = float("nan")
+    if seeds < 2:
+        summary = summary._replace(std=unknown)
+    if seeds < 3:
+        summary = summary._replace(low=unknown, high=unknown)
+    return summary
+
+
+def lognormal_moments(mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of log x, for a lognormal x with the given ones.
+
+    Where ``std`` is NaN, as for one seed, the first is log ``mean`` and the second NaN.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        variance = np.log1p((std / mean) ** 2)
+        return np.log(mean) - np.nan_to_num(variance) / 2, np.sqrt(variance)
 
 
 def interquartile_mean(values: np.ndarray) -> float:

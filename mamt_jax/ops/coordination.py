@@ -55,7 +55,7 @@ def relative_scores(score: jax.Array, alive: jax.Array | None = None) -> jax.Arr
 
 
 def coordination_coefficients(
-    score: jax.Array, threshold: float, alive: jax.Array | None = None
+    score: jax.Array, threshold: float, alive: jax.Array | None = None, axis: int = 1
 ) -> jax.Array:
     """C_ij = 1[Ĉ_ij ≥ σ] Ĉ_ij with Ĉ_i· the softmax of the scores over j ≠ i (Eq. 5).
 
@@ -63,10 +63,13 @@ def coordination_coefficients(
       score: ``[n, n, ...]``, entry (i, j) is |Q_i(a\\j) − Q_i(a)|; the diagonal is ignored.
       threshold: σ.
       alive: ``[n, ...]``: only these agents coordinate.
+      axis: of the softmax: 1, or 0 for one over i ≠ j.
 
     Returns:
       ``[n, n, ...]`` with a zero diagonal.
     """
     chex.assert_axis_dimension(score, 1, len(score))
-    soft = opponent_softmax(score, alive)
+    rows = score if axis else jnp.swapaxes(score, 0, 1)
+    soft = opponent_softmax(rows, alive)
+    soft = soft if axis else jnp.swapaxes(soft, 0, 1)
     return jnp.where(soft >= threshold, soft, 0.0)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mamt_jax.ops.masking import alive_pairs, masked, masked_mean, seen
 
@@ -89,6 +90,24 @@ def score_function_loss(
     """
     chex.assert_equal_shape((log_prob, weight))
     return masked_mean(log_prob * jax.lax.stop_gradient(weight), alive, axis=-1)
+
+
+def mean_square_logit(
+    logits: jax.Array, action_counts: Sequence[int] | np.ndarray, alive: jax.Array | None = None
+) -> jax.Array:
+    """Mean of logit² over the actions that there are: ``[n, ..., B, A] -> [n]``.
+
+    Every policy counts alike, however many actions it has; outputs beyond them do not count.
+
+    Args:
+      logits: raw.
+      action_counts: number of actions, for the axes of ``logits`` before B.
+      alive: bool ``[n, ..., B]``: the samples that count; None for all.
+    """
+    counts = np.asarray(action_counts, np.float32)[..., None, None]
+    share = (np.arange(logits.shape[-1]) < counts) / counts
+    each = jnp.sum(logits**2 * share.astype(logits.dtype), axis=-1)
+    return masked_mean(each, alive, axis=tuple(range(1, each.ndim)))
 
 
 def cross_entropy(logits: jax.Array, action: jax.Array) -> jax.Array:

@@ -18,11 +18,11 @@ def generalised_advantages(
 ) -> jax.Array:
     """Generalised advantage estimates (Schulman et al. 2016, Eq. 16).
 
-    A_t = Σ_k (γλ)^k δ_{t+k} with δ_t = r_t + γ V_{t+1} − V_t, where V_{t+1} is ``value[t + 1]`` itself
-    as long as the trajectory goes on: the values of neighbouring errors cancel, and with λ = 1
-    A_t + V_t is the discounted return of what was collected, whatever the values are. ``bootstrap``
-    stands in for V_{t+1} where a trajectory was cut, which the end of the rollout always does, and
-    0 where it terminated.
+    A_t = Σ_k (γλ)^k δ_{t+k} with δ_t = r_t + γ V_{t+1} − V_t. As long as the trajectory goes on
+    V_{t+1} is ``value[t + 1]`` itself: the values of neighbouring errors cancel, and with λ = 1
+    A_t + V_t is the discounted return of what was collected, whatever the values are. Where it was
+    cut, as the end of the rollout always does, ``bootstrap`` stands in for V_{t+1}; where it
+    terminated, 0.
 
     Args:
       reward: ``[T, ...]``.

@@ -21,6 +21,7 @@ from envs.bridge import HostEnvironment
 from envs.workers import HostVectorEnv, WorkerError
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import EnvironmentFailed
+from mamt_jax.training.programs import Program
 from mamt_jax.training.trainer import (
     EpochOutput,
     Learning,
@@ -29,7 +30,6 @@ from mamt_jax.training.trainer import (
     SeedState,
     Trainer,
     cadence,
-    compile_for_backend,
     make_store,
     map_seeds,
     plan_run,
@@ -49,7 +49,7 @@ def make_bridged_trainer(
     replay = make_store(config, plan, env.spec, algorithm)
     loop = _Loop(config, plan, Learning(config, algorithm, replay), env)
     greedy = make_bridged_evaluator(algorithm, env, config, config.evaluation_episodes)
-    return Trainer(plan, replay, jax.jit(loop.init), loop.epoch, loop.lower, greedy)
+    return Trainer(plan, replay, jax.jit(loop.init), loop.epoch, loop.compile_ahead, greedy)
 
 
 @contextmanager
@@ -114,9 +114,11 @@ class _Loop:
         self._config, self._plan, self._learning, self._env = config, plan, learning, env
         self._workers: HostVectorEnv | None = None
         programs = _Programs(config, learning)
-        self._act = compile_for_backend(jax.vmap(programs.act), donate=())
-        self._insert = jax.jit(programs.insert, donate_argnums=0)
-        self._learn = compile_for_backend(programs.learn)
+        self._act = Program(jax.vmap(programs.act))
+        self._insert = Program(programs.insert, donate=(0,))
+        self._learn = Program(programs.learn, donate=(0,))
+        self._undecided = np.zeros(config.seeds, bool)
+        """Seeds whose policies are no longer finite: their environments stand still."""
 
     def init(self, seeds: jax.Array) -> RunState:
         """Integer seeds [S] -> state."""
@@ -139,17 +141,19 @@ class _Loop:
             with worker_errors():
                 workers = self._workers or self._start(state)
                 for steps in self._plan.collect:
-                    state, returns, episodes = self._collect(workers, state, steps)
+                    state, collected = self._collect(workers, state, steps)
                     state, metrics, ready = self._update(state)
-                    outputs.append((metrics, ready, returns, episodes))
+                    outputs.append((metrics, ready, collected))
         except BaseException:
             self._workers = None  # they have ended, or are in the middle of something
             raise
-        metrics, ready, returns, episodes = jax.tree.map(
+        metrics, ready, collected = jax.tree.map(
             lambda *events: np.stack(jax.device_get(events)), *outputs
         )
-        by_seed = jax.tree.map(lambda leaf: np.moveaxis(leaf, 0, 1), (metrics, returns, episodes))
-        return state, EpochOutput(by_seed[0], ready, *by_seed[1:])
+        metrics, collected = jax.tree.map(
+            lambda leaf: np.moveaxis(leaf, 0, 1), (metrics, collected)
+        )
+        return state, EpochOutput(metrics, ready, *collected)
 
     def _start(self, state: RunState) -> HostVectorEnv:
         """Starts the workers; the transitions so far tell a resumed run's episodes from others."""
@@ -167,8 +171,10 @@ class _Loop:
 
     def _collect(
         self, workers: HostVectorEnv, state: RunState, steps: int
-    ) -> tuple[RunState, np.ndarray, np.ndarray]:
-        """``steps`` steps of every environment: state, returns [S] and their numbers [S]."""
+    ) -> tuple[RunState, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """``steps`` steps of every environment: state, and of each seed ``[S]`` the returns of
+        finished episodes, their number, and whether a policy was not finite.
+        """
         config, spec = self._config, self._env.spec
         lead = (config.seeds, config.num_envs)
         new = _transitions(spec, (config.seeds, steps, config.num_envs))
@@ -177,7 +183,9 @@ class _Loop:
         for t in range(steps):
             new.obs[:, t] = rows.obs.reshape(*lead, spec.num_agents, -1)
             keys, action = self._act(state.seeds.learner, keys, new.obs[:, t])
-            new.action[:, t] = action
+            new.action[:, t] = np.maximum(action, 0)
+            self._undecided |= (np.asarray(action) < 0).any(axis=(1, 2))
+            workers.set_idle(np.repeat(self._undecided, config.num_envs))
             workers.step(new.action[:, t].reshape(-1, spec.num_agents))
             new.reward[:, t] = rows.reward.reshape(*lead, -1)
             new.next_obs[:, t] = rows.next_obs.reshape(*lead, spec.num_agents, -1)
@@ -187,27 +195,30 @@ class _Loop:
                 new.alive[:, t] = rows.alive.reshape(*lead, -1)
             returns += rows.finished_return.reshape(lead).sum(axis=1)
             episodes += rows.finished.reshape(lead).sum(axis=1, dtype=np.int32)
+        collected = (returns, episodes, self._undecided.copy())
+        if not steps:  # more environments than transitions between updates
+            return state, collected
         replay = self._insert(state.seeds.replay, new, state.transitions)
         seeds = state.seeds._replace(replay=replay, key=keys)
         stored = state.transitions + steps * config.num_envs
-        return RunState(seeds, stored, state.updates), returns, episodes
+        return RunState(seeds, stored, state.updates), collected
 
     def _update(self, state: RunState) -> tuple[RunState, Metrics, bool]:
         """Updates where the replays hold a batch: state, metrics ``[S, U, ...]``, whether."""
         seeds = state.seeds
         inputs = (seeds.learner, seeds.key, seeds.replay, state.transitions, state.updates)
         if int(state.transitions) < self._config.batch_size:
-            shapes = jax.eval_shape(self._learn, *inputs)[2]
+            shapes = jax.eval_shape(self._learn.__wrapped__, *inputs)[2]
             return state, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes), False
         learner, key, metrics = self._learn(*inputs)
         seeds = seeds._replace(learner=learner, key=key)
         updates = state.updates + self._config.updates_per_event
         return RunState(seeds, state.transitions, updates), metrics, True
 
-    def lower(self, state: RunState) -> Any:
-        """The program of an update event, for these shapes."""
+    def compile_ahead(self, state: RunState) -> Any:
+        """Compiles the program of an update event for these shapes; events use it from here on."""
         seeds = state.seeds
-        return self._learn.lower(
+        return self._learn.compile_ahead(
             seeds.learner, seeds.key, seeds.replay, state.transitions, state.updates
         )
 
@@ -234,7 +245,7 @@ def make_bridged_evaluator(
 
     As many episodes side by side as in training; workers of its own, ended with the evaluation.
     """
-    greedy = compile_for_backend(jax.vmap(algorithm.greedy), donate=())
+    greedy = Program(jax.vmap(algorithm.greedy))
     width = min(episodes, config.num_envs)
 
     def wave(workers: HostVectorEnv, learners: Any, entropy: list[tuple[int, ...]]) -> np.ndarray:
@@ -244,23 +255,26 @@ def make_bridged_evaluator(
         while not done.all():
             obs = rows.obs.reshape(-1, width, *rows.obs.shape[1:])
             action = np.asarray(greedy(learners, obs))  # done before a step overwrites obs
-            workers.step(action.reshape(count, -1))
+            undecided = np.repeat((action < 0).any(axis=(1, 2)), width) & ~done
+            returns[undecided] = np.nan
+            done |= undecided
+            workers.set_idle(done)
+            workers.step(np.maximum(action, 0).reshape(count, -1))
             ended = rows.finished & ~done
             returns[ended] = rows.finished_return[ended]
             done |= ended
-            rows.idle[...] = done
         return returns
 
-    def play(learners: Any, key: jax.Array) -> np.ndarray:
-        seeds = jax.tree.leaves(learners)[0].shape[0]
-        drawn = [int(bits) for bits in np.asarray(jax.random.bits(key, (2,)))]
+    def play(learners: Any, keys: jax.Array) -> np.ndarray:
+        seeds = len(keys)
+        drawn = np.asarray(jax.vmap(lambda key: jax.random.bits(key, (2,)))(keys)).tolist()
         returns = np.zeros((seeds, 0), np.float32)
         with worker_errors():
             workers = HostVectorEnv(env, seeds * width, config.env_workers, config.env_timeout)
             with closing(workers):
                 for first in range(0, episodes, width):
                     entropy = [
-                        (_EVALUATION, *drawn, seed, first + row)
+                        (_EVALUATION, *drawn[seed], first + row)
                         for seed in range(seeds)
                         for row in range(width)
                     ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,16 +13,34 @@ from envs.base import Environment
 from envs.bridge import HostEnvironment
 from envs.wrappers import VectorEnv, VectorState
 from mamt_jax.config import TrainConfig
+from mamt_jax.training.programs import Program
 from mamt_jax.types import Algorithm
 
 _STREAM = 0xE7A1
 """Folded into every key of an evaluation, so that no training stream shares it."""
 
 
-def evaluation_key(seed: int, point: int = 0) -> jax.Array:
-    """Key of an evaluation, from its seed and the logging point that it belongs to."""
+def evaluation_keys(trained: Sequence[int], seed: int = 0, point: int = 0) -> jax.Array:
+    """Keys of an evaluation ``[S]``: a trained seed's are its own, whatever others there are.
+
+    Args:
+      trained: ids of the seeds whose policies play.
+      seed: of the evaluation's own randomness.
+      point: logging point that it belongs to; 0 for none.
+    """
     stream = jax.random.fold_in(jax.random.key(seed), _STREAM)
-    return jax.random.fold_in(stream, point)
+    stream = jax.random.fold_in(stream, point)
+    return jax.vmap(partial(jax.random.fold_in, stream))(jnp.asarray(trained, jnp.int32))
+
+
+class _Played(NamedTuple):
+    """Episodes side by side, of which the first in each environment counts."""
+
+    state: VectorState
+    returns: jax.Array
+    done: jax.Array
+    undecided: jax.Array
+    """bool []: a policy was not finite."""
 
 
 def make_evaluator(
@@ -36,8 +55,9 @@ def make_evaluator(
       episodes: per seed.
 
     Returns:
-      (the algorithm's states, leaves ``[S, ...]``; a key, from which every seed draws starts of
-      its own) -> float32 ``[S, episodes]``: undiscounted returns, averaged over agents.
+      (the algorithm's states, leaves ``[S, ...]``; keys [S], from which every seed draws starts of
+      its own) -> float32 ``[S, episodes]``: undiscounted returns, averaged over agents; NaN for
+      seeds whose policies are not finite.
     """
     if isinstance(env, HostEnvironment):
         from mamt_jax.training.bridged import make_bridged_evaluator
@@ -48,21 +68,17 @@ def make_evaluator(
     def play(learner: Any, key: jax.Array) -> jax.Array:
         reset_key, step_key = jax.random.split(key)
 
-        def advance(
-            carry: tuple[VectorState, jax.Array, jax.Array], key: jax.Array
-        ) -> tuple[tuple[VectorState, jax.Array, jax.Array], None]:
-            state, returns, done = carry
-            state, step = vector.step(key, state, algorithm.greedy(learner, state.obs))
-            returns = jnp.where(done, returns, step.finished_return)
-            return (state, returns, done | step.finished), None
+        def advance(carry: _Played, key: jax.Array) -> tuple[_Played, None]:
+            action = algorithm.greedy(learner, carry.state.obs)
+            state, step = vector.step(key, carry.state, jnp.maximum(action, 0))
+            returns = jnp.where(carry.done, carry.returns, step.finished_return)
+            undecided = carry.undecided | jnp.any(action < 0)
+            return _Played(state, returns, carry.done | step.finished, undecided), None
 
-        start = (vector.reset(reset_key), jnp.zeros(episodes), jnp.zeros(episodes, bool))
+        nothing = jnp.zeros(episodes, bool)
+        start = _Played(vector.reset(reset_key), jnp.zeros(episodes), nothing, jnp.bool_(False))
         keys = jax.random.split(step_key, env.spec.episode_length)
-        (_, returns, _), _ = jax.lax.scan(advance, start, keys)
-        return returns
+        end, _ = jax.lax.scan(advance, start, keys)
+        return jnp.where(end.undecided, jnp.nan, end.returns)
 
-    def play_all(learners: Any, key: jax.Array) -> jax.Array:
-        count = jax.tree.leaves(learners)[0].shape[0]
-        return jax.lax.map(lambda one: play(*one), (learners, jax.random.split(key, count)))
-
-    return jax.jit(play_all)
+    return Program(lambda learners, keys: jax.lax.map(lambda one: play(*one), (learners, keys)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ import xarray as xr
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import DivergedError, EnvironmentFailed, InterruptedRun
 from mamt_jax.training.checkpoint import Meta, steps
-from mamt_jax.training.evaluate import evaluation_key
+from mamt_jax.training.evaluate import evaluation_keys
 from mamt_jax.training.metrics import Recorder
 from mamt_jax.training.progress import ProgressLine, StopRequest
 from mamt_jax.training.run_dir import RunDir
@@ -45,6 +46,8 @@ def train_loop(
     Returns:
         The final state and the recorded metrics.
 
+    A seed that diverges is lost, not the run: the others go on, and a warning at the end names it.
+
     Raises:
         DivergedError, EnvironmentFailed, InterruptedRun, RunError: As :func:`train`; what was
             recorded is on disk.
@@ -73,9 +76,8 @@ def train_loop(
                 where = f"Stopped after {recorder.points} of {plan.points} logging points"
                 raise EnvironmentFailed(f"{where}; {kept}\n{error}") from error
             clock.tick()
-            line.update(
-                recorder.points * plan.episodes_per_point, clock.pace, recorder.last_return()
-            )
+            note = f"{clock.pace:,.0f} env steps/s, {recorder.summary()}"
+            line.update(recorder.points * plan.episodes_per_point, note)
             finished = recorder.points >= plan.points
             due = recorder.points % config.checkpoint_interval == 0
             stopping = stop.requested  # read once: a signal may come at any moment
@@ -85,19 +87,29 @@ def train_loop(
                 directory.save_checkpoint(state, meta)
             if stopping and not finished:
                 raise InterruptedRun(_interruption(directory, recorder.points, plan.points))
+    if lost := recorder.diverged:
+        warnings.warn(_losses(list(lost.values()), config.seeds), stacklevel=2)
     return state, _dataset(recorder, config, clock)
 
 
 def _evaluate(trainer: Trainer, state: Any, config: TrainConfig, point: int) -> np.ndarray | None:
     """Mean greedy return of each seed ``[S]`` where one is due after this many logging points.
 
-    The starts depend on the config and the point alone, so that a resumed run draws the same.
+    The starts depend on the seed and the point alone: a resumed run draws the same, and so does the
+    same seed in another run.
     """
     interval = config.evaluation_interval
     if not interval or (point % interval and point < trainer.plan.points):
         return None
-    key = evaluation_key(config.seed, point)
-    return np.asarray(trainer.evaluate(state.learner, key)).mean(axis=1)
+    seeds = range(config.seed, config.seed + config.seeds)
+    keys = evaluation_keys(seeds, point=point)
+    return np.asarray(trainer.evaluate(state.learner, keys)).mean(axis=1)
+
+
+def _losses(reasons: list[str], seeds: int) -> str:
+    """Which seeds of a run were lost, in one sentence."""
+    what = "1 seed was" if len(reasons) == 1 else f"{len(reasons)} seeds were"
+    return f"{what} lost out of {seeds}, and no result counts what diverged: {'; '.join(reasons)}."
 
 
 class _Clock:

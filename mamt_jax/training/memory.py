@@ -38,24 +38,36 @@ def memory_of(trainer: Trainer, config: TrainConfig) -> Memory:
 
 
 def working_bytes(trainer: Trainer, config: TrainConfig) -> int | None:
-    """Bytes that the update program takes beside the state; None if unknown. Compiles it."""
+    """Bytes that the update program takes beside the state; None if unknown.
+
+    Compiles it, for the training that follows as well.
+    """
     state = jax.eval_shape(trainer.init, jnp.zeros(config.seeds, jnp.int32))
-    analysis = trainer.lower(state).compile().memory_analysis()
+    analysis = trainer.compile_ahead(state).memory_analysis()
     return None if analysis is None else int(analysis.temp_size_in_bytes)
 
 
 def check_memory(trainer: Trainer, config: TrainConfig) -> None:
-    """Refuses a run that does not fit.
+    """Refuses a run that does not fit: its state at once, with what an update takes once compiled.
 
     Raises:
         ConfigError: With the numbers and what to change.
     """
-    free, needed = free_bytes(), memory_of(trainer, config)
-    if free is not None and needed.total > free:
+    held, free = memory_of(trainer, config), free_bytes()
+    if free is None:
+        return
+    _check_fits(held, 0, free, config)
+    _check_fits(held, working_bytes(trainer, config) or 0, free, config)
+
+
+def _check_fits(held: Memory, working: int, free: int, config: TrainConfig) -> None:
+    needed = held.total + working
+    if needed > free:
+        update = f" and {working / 1e9:,.1f} GB within an update" if working else ""
         raise ConfigError(
-            f"The run takes {needed.total / 1e9:,.1f} GB ({needed.replay / 1e9:,.1f} GB for the "
-            f"replay of {config.seeds} seeds) and {free / 1e9:.1f} GB are free; lower buffer_size, "
-            f"seeds or episodes."
+            f"The run takes {needed / 1e9:,.1f} GB ({held.replay / 1e9:,.1f} GB for the "
+            f"replay, seeds: {config.seeds}{update}) and {free / 1e9:.1f} GB are free; lower "
+            f"buffer_size, seeds, episodes or batch_size."
         )
 
 

@@ -100,6 +100,9 @@ _DERIVED = {
     "greedy_return": Quantity(
         (), "reward", "mean return of greedy episodes; NaN at logging points without evaluation"
     ),
+    "diverged_at_update": Quantity(
+        (), "update", "update at which a quantity was first NaN or infinite; NaN: there was none"
+    ),
 }
 
 
@@ -119,6 +122,9 @@ class Recorder:
         self._greedy: list[np.ndarray] = []
         self._return_sum: list[np.ndarray] = []
         self._episodes: list[np.ndarray] = []
+        self.diverged: dict[int, str] = {}
+        """By seed that is lost: what was found, as a sentence without its full stop."""
+        self._diverged_at = np.full(len(seeds), np.nan)
 
     @property
     def points(self) -> int:
@@ -133,20 +139,23 @@ class Recorder:
     def append(self, output: Any, greedy: np.ndarray | None = None) -> None:
         """Adds one logging point, finite or not.
 
+        A seed with a value that is NaN or infinite is lost: from the next point on all of its
+        quantities are NaN.
+
         Args:
             output: ``EpochOutput`` with numpy leaves: metrics ``[S, events, U, ...]``, ``updated
-                [events]``, ``return_sum [S, events]`` and ``episodes [S, events]``.
+                [events]``, ``return_sum``, ``episodes`` and ``undecided [S, events]``.
             greedy: Mean returns of greedy episodes ``[S]``, if there was an evaluation.
 
         Raises:
-            DivergedError: A value is NaN or infinite. The logging point is recorded first.
+            DivergedError: No seed is left. The logging point is recorded first.
             KeyError: A metric is not in :data:`QUANTITIES`.
         """
         unknown = set(output.metrics) - set(QUANTITIES)
         if unknown:
             raise KeyError(f"not in training.metrics.QUANTITIES: {', '.join(sorted(unknown))}")
         updated = np.asarray(output.updated, bool)
-        before = self.update_count
+        before, lost = self.update_count, np.isfinite(self._diverged_at)
         done: dict[str, np.ndarray] = {}
         for name, value in output.metrics.items():
             value = np.asarray(value)
@@ -155,51 +164,64 @@ class Recorder:
             row = np.full((value.shape[0], *value.shape[3:]), np.nan, np.float32)
             if updated.any():
                 row = done[name].mean(axis=1, dtype=np.float64).astype(np.float32)
+            row[lost] = np.nan
             self._rows.setdefault(name, []).append(row)
         self.updates.append(before + int(updated.sum()) * self._per_event)
-        self._return_sum.append(np.asarray(output.return_sum, np.float32))
+        returns = np.array(output.return_sum, np.float32)
+        returns[lost] = np.nan
+        self._return_sum.append(returns)
         self._episodes.append(np.asarray(output.episodes, np.int32))
         missing = np.full(len(self.seeds), np.nan, np.float32)
         self._greedy.append(missing if greedy is None else np.asarray(greedy, np.float32))
-        self._check_finite(done, before)
+        self._find_diverged(done, before, np.any(output.undecided, axis=1))
 
-    def _check_finite(self, done: dict[str, np.ndarray], before: int) -> None:
-        """Raises for the earliest update with a value that is not finite.
+    def _find_diverged(self, done: dict[str, np.ndarray], before: int, undecided: Any) -> None:
+        """Notes the seeds with a value that is not finite, each with its earliest update.
 
         Args:
             done: Per quantity ``[S, updates of this logging point, ...]``.
             before: Updates done before this logging point.
+            undecided: Whether a policy of the seed could not act ``[S]``.
+
+        Raises:
+            DivergedError: No seed is left.
         """
-        first: tuple[int, int, str] | None = None
-        for name in sorted(done, key=_BLAME.index):
-            values = done[name]
-            bad = ~np.isfinite(values).all(axis=tuple(range(2, values.ndim)))
-            if bad.any():
-                update = int(np.argmax(bad.any(axis=0)))
-                found = (update, int(np.argmax(bad[:, update])), name)
-                first = found if first is None or update < first[0] else first
-        if first:
-            update, seed, name = first
-            raise DivergedError(
-                f"{name} of seed {self.seeds[seed]} is NaN or infinite at update "
-                f"{before + update + 1}; training stopped"
-            )
-        finite = np.isfinite(self._return_sum[-1]).all(axis=1)
-        if not finite.all():
-            raise DivergedError(
-                f"The return of seed {self.seeds[int(np.argmin(finite))]} is NaN or infinite "
-                f"before update {self.update_count + 1}; training stopped"
-            )
+        for index, seed in enumerate(self.seeds):
+            if seed in self.diverged:
+                continue
+            found = _first_bad({name: values[index] for name, values in done.items()})
+            if found:
+                update, name = before + found[0] + 1, found[1]
+                reason = f"{name} of seed {seed} is NaN or infinite at update {update}"
+            else:
+                update, reason = self.update_count, ""
+                what = f"of seed {seed} is NaN or infinite before update {update + 1}"
+                if not np.isfinite(self._return_sum[-1][index]).all():
+                    reason = f"The return {what}"
+                elif undecided[index]:
+                    reason = f"The policy {what}"
+            if reason:
+                self.diverged[seed], self._diverged_at[index] = reason, update
+        if len(self.diverged) == len(self.seeds):
+            first = self.diverged[self.seeds[int(np.argmin(self._diverged_at))]]
+            others = "" if len(self.seeds) == 1 else ", and no other seed is left"
+            raise DivergedError(f"{first}{others}; training stopped")
 
     def last_return(self) -> float:
         """Mean return over seeds of the newest logging point in which an episode has ended.
 
-        NaN while none has.
+        Over those that have not diverged; NaN while no episode has ended.
         """
+        kept = np.isnan(self._diverged_at)
         for returns, episodes in zip(self._return_sum[::-1], self._episodes[::-1], strict=True):
-            if count := episodes.sum():
-                return float(returns.sum() / count)
+            if count := episodes[kept].sum():
+                return float(returns[kept].sum() / count)
         return float("nan")
+
+    def summary(self) -> str:
+        """The newest return, and how many seeds are lost, in a few words."""
+        lost = f" ({len(self.diverged)} of {len(self.seeds)} seeds lost)" if self.diverged else ""
+        return f"return {self.last_return():.2f}{lost}"
 
     def to_dataset(self, **attrs: Any) -> xr.Dataset:
         """Everything recorded, with units and meaning as attributes of each variable."""
@@ -220,6 +242,10 @@ class Recorder:
         for name, value in (("return_sum", return_sum), ("episodes", episodes)):
             flat = value.reshape(seeds, -1)
             data[name] = _variable(("seed", "event"), flat, _EVENT_QUANTITIES[name])
+        lost = _variable(("seed",), self._diverged_at.copy(), _DERIVED["diverged_at_update"])
+        data["diverged_at_update"] = lost
+        if self.diverged:
+            attrs["divergence"] = [self.diverged.get(seed, "") for seed in self.seeds]
         finished = np.cumsum(episodes.reshape(seeds, -1), axis=1)
         coords = {
             "seed": ("seed", np.asarray(self.seeds, np.int64)),
@@ -249,6 +275,11 @@ class Recorder:
         missing = np.full((len(recorder.seeds), points), np.nan, np.float32)
         greedy = dataset["greedy_return"].values if "greedy_return" in dataset else missing
         recorder._greedy = [greedy[:, point] for point in range(points)]
+        if "diverged_at_update" in dataset:
+            at = dataset["diverged_at_update"].values
+            recorder._diverged_at = np.where(at <= recorder.update_count, at, np.nan)
+            for index in np.flatnonzero(np.isfinite(recorder._diverged_at)):
+                recorder.diverged[recorder.seeds[index]] = dataset.attrs["divergence"][index]
         recorded = dataset.sizes["update"]
         for name, rows in (
             ("return_sum", recorder._return_sum),
@@ -257,6 +288,21 @@ class Recorder:
             by_point = dataset[name].values.reshape(len(recorder.seeds), max(recorded, 1), -1)
             rows.extend(by_point[:, point] for point in range(points))
         return recorder
+
+
+def _first_bad(done: dict[str, np.ndarray]) -> tuple[int, str] | None:
+    """The first update with a value that is not finite, and which quantity is to blame.
+
+    Args:
+        done: Of one seed, per quantity ``[updates, ...]``.
+    """
+    first: tuple[int, str] | None = None
+    for name in sorted(done, key=_BLAME.index):
+        values = done[name]
+        bad = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+        if bad.any() and (first is None or int(np.argmax(bad)) < first[0]):
+            first = int(np.argmax(bad)), name
+    return first
 
 
 def _note(unit: str, meaning: str) -> dict[str, str]:

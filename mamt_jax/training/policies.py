@@ -7,10 +7,11 @@ from functools import cached_property
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mamt_jax.config import ConfigError
+from mamt_jax.errors import DivergedError
+from mamt_jax.training.programs import Program
 from mamt_jax.types import Algorithm
 
 
@@ -29,12 +30,12 @@ class Policies:
     seeds: tuple[int, ...]
 
     @cached_property
-    def _greedy(self) -> Any:
-        return jax.jit(self.algorithm.greedy)
+    def _greedy(self) -> Program:
+        return Program(self.algorithm.greedy)
 
     @cached_property
-    def _sample(self) -> Any:
-        return jax.jit(self.algorithm.act)
+    def _sample(self) -> Program:
+        return Program(self.algorithm.act)
 
     def act(
         self,
@@ -56,20 +57,30 @@ class Policies:
             int32 ``[n]`` or ``[E, n]``.
 
         Raises:
-            ConfigError: Wrong number of axes, unknown seed, or sampling without a key.
+            ConfigError: Wrong number of axes, numbers that are not finite, unknown seed, or
+                sampling without a key.
+            DivergedError: The seed diverged in training.
         """
-        obs = jnp.asarray(obs, jnp.float32)
+        obs = np.asarray(obs, np.float32)
         if obs.ndim not in (2, 3):
             raise ConfigError(f"obs must be [n, O] or [E, n, O], got shape {obs.shape}.")
+        if not np.isfinite(obs).all():
+            raise ConfigError("obs must hold finite numbers, got NaN or infinity.")
         batched = obs if obs.ndim == 3 else obs[None]
-        state = self._of_seed(self.seeds[0] if seed is None else seed)
+        seed = self.seeds[0] if seed is None else seed
+        state = self._of_seed(seed)
         if greedy:
-            actions = self._greedy(state, batched)
+            actions = np.asarray(self._greedy(state, batched))
         elif key is None:
             raise ConfigError("Sampling actions (greedy=False) needs a random key.")
         else:
-            actions = self._sample(state, key, batched)
-        return np.asarray(actions if obs.ndim == 3 else actions[0])
+            actions = np.asarray(self._sample(state, key, batched))
+        if (actions < 0).any():
+            raise DivergedError(
+                f"The policies of seed {seed} are NaN or infinite, because it diverged in "
+                f"training; ask those of another seed."
+            )
+        return actions if obs.ndim == 3 else actions[0]
 
     def check_seed(self, seed: int) -> None:
         """Raises ConfigError unless there are policies of this seed."""

@@ -10,7 +10,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 _PLAIN_INTERVAL = 20.0  # seconds between lines where the output is not a terminal
 
@@ -30,15 +30,15 @@ class ProgressLine:
     ) -> None:
         self._console = console or Console(file=sys.stderr)
         self._episodes = episodes
-        self._first = done
-        self._start = self._printed = time.monotonic()
+        self._printed = time.monotonic()
+        self._timed: tuple[int, float] | None = None
+        """Episodes and time at the first logging point: what is before it is compilation, too."""
         self._shown = shown
         self._bar: Progress | None = None
         if shown and self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.completed:,.0f}/{task.total:,.0f} episodes"),
                 BarColumn(),
-                TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}"),
                 console=self._console,
             )
@@ -58,22 +58,28 @@ class ProgressLine:
         if self._bar:
             self._bar.stop()
 
-    def update(self, episodes: int, steps_per_second: float, mean_return: float) -> None:
-        """Shows the state after a logging point; the return is the mean over seeds."""
-        note = f"{steps_per_second:,.0f} env steps/s, return {mean_return:.2f}"
-        if self._bar:
-            self._bar.update(self._task, completed=episodes, note=note)
-            return
+    def update(self, episodes: int, note: str) -> None:
+        """Shows the state after a logging point; ``note`` says what else there is to say."""
         now = time.monotonic()
-        last = episodes >= self._episodes
-        if self._shown and (last or now - self._printed >= _PLAIN_INTERVAL):
+        if self._bar:
+            shown = f"{self._left(episodes, now)}{note}"
+            self._bar.update(self._task, completed=episodes, note=shown)
+        elif self._shown and (episodes >= self._episodes or now - self._printed >= _PLAIN_INTERVAL):
             self._printed = now
-            pace = (now - self._start) / max(episodes - self._first, 1)
-            left = pace * (self._episodes - episodes)
+            left = self._left(episodes, now)
             self._console.print(
-                f"{episodes:,}/{self._episodes:,} episodes, {left / 60:.1f} min left, {note}",
-                highlight=False,
+                f"{episodes:,}/{self._episodes:,} episodes, {left}{note}", highlight=False
             )
+        self._timed = self._timed or (episodes, now)
+
+    def _left(self, episodes: int, now: float) -> str:
+        """The time left at the pace since the first logging point; nothing before the second."""
+        if self._timed is None or not self._timed[0] < episodes < self._episodes:
+            return ""
+        first, begin = self._timed
+        seconds = (now - begin) / (episodes - first) * (self._episodes - episodes)
+        minutes = f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+        return f"{minutes} left, "
 
 
 class StopRequest:

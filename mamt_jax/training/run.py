@@ -54,16 +54,17 @@ class Run:
             seed: Seed of the evaluation's own randomness.
 
         Returns:
-            ``[S, episodes]``: undiscounted return, averaged over agents.
+            ``[S, episodes]``: undiscounted return, averaged over agents; NaN for seeds that
+            diverged in training.
         """
-        from mamt_jax.training.evaluate import evaluation_key, make_evaluator
+        from mamt_jax.training.evaluate import evaluation_keys, make_evaluator
 
         accepted = f"in 1 to {MOST_EPISODES:,}"
         check(1 <= episodes <= MOST_EPISODES, "episodes", episodes, accepted)
         check(0 <= seed < 2**31, "seed", seed, "in 0 to 2**31 - 1")
         env = make_env(self.config)
         play = make_evaluator(self.policies.algorithm, env, self.config, episodes)
-        return np.asarray(play(self.policies.learner, evaluation_key(seed)))
+        return np.asarray(play(self.policies.learner, evaluation_keys(self.policies.seeds, seed)))
 
 
 def train(
@@ -118,7 +119,7 @@ def run_config(
 ) -> Run:
     """As :func:`train`, for a finished config."""
     directory = None if out is None else RunDir(Path(out))
-    trainer, algorithm = prepare(config)
+    trainer, algorithm, config = prepare(config)
     check_memory(trainer, config)
     if resume:
         if directory is None:
@@ -129,18 +130,19 @@ def run_config(
     return run_trainer(trainer, algorithm, config, directory, resume, progress)
 
 
-def prepare(config: TrainConfig) -> tuple[Trainer, Algorithm]:
-    """What runs a config, with nothing allocated or compiled yet.
+def prepare(config: TrainConfig) -> tuple[Trainer, Algorithm, TrainConfig]:
+    """What runs a config, with nothing allocated or compiled yet, and the config as it runs.
 
     Raises:
         ConfigError: The config names what does not exist, or asks for what cannot be.
     """
-    from mamt_jax.training.trainer import make_trainer, seed_batch
+    from mamt_jax.training.trainer import cadence, make_trainer, seed_batch
 
     use_compilation_cache()
     algorithm, env = make_algorithm(config)
+    config = cadence(config, algorithm)
     seed_batch(config)  # raises where it does not divide the seeds
-    return make_trainer(config, env, algorithm), algorithm
+    return make_trainer(config, env, algorithm), algorithm, config
 
 
 def run_trainer(

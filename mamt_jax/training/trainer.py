@@ -24,6 +24,7 @@ from envs.bridge import HostEnvironment
 from envs.wrappers import VectorEnv
 from mamt_jax.config import ConfigError, TrainConfig
 from mamt_jax.training.evaluate import make_evaluator
+from mamt_jax.training.programs import Program
 from mamt_jax.training.replay import Replay, make_replay
 from mamt_jax.training.rollout import make_rollout
 from mamt_jax.types import Algorithm, Batch, Metrics, Transition
@@ -99,6 +100,8 @@ class EpochOutput(NamedTuple):
     """float32 [S, events]: returns (mean over agents) of the episodes finished in each event."""
     episodes: jax.Array
     """int32 [S, events]: their number."""
+    undecided: jax.Array
+    """bool [S, events]: an action was asked of a policy that is not finite."""
 
 
 class Trainer(NamedTuple):
@@ -110,10 +113,11 @@ class Trainer(NamedTuple):
     """Integer seeds [S] -> state."""
     epoch: Callable[[RunState], tuple[RunState, EpochOutput]]
     """One logging point. Donates its argument."""
-    lower: Callable[[RunState], Any]
-    """Shapes of a state -> the program that updates it, lowered: to look at, not to run."""
+    compile_ahead: Callable[[RunState], Any]
+    """Shapes of a state -> the compiled program that updates it, which ``epoch`` uses then."""
     evaluate: Callable[[Any, jax.Array], Any]
-    """Algorithm's states ``[S, ...]``, key -> returns of greedy episodes float32 ``[S, E]``."""
+    """Algorithm's states ``[S, ...]``, keys [S] -> returns of greedy episodes float32 ``[S, E]``;
+    NaN where a policy is not finite."""
 
 
 def collection_period(num_envs: int, steps_per_update: int) -> tuple[int, ...]:
@@ -168,16 +172,26 @@ def plan_run(config: TrainConfig, spec: EnvSpec) -> Plan:
 
 
 def cadence(config: TrainConfig, algorithm: Algorithm) -> TrainConfig:
-    """The config with the sizes that the algorithm's data regime goes by.
+    """The config with the sizes that the algorithm's data regime goes by, which a run records.
 
     On-policy, an event collects one rollout and makes one update of it.
+
+    Raises:
+      ConfigError: if an on-policy algorithm was given sizes of the other regime.
     """
     if not algorithm.on_policy:
         return config
     size = math.ceil(config.rollout_size / config.num_envs) * config.num_envs
-    return replace(
-        config, steps_per_update=size, updates_per_event=1, batch_size=size, buffer_size=size
-    )
+    sizes: dict[str, Any] = {"steps_per_update": size, "updates_per_event": 1}
+    sizes |= {"batch_size": size, "buffer_size": size}
+    for name, value in sizes.items():
+        given = getattr(config, name)
+        if given not in (value, getattr(TrainConfig, name)):
+            raise ConfigError(
+                f"{algorithm.name} learns from rollouts and has no {name} (got {given}); it goes "
+                f"by rollout_size, ppo_epochs and ppo_minibatches."
+            )
+    return replace(config, **sizes)
 
 
 def make_trainer(
@@ -194,8 +208,8 @@ def make_trainer(
     learning = Learning(config, algorithm, replay)
     loop = _Loop(config, plan, learning, VectorEnv(env, config.num_envs))
     greedy = make_evaluator(algorithm, env, config, config.evaluation_episodes)
-    epoch = compile_for_backend(loop.epoch)
-    return Trainer(plan, replay, jax.jit(loop.init), epoch, epoch.lower, greedy)
+    epoch = Program(loop.epoch, donate=(0,))
+    return Trainer(plan, replay, jax.jit(loop.init), epoch, epoch.compile_ahead, greedy)
 
 
 def make_store(config: TrainConfig, plan: Plan, spec: EnvSpec, algorithm: Algorithm) -> Replay:
@@ -204,6 +218,15 @@ def make_store(config: TrainConfig, plan: Plan, spec: EnvSpec, algorithm: Algori
         return make_rollout(plan.collect[0], config.num_envs, spec)
     recent = config.hyper.modelling_recent
     return make_replay(plan.capacity, config.batch_size, recent, spec)
+
+
+class Collected(NamedTuple):
+    """What a seed's environments say of some steps, each []."""
+
+    return_sum: jax.Array
+    episodes: jax.Array
+    undecided: jax.Array
+    """As in :class:`EpochOutput`."""
 
 
 class Carry(NamedTuple):
@@ -283,9 +306,9 @@ class _Loop:
             return carry.seed, (*outputs, carry.transitions, carry.updates)
 
         seeds, outputs = map_seeds(one_seed, state.seeds, seed_batch(self.config))
-        metrics, ready, returns, episodes, transitions, updates = outputs
+        metrics, ready, collected, transitions, updates = outputs
         state = RunState(seeds, transitions[0], updates[0])
-        return state, EpochOutput(metrics, ready[0], returns, episodes)
+        return state, EpochOutput(metrics, ready[0], *collected)
 
     def _init_seed(self, seed: jax.Array) -> SeedState:
         learner_key, env_key, key = jax.random.split(jax.random.key(seed), 3)
@@ -295,32 +318,34 @@ class _Loop:
     def _event(self, carry: Carry, steps: jax.Array) -> tuple[Carry, tuple[Any, ...]]:
         """Collects ``steps`` environment steps, then updates if the replay holds a batch."""
 
-        def collect(i: jax.Array, collected: tuple[Any, ...]) -> tuple[Any, ...]:
-            seed, returns, episodes = collected
-            seed, finished, count = self._collect(seed, carry.transitions + i * self.env.num_envs)
-            return seed, returns + finished, episodes + count
+        def collect(i: jax.Array, carried: tuple[SeedState, Collected]) -> tuple[Any, Collected]:
+            seed, so_far = carried
+            seed, new = self._collect(seed, carry.transitions + i * self.env.num_envs)
+            return seed, jax.tree.map(jnp.add, so_far, new)
 
-        start = (carry.seed, jnp.float32(0), jnp.int32(0))
-        seed, returns, episodes = jax.lax.fori_loop(0, steps, collect, start)
+        start = carry.seed, Collected(jnp.float32(0), jnp.int32(0), jnp.bool_(False))
+        seed, collected = jax.lax.fori_loop(0, steps, collect, start)
         transitions = carry.transitions + steps * self.env.num_envs
         carry, metrics, ready = self.learning.learn(Carry(seed, transitions, carry.updates))
-        return carry, (metrics, ready, returns, episodes)
+        return carry, (metrics, ready, collected)
 
-    def _collect(
-        self, seed: SeedState, transitions: jax.Array
-    ) -> tuple[SeedState, jax.Array, jax.Array]:
-        """One step of every environment: state, sum of finished returns [], their count []."""
+    def _collect(self, seed: SeedState, transitions: jax.Array) -> tuple[SeedState, Collected]:
+        """One step of every environment."""
         key, act_key, env_key = jax.random.split(seed.key, 3)
         obs = seed.env.obs
-        action = self.learning.algorithm.act(seed.learner, act_key, obs)
+        drawn = self.learning.algorithm.act(seed.learner, act_key, obs)
+        action = jnp.maximum(drawn, 0)
         env_state, step = self.env.step(env_key, seed.env, action)
-        terminated = jnp.broadcast_to(step.terminated[:, None], action.shape)
+        terminated = step.terminated
+        if terminated.ndim == 1:
+            terminated = jnp.broadcast_to(terminated[:, None], action.shape)
         new = Transition(
-            obs, action, step.reward, step.next_obs, terminated, finished=step.finished
+            obs, action, step.reward, step.next_obs, terminated, step.alive, step.finished
         )
         buffer = self.learning.replay.insert(seed.replay, new, transitions)
         seed = SeedState(seed.learner, buffer, env_state, key)
-        return seed, jnp.sum(step.finished_return), jnp.sum(step.finished, dtype=jnp.int32)
+        count = jnp.sum(step.finished, dtype=jnp.int32)
+        return seed, Collected(jnp.sum(step.finished_return), count, jnp.any(drawn < 0))
 
 
 def seed_batch(config: TrainConfig) -> int:
@@ -365,32 +390,3 @@ def map_seeds(
 
     seeds, outputs = jax.lax.scan(body, seeds, jnp.arange(0, count, batch))
     return seeds, jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), outputs)
-
-
-def compile_for_backend(function: Callable[..., Any], donate: tuple[int, ...] = (0,)) -> Any:
-    """jit with the arguments ``donate`` donated, and what the backend needs to be fast and exact.
-
-    On CPU, XLA's dot fusions are off: they evaluate what surrounds a matrix product with
-    unvectorised broadcasts, and the update then takes 2.3 times as long (jaxlib 0.10.2, one core).
-    The option belongs to this program alone; a jaxlib that does not know it goes without.
-    Elsewhere, products are computed in full float32: coordination coefficients are small
-    differences of Q values, which TensorFloat-32 would drown.
-    """
-    if jax.default_backend() == "cpu":
-        options = {"xla_cpu_experimental_ynn_fusion_type": ""}
-        known = options if _accepts(options) else {}
-        return jax.jit(function, donate_argnums=donate, compiler_options=known)
-
-    def exact(*arguments: Any) -> Any:
-        with jax.default_matmul_precision("float32"):
-            return function(*arguments)
-
-    return jax.jit(exact, donate_argnums=donate)
-
-
-def _accepts(options: dict[str, str]) -> bool:
-    try:
-        jax.jit(lambda: jnp.zeros(()), compiler_options=options).lower().compile()
-    except Exception:  # an unknown option surfaces as whatever the runtime raises
-        return False
-    return True

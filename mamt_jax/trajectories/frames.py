@@ -54,7 +54,7 @@ def _play(env: Environment, policies: Policies, seed: int, key: jax.Array) -> It
         key, result = advance(env, key, state, policies.act(obs, seed))
         state, obs = result.state, result.obs
         yield env.render(state)
-        over = bool(result.terminated | result.truncated)
+        over = bool(result.finished)
 
 
 def _opened_to_look_at(env: HostEnvironment) -> HostEpisodes:

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mamt_jax.algorithms.actor_critic import Networks
 from mamt_jax.algorithms.coordination import critic_coordination
+from mamt_jax.algorithms.learner import Networks, build_networks
 from mamt_jax.algorithms.trust_region import View
+from mamt_jax.config import AlgorithmConfig, ConfigError
 from mamt_jax.networks.critic import AttentionCritic
 from mamt_jax.ops.coordination import relative_scores
+from mamt_jax.types import Game
 from tests.algorithms import tiny
 from tests.networks import literal, quick
 
@@ -28,33 +30,36 @@ def seen() -> tuple[Networks, View]:
 def weights(**options: object) -> np.ndarray:
     networks, view = seen()
     settings = tiny.hyper(**options)
-    coordination = critic_coordination(networks.critic, settings)
+    coordination = critic_coordination(networks, settings)
     return np.asarray(quick.jit(lambda view: coordination(view)[0])(view))
 
 
-def scores(kind: str) -> np.ndarray:
-    """Brute force, in NumPy: [n, n, B]."""
+def normalised(action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Batch-normalised one-hot actions, and what they were normalised with."""
+    one_hot = np.eye(3)[action]
+    mean, spread = one_hot.mean(1, keepdims=True), np.sqrt(one_hot.var(1, keepdims=True) + 1e-5)
+    return (one_hot - mean) / spread, mean, spread
+
+
+def scores() -> np.ndarray:
+    """|Q_i(a\\j) − Q_i(a)| by brute force, in NumPy: [n, n, B]."""
     _, view = seen()
     params = literal.as_numpy(view.critic_params)
     x, action = np.asarray(view.x, np.float64), np.asarray(view.action)
     policy = np.exp(np.asarray(view.log_policy, np.float64))
-    one_hot = np.eye(3)[action]
-    mean, spread = one_hot.mean(1, keepdims=True), np.sqrt(one_hot.var(1, keepdims=True) + 1e-5)
+    encoded, mean, spread = normalised(action)
     rows = np.arange(BATCH)
-    q = literal.critic(params, x, (one_hot - mean) / spread, 2)[0]
+    q = literal.critic(params, x, encoded, 2)[0]
     out = np.zeros((3, 3, BATCH))
     for i in range(3):
-        actual = q[i, rows, action[i]]
         for j in set(range(3)) - {i}:
-            other = np.sum(policy[j] * q[j], axis=1)
-            if kind == "counterfactual":
-                other = np.zeros(BATCH)
-                for u in range(3):
-                    changed = one_hot.copy()
-                    changed[j] = np.eye(3)[u]
-                    replaced = literal.critic(params, x, (changed - mean) / spread, 2)[0]
-                    other += policy[j, :, u] * replaced[i, rows, action[i]]
-            out[i, j] = np.abs(other - actual)
+            other = np.zeros(BATCH)
+            for u in range(3):
+                changed = np.eye(3)[action]
+                changed[j] = np.eye(3)[u]
+                replaced = literal.critic(params, x, (changed - mean) / spread, 2)[0]
+                other += policy[j, :, u] * replaced[i, rows, action[i]]
+            out[i, j] = np.abs(other - q[i, rows, action[i]])
     return out
 
 
@@ -63,15 +68,45 @@ def softmax_over_others(score: np.ndarray) -> np.ndarray:
     return out / out.sum(axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("kind", ["counterfactual", "released"])
-def test_coefficients_are_a_softmax_of_brute_force_scores(kind: str) -> None:
-    score = scores(kind)
-    raw = weights(coordination=kind, coordination_units="raw", coordination_threshold=0.0)
+def test_coefficients_are_a_softmax_of_brute_force_scores() -> None:
+    score = scores()
+    raw = weights(coordination_units="raw", coordination_threshold=0.0)
     np.testing.assert_allclose(raw, softmax_over_others(score), atol=1e-5)
     assert np.ptp(score[0, 1:]) > 1e-2  # else anything would pass
-    relative = weights(coordination=kind, coordination_threshold=0.0)
+    relative = weights(coordination_threshold=0.0)
     mean = score.sum() / (BATCH * 6)
     np.testing.assert_allclose(relative, softmax_over_others(score / mean), atol=1e-4)
+
+
+def test_released_coefficients_one_sample_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the authors' code has them: fresh actions, |Q_i − V_j| as it is, a column at a time."""
+    tiny.know_the_draws(monkeypatch)
+    _, view = seen()
+    action = tiny.drawn(3, BATCH, 3)
+    assert (action != np.asarray(view.action)).any()
+    x = np.asarray(view.x, np.float64)
+    q = literal.critic(literal.as_numpy(view.critic_params), x, normalised(action)[0], 2)[0]
+    policy = np.exp(np.asarray(view.log_policy, np.float64))
+    expected = np.zeros((3, 3, BATCH))
+    for b in range(BATCH):
+        for j in range(3):
+            own_mean = policy[j, b] @ q[j, b]
+            others = [i for i in range(3) if i != j]
+            size = np.array([np.exp(abs(q[i, b, action[i, b]] - own_mean)) for i in others])
+            expected[others, j, b] = size / size.sum()
+    got = weights(coordination="released", coordination_threshold=0.0)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    np.testing.assert_allclose(got.sum(axis=0), 1, rtol=1e-5)
+    assert np.ptp(got.sum(axis=1)) > 1e-2  # rows need not
+
+
+def test_released_settings_are_the_released_codes() -> None:
+    assert tiny.hyper().coordination_scale == (0.2, "relative")
+    assert tiny.hyper(coordination="released").coordination_scale == (0.05, "raw")
+    own = tiny.hyper(coordination="released", coordination_threshold=0.3)
+    assert own.coordination_scale == (0.3, "raw")
+    with pytest.raises(ConfigError, match="coordination_units must be 'raw' where coordination is"):
+        tiny.hyper(coordination="released", coordination_units="relative")
 
 
 def test_small_coefficients_are_cut() -> None:
@@ -84,7 +119,7 @@ def test_small_coefficients_are_cut() -> None:
 
 def test_two_agents_need_no_critic() -> None:
     view = View(**dict.fromkeys(View._fields))._replace(action=jnp.zeros((2, BATCH), jnp.int32))
-    got, _ = critic_coordination(None, tiny.hyper())(view)
+    got, _ = critic_coordination(None, tiny.hyper())(view)  # type: ignore[arg-type]
     np.testing.assert_array_equal(got, np.broadcast_to(1 - np.eye(2)[:, :, None], (2, 2, BATCH)))
 
 
@@ -96,23 +131,31 @@ def test_relative_scores_forget_units_and_survive_zeros() -> None:
     np.testing.assert_array_equal(relative_scores(jnp.zeros((3, 3, 4))), 0.0)
 
 
-def test_counterfactuals_of_a_critic_without_own_actions() -> None:
-    """The on-policy critic has one output: |V_i(a\\j) − V_i(a)| by brute force."""
+def without_own_actions(**options: object) -> tuple[Networks, View, AlgorithmConfig]:
+    """The on-policy critic, which has one output, in the same view."""
     _, view = seen()
-    settings = tiny.hyper(coordination_units="raw", coordination_threshold=0.0)
+    settings = tiny.hyper(coordination_units="raw", coordination_threshold=0.0, **options)
     critic = AttentionCritic(SIZES, 3, settings.hidden_size, settings.attention_heads, outputs=1)
+    networks = build_networks(Game(SIZES, COUNTS), settings, critic=critic)
     x, encoded = view.x, view.encoded_action
     params = quick.jit(critic.init)(jax.random.key(0), x, encoded)
     params = jax.tree.map(lambda leaf: 4 * leaf, params)
-    given = view._replace(critic_params=params, trace=quick.jit(critic.apply)(params, x, encoded))
-    got, metrics = quick.jit(critic_coordination(critic, settings))(given)
-    policy, score = np.exp(np.asarray(view.log_policy)), np.zeros((3, 3, BATCH))
+    trace = quick.jit(critic.apply)(params, x, encoded)
+    return networks, view._replace(critic_params=params, trace=trace), settings
+
+
+def test_counterfactuals_of_a_critic_without_own_actions() -> None:
+    """|V_i(a\\j) − V_i(a)| by brute force."""
+    networks, given, settings = without_own_actions()
+    got, metrics = quick.jit(critic_coordination(networks, settings))(given)
+    policy, score = np.exp(np.asarray(given.log_policy)), np.zeros((3, 3, BATCH))
     for j in range(3):
         mean = np.zeros((3, BATCH))
         for u in range(3):
-            changed = np.array(encoded)
-            changed[j] = np.asarray(view.action_encoding)[j, u]
-            values = literal.critic(literal.as_numpy(params), np.asarray(x), changed, 2)[0]
+            changed = np.array(given.encoded_action)
+            changed[j] = np.asarray(given.action_encoding)[j, u]
+            params = literal.as_numpy(given.critic_params)
+            values = literal.critic(params, np.asarray(given.x), changed, 2)[0]
             mean += policy[j, :, u] * values[..., 0]
         score[:, j] = np.abs(mean - np.asarray(given.trace.q)[..., 0])
         score[j, j] = 0
@@ -121,3 +164,15 @@ def test_counterfactuals_of_a_critic_without_own_actions() -> None:
     np.testing.assert_allclose(
         metrics["coordination_score"], score.mean(axis=2), rtol=1e-3, atol=1e-5
     )
+
+
+def test_released_scores_of_a_critic_without_own_actions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its value is Q_i and V_i at once: |V_i − V_j|."""
+    tiny.know_the_draws(monkeypatch)
+    networks, given, settings = without_own_actions(coordination="released")
+    rule = quick.jit(critic_coordination(networks, settings))
+    encoded = normalised(tiny.drawn(3, BATCH, 3))[0]
+    params = literal.as_numpy(given.critic_params)
+    values = literal.critic(params, np.asarray(given.x), encoded, 2)[0][..., 0]
+    expected = np.abs(values[:, None] - values[None]).mean(axis=-1)
+    np.testing.assert_allclose(rule(given)[1]["coordination_score"], expected, rtol=1e-3, atol=1e-5)

@@ -54,8 +54,9 @@ def known_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 def learner(name: str, num_agents: int = 3) -> tuple[LearnerState, Any]:
     """A learner for the first n of SIZES, and its compiled update."""
     sizes, counts = SIZES[:num_agents], COUNTS[:num_agents]
-    settings = tiny.hyper(**OPTIONS[name])
-    algorithm = make(name.split("_")[0], Game(sizes, counts), settings)
+    registered = name.split("_")[0]
+    settings = tiny.hyper(registered, **OPTIONS[name])
+    algorithm = make(registered, Game(sizes, counts), settings)
     return tiny.grown(algorithm), quick.jit(algorithm.update)
 
 

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from mamt_jax.algorithms.proximal import ProximalActorCritic, _last_steps, _rescaled
-from mamt_jax.algorithms.registry import _proximal, make
-from mamt_jax.algorithms.trust_region import View
-from mamt_jax.config import AlgorithmConfig
+from mamt_jax.algorithms.registry import _proximal_networks, make
+from mamt_jax.algorithms.trust_region import View, no_trust_region
 from mamt_jax.ops import proximal
 from mamt_jax.types import Batch, Game
 from tests.algorithms import gradients, tiny
@@ -21,7 +20,7 @@ from tests.networks import literal, quick
 
 GAME, STEPS, ENVS, HEADS = Game((3, 2, 3), (3, 3, 2)), 4, 3, 2
 TOTAL = STEPS * ENVS
-ONCE = {"ppo_epochs": 1, "ppo_minibatches": 1, "ppo_grad_clip": 1e3, "ppo_entropy": 0.3}
+ONCE = {"ppo_epochs": 1, "ppo_minibatches": 1, "policy_clip": 1e3, "ppo_entropy": 0.3}
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +43,7 @@ def rollout() -> Batch:
 
 @cache
 def learner(**options: Any) -> tuple[Any, Any]:
-    algorithm = make("mappo", GAME, tiny.hyper(**ONCE | options))
+    algorithm = make("mappo", GAME, tiny.hyper("mappo", **ONCE | options))
     return tiny.grown(algorithm), quick.jit(algorithm.update)
 
 
@@ -167,7 +166,9 @@ def test_without_decay_targets_are_discounted_returns_whatever_the_critic() -> N
     sample = sample._replace(terminated=jnp.asarray(every), finished=jnp.asarray(every[..., 0]))
     batch = batch._replace(sample=sample)
     state, _ = learner(gae_lambda=1.0)
-    parts = ProximalActorCritic(*_proximal(GAME, tiny.hyper(**ONCE, gae_lambda=1.0)), None)  # type: ignore[arg-type]
+    settings = tiny.hyper("mappo", **ONCE, gae_lambda=1.0)
+    networks = _proximal_networks(GAME, settings)
+    parts = ProximalActorCritic(networks, settings, no_trust_region(settings))
     prepare = quick.jit(parts._prepare)
     after, found, *_ = prepare(state, jax.random.key(0), batch, jnp.int32(0))
     mean, std = (np.asarray(m)[:, None] for m in after.returns.mean_and_std())
@@ -195,7 +196,7 @@ def test_popart_keeps_the_values() -> None:
     rng = np.random.default_rng(0)
     old = proximal.add_returns(state.returns, jnp.asarray(rng.normal(2, 3, (3, 9))), None)
     new = proximal.add_returns(old, jnp.asarray(rng.normal(-50, 40, (3, 9))), None)
-    networks, _ = _proximal(GAME, tiny.hyper())
+    networks = _proximal_networks(GAME, tiny.hyper("mappo"))
     x, action = (jnp.asarray(rng.normal(size=(3, 7, 3)), jnp.float32) for _ in range(2))
 
     def values(critic: Any, moments: proximal.ReturnMoments) -> np.ndarray:
@@ -249,8 +250,8 @@ class Step:
     def __init__(self) -> None:
         rng = np.random.default_rng(1)
         self.advantage = rng.normal(size=(3, 40)).astype(np.float32)
-        self.hyper: AlgorithmConfig = tiny.hyper(ppo_clip=0.2)
-        networks, settings = _proximal(GAME, self.hyper)
+        settings = tiny.hyper("mappo", ppo_clip=0.2)
+        networks = _proximal_networks(GAME, settings)
         self.actor = networks.init_actor(jax.random.key(0))
         x = jnp.asarray(rng.normal(size=(3, 40, 3)), jnp.float32)
         action = rng.integers(0, [[3], [3], [2]], (3, 40))
@@ -262,7 +263,7 @@ class Step:
         pick = lambda table: np.take_along_axis(np.asarray(table), action[..., None], -1)[..., 0]  # noqa: E731
         self.ratio = np.exp(pick(log_policy) - pick(old))
 
-        parts = ProximalActorCritic(networks, settings, tiny.probe(self.hyper))
+        parts = ProximalActorCritic(networks, settings, tiny.probe(settings))
         self._run = quick.jit(lambda delta: self._outcome(parts, delta))
 
     def _outcome(self, parts: ProximalActorCritic, delta: jax.Array) -> tuple[Any, Any]:

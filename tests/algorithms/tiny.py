@@ -13,13 +13,13 @@ import pytest
 from mamt_jax.algorithms.actor_critic import actor_critic
 from mamt_jax.algorithms.learner import Networks, build_networks
 from mamt_jax.algorithms.trust_region import PolicyGradients, TrustRegion, View, mirror_penalty
-from mamt_jax.config import AlgorithmConfig
+from mamt_jax.config import AlgorithmConfig, default_settings
 from mamt_jax.types import Algorithm, Batch, Game, Transition
 from tests.networks import quick
 
 
-def hyper(**options: Any) -> AlgorithmConfig:
-    return AlgorithmConfig(**{"hidden_size": 4, "attention_heads": 2, **options})
+def hyper(algorithm: str = "mamt", **options: Any) -> AlgorithmConfig:
+    return default_settings(algorithm, **{"hidden_size": 4, "attention_heads": 2, **options})
 
 
 def batch(

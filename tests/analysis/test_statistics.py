@@ -18,7 +18,7 @@ curves = arrays(np.float64, st.integers(1, 40), elements=finite)
 
 
 @settings(deadline=None, max_examples=30)
-@given(vectors)
+@given(arrays(np.float64, st.integers(3, 12), elements=finite))
 def test_summary_brackets_the_mean(values: np.ndarray) -> None:
     summary = statistics.summarise(values)
     slack = 1e-9 + 1e-9 * np.abs(values).max()
@@ -66,6 +66,32 @@ def test_interquartile_mean_drops_as_many_of_the_best_as_of_the_worst(
     shuffled = random.sample(list(values), len(values))
     found = statistics.interquartile_mean(np.array(shuffled))
     np.testing.assert_allclose(found, np.mean(left), atol=1e-9)
+
+
+def test_few_seeds_tell_less() -> None:
+    """One has no standard deviation, two have the sample's, and no interval."""
+    one, two, three = (statistics.summarise(np.array([5.0, 7.0, 9.0])[:n]) for n in (1, 2, 3))
+    np.testing.assert_array_equal(one, [5, np.nan, np.nan, np.nan, 5])
+    np.testing.assert_allclose(two, [6, 2**0.5, np.nan, np.nan, 6])
+    assert np.isfinite(three).all() and three.std == 2
+    # Summaries of old versions, which made numbers of it.
+    np.testing.assert_array_equal(statistics.supported(one._replace(std=0, low=5, high=5), 1), one)
+    np.testing.assert_array_equal(statistics.supported(two._replace(low=5, high=7), 2), two)
+    assert statistics.supported(three, 3) == three
+
+
+@given(st.floats(-3, 3), st.floats(0.01, 2))
+def test_lognormal_moments_are_found_again(mean: float, std: float) -> None:
+    level = np.exp(mean + std**2 / 2)
+    found = statistics.lognormal_moments(
+        np.array([level]), np.array([level * np.sqrt(np.expm1(std**2))])
+    )
+    np.testing.assert_allclose(np.ravel(found), [mean, std], rtol=1e-6, atol=1e-9)
+
+
+def test_lognormal_moments_of_one_seed() -> None:
+    found = statistics.lognormal_moments(np.array([2.0, 0.0]), np.array([np.nan, np.nan]))
+    np.testing.assert_allclose(found, [[np.log(2), -np.inf], [np.nan, np.nan]])
 
 
 def test_bootstrap_interval_covers_the_true_mean() -> None:

@@ -39,14 +39,17 @@ def lasting_actions(env: envs.Environment, obs: jax.Array) -> jax.Array:
 def assert_time_step(env: envs.Environment, step: envs.TimeStep, lead: tuple[int, ...]) -> None:
     """Shapes and dtypes of a step with leading axes `lead`."""
     n, width = env.spec.num_agents, env.spec.obs_size
+    each, count = ((n,), 2) if env.spec.agents_may_leave else ((), 1)
+    assert (step.alive is not None) == env.spec.agents_may_leave
     for value, shape, dtype in (
         (step.obs, (n, width), jnp.float32),
         (step.reward, (n,), jnp.float32),
-        (step.terminated, (), jnp.bool_),
         (step.truncated, (), jnp.bool_),
+        *((value, each, jnp.bool_) for value in (step.terminated, step.alive)[:count]),
     ):
         assert value.shape == lead + shape
         assert value.dtype == dtype
+    assert step.finished.shape == lead
 
 
 @over_all
@@ -151,7 +154,7 @@ def test_truncated_exactly_at_episode_length(name: str, options: dict[str, Any])
     for time in range(1, length + 1):
         result = step(jax.random.key(time), state, lasting_actions(env, obs))
         assert bool(result.truncated) == (time == length)
-        assert not bool(result.terminated)
+        assert not result.terminated.any()
         state, obs = result.state, result.obs
 
 

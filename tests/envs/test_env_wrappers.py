@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 import envs
-from envs.toy import ToySurvival
+from envs.toy import ToyElimination, ToySurvival
 
 
 def test_each_environment_restarts_when_its_own_episode_ends() -> None:
@@ -35,6 +37,58 @@ def test_each_environment_restarts_when_its_own_episode_ends() -> None:
         assert not state.episode_return[time - 1].any()
 
 
+def test_agents_leave_their_episode_one_by_one() -> None:
+    """Agent 0 of environment e misses at step e + 1, agent 1 at step 3."""
+    env = ToyElimination(episode_length=4)
+    vector_env = envs.VectorEnv(env, 4)
+    state, step = jax.jit(vector_env.reset)(jax.random.key(0)), jax.jit(vector_env.step)
+    assert state.alive.all()
+    for time in range(1, 4):
+        missing = np.stack((np.arange(4) == time - 1, np.full(4, time == 3)), axis=1)
+        contexts = jnp.broadcast_to(state.env_state.context[:, None], (4, 2))
+        right = (contexts + jnp.arange(2)) % env.num_actions
+        before = np.asarray(state.alive)
+        state, result = step(jax.random.key(time), state, (right + missing) % env.num_actions)
+        np.testing.assert_array_equal(result.alive, before)
+        np.testing.assert_array_equal(result.terminated, before & missing)
+        np.testing.assert_array_equal(result.reward, before & ~missing)
+        over = ~(before & ~missing).any(axis=1)
+        np.testing.assert_array_equal(result.finished, over)
+        np.testing.assert_array_equal(state.alive, (before & ~missing) | over[:, None])
+        assert not np.any(np.asarray(state.obs)[~np.asarray(state.alive)])
+        assert np.all(np.asarray(result.next_obs)[before].any(axis=-1))
+    np.testing.assert_array_equal(over, [True, True, True, False])
+    np.testing.assert_allclose(result.finished_return, [1.0, 1.5, 2.0, 0.0])
+
+
+class Vague(ToyElimination):
+    """Does not say who is there."""
+
+    def step(self, *arguments: Any) -> envs.TimeStep:
+        return super().step(*arguments)._replace(alive=None)
+
+
+class Together(ToyElimination):
+    """Says who is there, but lets all terminate at once."""
+
+    def step(self, *arguments: Any) -> envs.TimeStep:
+        return super().step(*arguments)._replace(terminated=jnp.bool_(False))
+
+
+@pytest.mark.parametrize(
+    ("env", "says"),
+    [
+        (Vague(), "agents_may_leave is True in its spec, but its steps have no alive"),
+        (Together(), r"terminated of a TimeStep must be of shape \(2,\), got \(\)"),
+    ],
+)
+def test_steps_that_do_not_say_who_left_are_refused(env: Any, says: str) -> None:
+    vector_env = envs.VectorEnv(env, 3)
+    state = vector_env.reset(jax.random.key(0))
+    with pytest.raises(ValueError, match=says):
+        vector_env.step(jax.random.key(1), state, jnp.zeros((3, 2), jnp.int32))
+
+
 def test_restarts_differ_between_environments_and_between_episodes() -> None:
     vector_env = envs.VectorEnv(envs.make("spread", episode_length=1), 8)
     step = jax.jit(vector_env.step)
@@ -47,7 +101,7 @@ def test_restarts_differ_between_environments_and_between_episodes() -> None:
     assert len(np.unique(starts, axis=0)) == 32
 
 
-@pytest.mark.parametrize("name", ["spread", "toy_survival"])
+@pytest.mark.parametrize("name", ["spread", "toy_survival", "toy_elimination"])
 def test_seeds_under_vmap_are_what_they_are_alone(name: str) -> None:
     vector_env = envs.VectorEnv(envs.make(name, episode_length=3), 4)
 

@@ -66,14 +66,37 @@ def test_steps_as_ours_with_the_same_keys(name: str) -> None:
         result = theirs.step(dict(zip(names, actions, strict=True)))
         observations, rewards, terminations, truncations, infos = result
         np.testing.assert_allclose([rewards[agent] for agent in names], expected.reward, rtol=1e-6)
-        assert set(terminations.values()) == {bool(expected.terminated)}
+        ended = np.broadcast_to(expected.terminated, len(names))
+        assert [terminations[agent] for agent in names] == ended.tolist()
         assert set(truncations.values()) == {bool(expected.truncated)}
         state, obs = expected.state, expected.obs
-        if expected.terminated or expected.truncated:
+        if expected.finished or ended.any():  # who leaves alone is another test's
             break
-    assert theirs.agents == [] and set(observations) == set(names)
+    assert set(observations) == set(names)
+    assert not expected.finished or theirs.agents == []
     for i, agent in enumerate(names):
         np.testing.assert_array_equal(observations[agent], obs[i, : sizes[i]])
+
+
+def test_agents_leave_one_by_one() -> None:
+    """Agent 0 misses in its second step, agent 1 plays to the end of the time."""
+    game = short("toy_elimination")
+    env = envs.to_pettingzoo(game)
+    observations, _ = env.reset(seed=1)
+    left = []
+    for time in range(1, LENGTH + 1):
+        acting = list(env.agents)
+        context = int(np.argmax(observations["agent_1"]))
+        best = {"agent_0": context, "agent_1": (context + 1) % game.num_actions}
+        best["agent_0"] = (best["agent_0"] + (time == 2)) % game.num_actions
+        result = env.step({agent: best[agent] for agent in acting})
+        observations, rewards, terminations, truncations, infos = result
+        assert all(set(part) == set(acting) for part in result)
+        assert rewards == {agent: float(agent == "agent_1" or time < 2) for agent in acting}
+        left += [agent for agent in acting if terminations[agent]]
+        assert set(truncations.values()) == {time == LENGTH}
+        assert env.agents == ([] if time == LENGTH else [a for a in acting if a not in left])
+    assert left == ["agent_0"] and acting == ["agent_1"]
 
 
 def test_terminations_are_not_truncations() -> None:

@@ -6,10 +6,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from PIL import Image
 
 import envs
@@ -19,6 +19,7 @@ from mamt_jax.config import AlgorithmConfig, ConfigError, TrainConfig
 from mamt_jax.errors import RunError
 from mamt_jax.training.run import run_trainer
 from mamt_jax.training.run_dir import RunDir
+from tests.experiments.records import diverging, made_up
 from tests.training import fakes
 
 
@@ -105,24 +106,75 @@ def test_report_prints_a_table_and_draws(
     assert (recorded / "figures/learning_curve.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize(
+    ("returns", "diverged_at", "lines"),
+    [
+        ([-40], None, ["seed 0: -40.00", "all seeds: -40.00 (1 seed)"]),
+        (
+            [-40, -30],
+            None,
+            [
+                "seed 0: -40.00",
+                "seed 1: -30.00",
+                "all seeds: -35.00 ± 7.07 (mean ± std over 2 seeds)",
+            ],
+        ),
+        (
+            [-9, -40, -30],
+            [1200, np.nan, np.nan],
+            [
+                "seed 0: diverged at update 1,200",
+                "seed 1: -40.00",
+                "seed 2: -30.00",
+                "other seeds: -35.00 ± 7.07 (mean ± std over 2 seeds)",
+            ],
+        ),
+    ],
+)
 def test_evaluate_prints_every_seed(
-    recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    returns: list[float],
+    diverged_at: list[float] | None,
+    lines: list[str],
 ) -> None:
+    data = {} if diverged_at is None else {"diverged_at_update": ("seed", diverged_at)}
+
     class FakeRun:
-        policies = type("", (), {"seeds": (0, 1)})
+        policies = type("", (), {"seeds": tuple(range(len(returns)))})
+        metrics = xr.Dataset(data, {"seed": list(policies.seeds)})
 
         def evaluate(self, episodes: int, seed: int) -> np.ndarray:
-            return np.array([[-40.0] * episodes, [-30.0] * episodes])
+            return np.array([[value] * episodes for value in returns], np.float64)
 
-    def load(path: Path) -> Any:
-        assert path == recorded
-        return FakeRun()
+    monkeypatch.setattr("mamt_jax.training.run.load", lambda path: FakeRun())
+    assert cli.main(["evaluate", "runs/x", "--episodes", "4"]) == 0
+    assert capsys.readouterr().out.splitlines() == lines
 
-    monkeypatch.setattr("mamt_jax.training.run.load", load)
-    assert cli.main(["evaluate", str(recorded), "--episodes", "4"]) == 0
-    text = capsys.readouterr().out
-    assert "seed 0: -40.00" in text and "seed 1: -30.00" in text
-    assert "all seeds: -35.00 ± 7.07 [-40.00, -30.00]" in text
+
+@pytest.mark.parametrize(
+    ("seeds", "lost", "ends"),
+    [
+        (1, {}, " (1 seed)"),
+        (2, {}, " (mean ± std over 2 seeds)"),
+        (4, {2: 40}, "] (mean ± std over 3 seeds [95% interval of the mean])"),
+    ],
+)
+def test_train_ends_with_the_return(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    seeds: int,
+    lost: dict[int, int],
+    ends: str,
+) -> None:
+    class FakeRun:
+        metrics = diverging(made_up(set(), seeds), lost)
+
+    monkeypatch.setattr("mamt_jax.training.run.run_config", lambda *_, **__: FakeRun())
+    assert cli.main(["train", "--out", "runs/x"]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("Return of the last episodes: -3") and first.endswith(ends)
+    assert ("±" in first.split("(")[0]) == (seeds > 1)
 
 
 def test_evaluate_writes_an_animation(

@@ -3,45 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import matplotlib.colors
+import matplotlib.image
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
 
 import envs
-from experiments.figures import Panel, _coordination_matrices, _curve, draw_all, learning_curve
+from experiments.figures import (
+    Panel,
+    _coordination_matrices,
+    _moment_curve,
+    _panels,
+    _return_curve,
+    draw_all,
+    learning_curve,
+)
 from experiments.paper import NAMES
+from experiments.record import record as write_summary
 from experiments.references import references
 from experiments.report import merge_references, returns_table, thresholds_table
+from experiments.sources import open_run
+from mamt_jax.analysis.seeds import over_seeds
 from mamt_jax.config import make_config
-from mamt_jax.training.metrics import QUANTITIES, Recorder
-
-SIZES = {"agent": 3, "opponent": 3, "head": 2}
+from mamt_jax.training.metrics import QUANTITIES
+from tests.experiments.records import SIZES, made_up, write_run
 
 
 def record(names: set[str], seeds: int = 4, points: int = 30) -> xr.Dataset:
-    """Returns that rise from −67 to about −37, and ones for every other quantity."""
-    recorder = Recorder(list(range(seeds)), updates_per_event=4)
-    for point in range(points):
-        metrics = {
-            name: np.ones((seeds, 2, 4, *(SIZES[dim] for dim in QUANTITIES[name].dims)))
-            for name in names
-        }
-        level = -37 - 30 * np.exp(-point / 5) + np.arange(seeds) / 10
-        returns = np.repeat(level[:, None], 2, axis=1)
-        recorder.append(
-            SimpleNamespace(
-                metrics=metrics,
-                updated=np.full(2, point > 0),
-                return_sum=returns * 50,
-                episodes=np.full((seeds, 2), 50),
-            )
-        )
-    return recorder.to_dataset()
+    """Laid out as runs are opened."""
+    return over_seeds(made_up(names, seeds, points))
 
 
 def test_all_figures_of_two_runs(tmp_path: Path) -> None:
@@ -124,41 +119,83 @@ def test_many_agents_coordinate_in_a_matrix(monkeypatch: pytest.MonkeyPatch) -> 
     """Mean over seeds and the last tenth of the run, as a picture and as numbers."""
     monkeypatch.setitem(SIZES, "agent", 6)
     monkeypatch.setitem(SIZES, "opponent", 6)
-    metrics = record({"coordination_mean"})
+    metrics = made_up({"coordination_mean"})
     values = np.zeros_like(metrics.coordination_mean.values)
     values[:, -3:] = np.arange(36).reshape(6, 6) / 100
     values[:2, -1] += 0.06  # two seeds of four, one point of three: 0.01 in the mean
     metrics["coordination_mean"] = (metrics.coordination_mean.dims, values)
-    axes = _coordination_matrices({"mamt": metrics}).axes[0]
+    axes = _coordination_matrices({"mamt": over_seeds(metrics)}).axes[0]
     expected = np.arange(36).reshape(6, 6) / 100 + 0.01
     np.testing.assert_allclose(axes.images[0].get_array(), expected, atol=1e-6)
     assert [text.get_text() for text in axes.texts][:3] == [".01", ".02", ".03"]
 
 
+def moments(mean: list[float], std: list[float]) -> xr.DataArray:
+    return xr.DataArray([mean, std], {"moment": ["mean", "std"]}, ("moment", "update"))
+
+
+def heights(axes: Axes) -> tuple[float, float]:
+    """Lowest and highest point of the only band."""
+    (band,) = axes.collections
+    found = band.get_paths()[0].vertices[:, 1]
+    return found.min(), found.max()
+
+
 def test_band_of_logarithms_stays_positive() -> None:
-    levels = np.array([[0.1] * 5, [10.0] * 5])
-    episodes = (("seed", "update"), np.tile([12.0, 12, 24, 24, 24], (2, 1)))
-    coords = {"episode_at_update": episodes}
-    values = xr.DataArray(levels, dims=("seed", "update"), coords=coords)
-    axes = Figure().subplots()
-    _curve(axes, values, "delta", 0, logarithmic=True)
-    (line,), (band,) = axes.lines, axes.collections
-    np.testing.assert_allclose(line.get_ydata(), [1, 1])
+    """Lognormal with mean 2 and standard deviation 4: log variance log 5, median 2/√5."""
+    axes, episodes = Figure().subplots(), np.array([12.0, 12, 24, 24, 24])
+    _moment_curve(axes, episodes, moments([2.0] * 5, [4.0] * 5), "delta", 0, logarithmic=True)
+    (line,) = axes.lines
+    np.testing.assert_allclose(line.get_ydata(), [2 / 5**0.5] * 2)
     assert line.get_xdata().tolist() == [12, 24]  # one point for those between two ends of episodes
-    heights = band.get_paths()[0].vertices[:, 1]
-    np.testing.assert_allclose([heights.min(), heights.max()], [10 ** -(2**0.5), 10 ** (2**0.5)])
+    factor = np.exp(np.log(5) ** 0.5)
+    np.testing.assert_allclose(heights(axes), [2 / 5**0.5 / factor, 2 / 5**0.5 * factor])
 
 
 def test_band_is_one_standard_deviation_on_both_sides() -> None:
-    episodes = ("update", np.arange(5.0))
-    values = xr.DataArray(
-        np.outer([0, 2], np.ones(5)), {"episode_at_update": episodes}, ("seed", "update")
-    )
-    values = values.assign_coords(episode_at_update=values.episode_at_update.expand_dims(seed=2))
-    axes = Figure().subplots()
-    _curve(axes, values, "never negative", 0)
-    band = axes.collections[0].get_paths()[0].vertices[:, 1]
-    np.testing.assert_allclose([band.min(), band.max()], [1 - 2**0.5, 1 + 2**0.5])
+    """Of returns and of other quantities, and always the sample's."""
+    metrics = made_up({"local_kl"}, seeds=2)
+    metrics["return_mean"] = metrics.return_mean * 0 + xr.DataArray([0.0, 2.0], dims="seed")
+    metrics = over_seeds(metrics)
+    axes, other = Figure().subplots(2)
+    _return_curve(axes, metrics, "never negative", 0)
+    np.testing.assert_allclose(heights(axes), [1 - 2**0.5, 1 + 2**0.5])
+    values = metrics.local_kl.isel(agent=0)
+    _moment_curve(other, np.arange(30.0), values, "one and two", 0)
+    np.testing.assert_allclose(heights(other), [1.5 - 0.5**0.5, 1.5 + 0.5**0.5])
+
+
+def test_one_seed_has_no_band() -> None:
+    metrics, (axes, other) = record({"delta"}, seeds=1), Figure().subplots(2)
+    _return_curve(axes, metrics, "return", 0)
+    _moment_curve(other, np.arange(30.0), metrics.delta.isel(agent=0), "delta", 0, True)
+    for each in (axes, other):
+        assert len(each.lines) == 1 and not each.collections
+    np.testing.assert_allclose(other.lines[0].get_ydata(), 1)
+
+
+def test_records_draw_what_their_runs_draw(tmp_path: Path) -> None:
+    """To the four digits that a record keeps; one path of code, so the pictures are the same."""
+    run = write_run(tmp_path / "run", made_up(set(QUANTITIES)))
+    write_summary(run, tmp_path / "one.json")
+    pictures = []
+    for source in (run, tmp_path / "one.json"):
+        panel = Panel({"mamt": open_run(source)[1]}, None)
+        files = draw_all({"spread": panel}, tmp_path / f"{source.name}-figures")
+        pictures.append({file.name: matplotlib.image.imread(file) for file in files})
+    assert pictures[0].keys() == pictures[1].keys() and len(pictures[0]) == 5
+    for name, picture in pictures[0].items():
+        np.testing.assert_allclose(picture, pictures[1][name], atol=0.1, err_msg=name)
+
+
+def test_many_panels_are_in_rows() -> None:
+    figure = _panels([f"run {i} with a name too long for its panel" for i in range(6)], "y")
+    assert len(figure.axes) == 6
+    rows = {round(axes.get_position().y0, 3) for axes in figure.axes}
+    assert len(rows) == 2 and figure.get_size_inches()[0] < 17
+    figure.draw_without_rendering()
+    right = [axes.title.get_window_extent().x1 for axes in figure.axes]
+    assert max(right) <= figure.bbox.width
 
 
 def test_table_times_thresholds(capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,7 +206,8 @@ def test_table_times_thresholds(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert "3,000" in text and "first 30/300" in text and "last 30/1,000" in text
     late, early = (text.rsplit(f"│ {name} ", 1)[1].splitlines()[0] for name in ("mamt", "maac"))
-    assert "never" not in late and early.count("never") == 3
+    assert "never" not in late and early.count("never (0 of 4)") == 3
+    assert late.count("4 of 4: ") == 3
 
 
 def test_references_are_for_the_paper_s_spread_only() -> None:

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from experiments.record import read_record, record
 from experiments.report import report
 from mamt_jax import RunError
+from mamt_jax.analysis.seeds import over_seeds
 from mamt_jax.analysis.statistics import summarise
 from mamt_jax.training.run import run_trainer
 from mamt_jax.training.run_dir import RunDir
+from tests.experiments.records import diverging, made_up, write_run
 from tests.training import fakes
 
 
@@ -82,12 +85,86 @@ def test_report_reads_records_like_runs(directory: RunDir, tmp_path: Path) -> No
     config, returns = read_record(tmp_path / "one.json")
     metrics = directory.read_metrics()
     assert config == directory.read_config()
+    np.testing.assert_allclose(
+        returns.critic_loss, over_seeds(metrics).critic_loss, rtol=1e-3, atol=1e-3
+    )
     np.testing.assert_allclose(returns.return_mean, metrics.return_mean, rtol=1e-3)
     np.testing.assert_array_equal(returns.episode_at_update, metrics.episode_at_update)
     assert returns.episodes.sum() == metrics.episodes.sum()
     tables, files = report([tmp_path / "one.json"], tmp_path / "figures")
     assert tables[0].row_count >= 1
     assert [file.name for file in files] == ["learning_curve.png"]
+
+
+def test_deviations_are_the_sample_s(directory: RunDir, tmp_path: Path) -> None:
+    record(directory.path, tmp_path / "one.json")
+    summary = json.loads((tmp_path / "one.json").read_text())
+    expected = directory.read_metrics().critic_loss.values.std(axis=0, ddof=1)
+    found = np.array(summary["over_seeds"]["critic_loss"]["std"], np.float64)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+    assert summary["over_seeds"]["critic_loss"]["dims"] == ["update", "agent"]
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_what_few_seeds_cannot_tell_is_null(tmp_path: Path, seeds: int) -> None:
+    run = write_run(tmp_path / "run", made_up({"delta"}, seeds))
+    record(run, tmp_path / "one.json")
+    summary = json.loads((tmp_path / "one.json").read_text())
+    deviations = set(np.ravel(summary["over_seeds"]["delta"]["std"])[3:])  # after the first updates
+    assert deviations == ({None} if seeds == 1 else {0.7071})
+    for part in ("first_return", "last_return"):
+        assert summary[part]["low"] is None and summary[part]["high"] is None
+        assert (summary[part]["std"] is None) == (seeds == 1)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_old_records_of_few_seeds(tmp_path: Path, seeds: int) -> None:
+    """They hold deviations of 0 and intervals from the smallest to the largest."""
+    run = write_run(tmp_path / "run", made_up({"delta"}, seeds))
+    record(run, tmp_path / "one.json")
+    new = read_record(tmp_path / "one.json")[1]
+    summary = json.loads((tmp_path / "one.json").read_text())
+    for part in ("first_return", "last_return"):
+        summary[part] |= {"low": -40.0, "high": -30.0}
+        summary[part]["std"] = summary[part]["std"] or 0.0
+    if seeds == 1:
+        summary["over_seeds"]["delta"]["std"] = np.zeros((30, 3)).tolist()
+    (tmp_path / "old.json").write_text(json.dumps(summary))
+    xr.testing.assert_equal(read_record(tmp_path / "old.json")[1], new)
+    for part in ("first_return", "last_return"):
+        found = read_record(tmp_path / "old.json")[1].attrs[part]
+        np.testing.assert_array_equal(found, new.attrs[part])
+        assert np.isnan(found.low) and np.isnan(found.std) == (seeds == 1)
+
+
+def test_quantities_of_other_versions_are_passed_over(directory: RunDir, tmp_path: Path) -> None:
+    file = tmp_path / "one.json"
+    record(directory.path, file)
+    summary = json.loads(file.read_text())
+    summary["over_seeds"]["phlogiston"] = "much"
+    summary["over_seeds"]["delta"] = {"dims": ["update"], "mean": [1.0] * 7, "std": [0.1] * 7}
+    file.write_text(json.dumps(summary))
+    metrics = read_record(file)[1]
+    assert "critic_loss" in metrics and not {"phlogiston", "delta"} & set(metrics)
+    del summary["over_seeds"]
+    file.write_text(json.dumps(summary))
+    assert "critic_loss" not in read_record(file)[1]
+
+
+def test_seeds_that_diverged_are_named_and_left_out(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", diverging(made_up({"delta"}), {3: 1234}))
+    record(run, tmp_path / "one.json")
+    summary = json.loads((tmp_path / "one.json").read_text())
+    assert summary["diverged"] == {"3": 1234}
+    assert list(summary["return_mean"]) == list(summary["last_return_by_seed"]) == ["0", "1", "2"]
+    assert summary["over_seeds"].keys() == {"delta"}
+    metrics = read_record(tmp_path / "one.json")[1]
+    assert metrics.attrs["diverged"] == {3: 1234} and metrics.sizes["seed"] == 3
+    record(write_run(tmp_path / "whole", made_up(set())), tmp_path / "two.json")
+    assert "diverged" not in json.loads((tmp_path / "two.json").read_text())
+    lost = write_run(tmp_path / "lost", diverging(made_up(set(), seeds=1), {0: 4}))
+    with pytest.raises(RunError, match="lost: all seeds diverged, the first at update 4"):
+        record(lost, tmp_path / "three.json")
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"config": {"seeds": 0}}'])

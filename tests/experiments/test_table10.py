@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from experiments.paper import NAMES, TABLE10
+from experiments.record import record
 from experiments.table10 import compare, main
-from tests.experiments.records import write_record
+from tests.experiments.records import diverging, made_up, write_record, write_run
 
 PAPER = ["maac", "mappo", "maddpg", "lola_dqn", "mamt"]
 PAPER += ["mamd", "mamt_random", "mamt_fixed", "mamt_ws", "mamt_ppo"]
@@ -41,12 +42,32 @@ def test_rows_and_columns(tmp_path: Path) -> None:
     assert table.columns[6:] == ["paper", "above -50", "above -43.23", "above -38.06"]
     rows = {row[0]: row[1:] for row in table.rows}
     assert list(rows) == PAPER
-    ours = ["2", "2,400", "-36.00 ± 1.00", "[-37.00, -35.00]", "-36.50"]
+    # An interval is recorded, as versions before did it, but two seeds are too few for one.
+    ours = ["2", "2,400", "-36.00 ± 1.00", "–", "-36.50"]
     # Seeds at −60, −50, −40, −30 and −52, −42, −32, −22 after 600, 1,200, 1,800, 2,400 episodes.
-    times = ["1,200 (1,200 to 1,800)", "1,800 (1,200 to 1,800)", "1,800 (1,800 to 2,400)"]
+    times = ["1,200 (2 of 2: 1,200 to 1,800)", "1,800 (2 of 2: 1,200 to 1,800)"]
+    times.append("1,800 (2 of 2: 1,800 to 2,400)")
     assert rows["mamd"] == [*ours, "-42.17 ± 1.05", *times]
     assert rows["maac"][1] == "1,200, last 120"
     assert rows["mamt_ws"] == ["–"] * 5 + ["-39.83 ± 0.72"] + ["–"] * 3
+
+
+def test_one_seed_and_seeds_that_diverged(tmp_path: Path) -> None:
+    one = write_record(tmp_path / "a.json", {"0": [-60.0, -40.0]})
+    lost = diverging(made_up(set()), {1: 40})
+    record(write_run(tmp_path / "run", lost, algorithm="maac"), tmp_path / "b.json")
+    rows = {row[0]: row[1:] for row in compare([one, tmp_path / "b.json"]).rows}
+    assert rows["mamt"][:5] == ["1", "1,200, last 120", "-36.00", "–", "-36.50"]
+    assert rows["mamt"][-3:] == ["1,200 (1 of 1)", "1,200 (1 of 1)", "never (0 of 1)"]
+    assert rows["maac"][0] == "3 (1 diverged)" and rows["maac"][-3].count("(3 of 3: ") == 1
+
+
+def test_takes_a_folder(tmp_path: Path) -> None:
+    paths = [
+        write_record(tmp_path / "a/b.json", two_seeds()),
+        write_record(tmp_path / "a/c/d.json", two_seeds(), algorithm="maac"),
+    ]
+    assert compare([tmp_path]) == compare(paths)
 
 
 def test_no_number_where_the_paper_has_none(tmp_path: Path) -> None:
@@ -61,8 +82,9 @@ def test_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     table = compare([mamt])
     printed = capsys.readouterr().out
     assert all(cell in printed for row in table.rows for cell in row) and str(out) in printed
-    title, _, *lines = out.read_text(encoding="utf-8").splitlines()
-    assert title == f"{table.title}:"
+    title, _, *lines, _, caption = out.read_text(encoding="utf-8").splitlines()
+    assert title == f"{table.title}:" and caption == table.caption
+    assert "two seeds have no interval" in caption and "how many seeds" in caption
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert [cells[0], *cells[2:]] == [table.columns, *table.rows]
     assert len(cells[1]) == len(cells[0]) and {cell.strip(":-") for cell in cells[1]} == {""}
@@ -77,7 +99,7 @@ def test_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         (["mamt.json", "pursuit.json"], "runs in one environment, not in spread and pursuit"),
         (["mix.json"], "Table 10 has no spread3_mix"),
         (["op.json"], "Table 10 has no mamd_op"),
-        (["longer.json"], "longer.json: spread had other options than in the paper"),
+        (["longer.json"], "spread (episode_length=50) is not as in the paper's Table 10"),
         (["mamt.json", "--out", "text.json/x.md"], "Cannot write text.json/x.md"),
     ],
 )

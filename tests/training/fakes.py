@@ -44,6 +44,7 @@ class FakeOutput(NamedTuple):
     updated: jax.Array
     return_sum: jax.Array
     episodes: jax.Array
+    undecided: jax.Array
 
 
 class FakeTrainer(NamedTuple):
@@ -75,13 +76,14 @@ def algorithm() -> Algorithm:
 
 
 @cache
-def trainer(points: int = 7, nan_at: int = 0) -> FakeTrainer:
+def trainer(points: int = 7, nan_at: tuple[int, ...] = ()) -> FakeTrainer:
     """A random walk per seed; updates begin in the second event.
 
     Args:
         points: Logging points of the run.
-        nan_at: Update whose critic loss is NaN for the second seed; 0 for never.
+        nan_at: For each of the first seeds, the update whose critic loss is NaN; 0 for never.
     """
+    first_bad = jnp.zeros(8, jnp.int32).at[: len(nan_at)].set(jnp.asarray(nan_at, jnp.int32))
 
     def init(seeds: jax.Array) -> FakeState:
         keys = jax.vmap(jax.random.key)(seeds)
@@ -99,8 +101,7 @@ def trainer(points: int = 7, nan_at: int = 0) -> FakeTrainer:
             EVENTS, PER_EVENT
         )
         loss = weights.sum(1)[:, None, None, None] + number[None, :, :, None] * jnp.ones(AGENTS)
-        second = jnp.arange(seeds)[:, None, None] == 1
-        bad = (number == nan_at) & second & bool(nan_at)
+        bad = number == first_bad[:seeds, None, None]
         metrics = {
             "critic_loss": jnp.where(bad[..., None], jnp.nan, loss),
             "critic_grad_norm": jnp.where(updated[None, :, None], loss[..., 0], jnp.nan),
@@ -110,13 +111,14 @@ def trainer(points: int = 7, nan_at: int = 0) -> FakeTrainer:
             updated,
             weights[:, :EVENTS] * 5,
             jnp.full((seeds, EVENTS), 5, jnp.int32),
+            jnp.zeros((seeds, EVENTS), bool),
         )
         carried = FakeSeeds({"w": weights}, split[:, 0], state.seeds.empty)
         next_state = FakeState(carried, state.updates + updated.sum() * PER_EVENT)
         return next_state, output
 
-    def evaluate(learners: Any, key: jax.Array) -> jax.Array:
-        return learners["w"] + jax.random.normal(key, (4,))
+    def evaluate(learners: Any, keys: jax.Array) -> jax.Array:
+        return learners["w"] + jax.vmap(lambda key: jax.random.normal(key, (4,)))(keys)
 
     plan, donated = FakePlan(points=points), jax.jit(epoch, donate_argnums=0)
     return FakeTrainer(plan, jax.jit(init), donated, jax.jit(evaluate))

@@ -16,6 +16,7 @@ from mamt_jax.config import make_config
 from mamt_jax.errors import EnvironmentFailed
 from mamt_jax.training import checkpoint
 from mamt_jax.training.bridged import make_bridged_evaluator
+from mamt_jax.training.evaluate import evaluation_keys
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.training.trainer import Trainer, make_trainer
 from mamt_jax.types import Algorithm, Batch
@@ -134,10 +135,11 @@ def test_evaluation_in_waves_starts_every_episode_anew() -> None:
     env = envs.make("pettingzoo", module=GAMES)
     algorithm = counting()._replace(greedy=greedy)
     few, many = (make_bridged_evaluator(algorithm, env, config, n) for n in (4, 10))
-    key, learners = jax.random.key(0), {"w": jnp.zeros((2, 1))}
-    returns = many(learners, key)
+    keys, learners = evaluation_keys([3, 5]), {"w": jnp.zeros((2, 1))}
+    returns = many(learners, keys)
     assert returns.shape == (2, 10)
-    np.testing.assert_array_equal(returns[:, :4], few(learners, key))
+    np.testing.assert_array_equal(returns[:, :4], few(learners, keys))
+    np.testing.assert_array_equal(few({"w": jnp.zeros((1, 1))}, keys[1:]), returns[1:, :4])
     for repeated in (returns[:, 4:8], returns[:, 8:]):
         assert not np.array_equal(repeated, returns[:, : repeated.shape[1]])
     assert not np.array_equal(returns[0], returns[1])

@@ -10,7 +10,7 @@ import pytest
 from envs.toy import ToySurvival
 from envs.wrappers import VectorEnv
 from mamt_jax.config import ConfigError, make_config
-from mamt_jax.training.evaluate import evaluation_key, make_evaluator
+from mamt_jax.training.evaluate import evaluation_keys, make_evaluator
 from mamt_jax.training.loop import _evaluate
 from mamt_jax.types import Algorithm
 from tests.training import fakes
@@ -29,9 +29,10 @@ def test_returns_are_those_of_the_first_episodes() -> None:
     env, episodes, seeds = ToySurvival(), 20, 2
     algorithm = careless(env)
     play = make_evaluator(algorithm, env, fakes.config(), episodes)
-    played = play(jnp.arange(seeds), evaluation_key(0))
+    keys = evaluation_keys(range(seeds))
+    played = play(jnp.arange(seeds), keys)
     vector = VectorEnv(env, episodes)
-    for seed, key in enumerate(jax.random.split(evaluation_key(0), seeds)):
+    for seed, key in enumerate(keys):
         reset_key, step_key = jax.random.split(key)
         state, first = vector.reset(reset_key), np.full(episodes, np.nan)
         for at_step in jax.random.split(step_key, env.spec.episode_length):
@@ -44,13 +45,37 @@ def test_returns_are_those_of_the_first_episodes() -> None:
 
 def test_every_point_has_its_own_starts() -> None:
     trainer = fakes.trainer()._replace(
-        evaluate=lambda learners, key: jax.random.uniform(key, (3, 5))
+        evaluate=lambda learners, keys: jax.vmap(lambda key: jax.random.uniform(key, (5,)))(keys)
     )
     state = trainer.init(jnp.arange(3))
     config = fakes.config(evaluation_interval=1)
     at = {point: _evaluate(trainer, state, config, point) for point in (1, 2)}
     assert not np.allclose(at[1], at[2])
     np.testing.assert_array_equal(at[1], _evaluate(trainer, state, config, 1))
+    later = _evaluate(trainer, state, fakes.config(evaluation_interval=1, seed=1), 1)
+    np.testing.assert_array_equal(at[1][1:], later[:2])  # seeds 1 and 2, second and third before
+
+
+def test_a_seeds_evaluation_does_not_depend_on_its_place() -> None:
+    """Seed 5 among three, and alone: the same starts, so the same returns."""
+    env = ToySurvival()
+    play = make_evaluator(careless(env), env, fakes.config(), 20)
+    among, alone = (play(jnp.zeros(len(ids)), evaluation_keys(ids)) for ids in ((3, 5, 8), (5,)))
+    np.testing.assert_array_equal(among[1], alone[0])
+    assert (among[0] != among[1]).any()
+
+
+def test_policies_that_are_not_finite_have_no_return() -> None:
+    env = ToySurvival()
+
+    def greedy(state: jax.Array, obs: jax.Array) -> jax.Array:
+        return jnp.where(state > 0, -1, env.best_actions(obs))
+
+    algorithm = fakes.algorithm()._replace(greedy=greedy)
+    played = make_evaluator(algorithm, env, fakes.config(), 3)(
+        jnp.arange(2), evaluation_keys([0, 1])
+    )
+    np.testing.assert_array_equal(played, [[env.optimal_return] * 3, [np.nan] * 3])
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ TINY = {"algorithm": "maac", "env": "toy_matching", "seeds": 3, "episodes": 40, 
 
 def test_sizes_are_those_of_the_state() -> None:
     config = make_config(**TINY, hidden_size=8, attention_heads=2)
-    trainer, _ = prepare(config)
+    trainer = prepare(config)[0]
     held = memory.memory_of(trainer, config)
     state = trainer.init(jnp.arange(3)).seeds
     arrays = jax.tree.leaves((state.replay, state.learner, state.env))
@@ -30,8 +30,8 @@ def test_sizes_are_those_of_the_state() -> None:
 
 def test_a_run_that_does_not_fit_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     config = make_config(algorithm="maac", env="spread", seeds=20_000, episodes=50_000)
-    trainer, _ = prepare(config)
-    with pytest.raises(ConfigError, match=r"takes 4,1\d\d.* of 20000 seeds.* lower buffer_size"):
+    trainer = prepare(config)[0]
+    with pytest.raises(ConfigError, match=r"takes 4,1\d\d.*seeds: 20000.* lower buffer_size"):
         memory.check_memory(trainer, config)
     line = "train --seeds 20000 --episodes 50000 --algorithm maac"
     assert cli.main(line.split()) == 1

@@ -20,6 +20,7 @@ def diverging(**first_bad: int) -> SimpleNamespace:
         updated=np.array([True]),
         return_sum=np.zeros((1, 1)),
         episodes=np.ones((1, 1)),
+        undecided=np.zeros((1, 1), bool),
     )
 
 

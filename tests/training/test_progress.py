@@ -20,23 +20,42 @@ def show(terminal: bool, shown: bool = True) -> str:
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=120)
     with ProgressLine(shown, 1000, done=100, console=console) as line:
-        line.update(500, 12_345.6, -41.236)
-        line.update(1000, 12_345.6, -38.5)
+        line.update(500, "return -41.24")
+        line.update(1000, "return -38.50")
     return file.getvalue()
 
 
 def test_bar_shows_episodes_pace_and_return() -> None:
     text = show(terminal=True)
-    for part in ("1,000/1,000 episodes", "12,346 env steps/s", "return -38.50", "\x1b["):
+    for part in ("1,000/1,000 episodes", "return -38.50", "\x1b["):
         assert part in text
 
 
 def test_plain_lines_where_nobody_sees_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    last = "1,000/1,000 episodes, 0.0 min left, 12,346 env steps/s, return -38.50\n"
+    last = "1,000/1,000 episodes, return -38.50\n"
     assert show(terminal=False) == last  # the line in between would come too soon
     monkeypatch.setattr(progress, "_PLAIN_INTERVAL", 0.0)
     assert show(terminal=False).count("\n") == 2
     assert show(terminal=False, shown=False) == ""
+
+
+def test_the_time_left_does_not_count_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour until the first logging point, then a minute each."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=False, width=120)
+    with ProgressLine(True, 1000, done=100, console=console) as line:
+        for episodes, seconds in ((200, 3600), (300, 60), (400, 60), (900, 300), (1000, 60)):
+            now[0] += seconds
+            line.update(episodes, "on it")
+    assert file.getvalue().splitlines() == [
+        "200/1,000 episodes, on it",
+        "300/1,000 episodes, 7.0 min left, on it",
+        "400/1,000 episodes, 6.0 min left, on it",
+        "900/1,000 episodes, 1.0 min left, on it",
+        "1,000/1,000 episodes, on it",
+    ]
 
 
 def test_signals_are_left_alone_outside_of_the_main_thread() -> None:

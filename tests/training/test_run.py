@@ -21,7 +21,7 @@ from mamt_jax.training.run_dir import RunDir
 from tests.training import fakes
 
 
-def start(path: Path, *, points: int = 7, nan_at: int = 0, trainer: Any = None) -> Run:
+def start(path: Path, *, points: int = 7, nan_at: tuple[int, ...] = (), trainer: Any = None) -> Run:
     config = fakes.config()
     directory = RunDir(path)
     directory.create(config)
@@ -179,19 +179,65 @@ def test_seconds_add_up_over_resumes(tmp_path: Path) -> None:
     assert resume(tmp_path / "cut").metrics.attrs["wall_seconds"] > first > 0
 
 
-def test_nan_stops_with_update_seed_and_quantity(tmp_path: Path) -> None:
-    says = "critic_loss of seed 1 .* at update 19; training stopped; metrics up to there are kept.$"
+def test_a_run_ends_when_its_last_seed_is_lost(tmp_path: Path) -> None:
+    says = (
+        "^critic_loss of seed 1 is NaN or infinite at update 11, and no other seed is left; "
+        "training stopped; metrics up to there are kept.$"
+    )
+    lost = (19, 11, 14)
     with pytest.raises(DivergedError, match=says) as stopped:
-        start(tmp_path / "run", nan_at=19)
+        start(tmp_path / "run", nan_at=lost)
     assert stopped.value.exit_code == 1
     metrics = RunDir(tmp_path / "run").read_metrics()
     assert metrics.sizes["update"] == 4
-    assert np.isnan(metrics.critic_loss.values[1, 3]).any()
-    assert np.isfinite(metrics.critic_loss.values[:, :3]).all()
-    with pytest.raises(DivergedError, match="update 19;"):
-        resume(tmp_path / "run", nan_at=19)
+    assert metrics.diverged_at_update.values.tolist() == [19, 11, 14]
+    assert np.isnan(metrics.critic_loss.values[0, 3]).any()
+    assert np.isfinite(metrics.critic_loss.values[0, :3]).all()
+    with pytest.raises(DivergedError, match="update 11,"):
+        resume(tmp_path / "run", nan_at=lost)
     with pytest.raises(DivergedError, match="nothing is saved, because the run has no directory"):
-        run_trainer(fakes.trainer(7, 19), fakes.algorithm(), fakes.config(), None)
+        run_trainer(fakes.trainer(7, lost), fakes.algorithm(), fakes.config(), None)
+
+
+def test_a_run_goes_on_without_the_seeds_it_loses(tmp_path: Path) -> None:
+    """Seed 1 is lost at update 19. The others are what they are in a run that loses none."""
+    says = (
+        "^1 seed was lost out of 3, and no result counts what diverged: "
+        "critic_loss of seed 1 is NaN or infinite at update 19.$"
+    )
+    with pytest.warns(UserWarning, match=says):
+        run = start(tmp_path / "run", nan_at=(0, 19))
+    metrics, whole = run.metrics, start(tmp_path / "whole").metrics
+    np.testing.assert_array_equal(metrics.diverged_at_update, [np.nan, 19, np.nan])
+    assert np.isnan(whole.diverged_at_update).all()
+    for name in ("critic_loss", "return_mean", "return_sum", "greedy_return"):
+        np.testing.assert_array_equal(metrics[name][[0, 2]], whole[name][[0, 2]], name)
+    assert np.isfinite(metrics.critic_loss.values[1, :3]).all()
+    assert np.isnan(metrics.critic_loss.values[1, 4:]).all()
+    assert np.isnan(metrics.return_mean.values[1, 4:]).all()
+    assert run_module.load_with(
+        fakes.algorithm(), fakes.config(), RunDir(tmp_path / "run")
+    ).metrics.equals(metrics)
+
+
+@pytest.mark.filterwarnings("ignore:1 seed was lost")
+@pytest.mark.parametrize("after", [3, 5])
+def test_a_lost_seed_stays_lost_over_a_resume(tmp_path: Path, after: int) -> None:
+    """It is lost in the fourth logging point; the run is cut before or after that."""
+    whole, inner, calls = start(tmp_path / "whole", nan_at=(0, 19)), stopping(after), [0]
+    sick = fakes.trainer(nan_at=(0, 19))
+
+    def epoch(state: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == after:
+            os.kill(os.getpid(), signal.SIGINT)
+        return sick.epoch(state)
+
+    with pytest.raises(InterruptedRun):
+        start(tmp_path / "cut", trainer=inner._replace(epoch=epoch))
+    again = resume(tmp_path / "cut", nan_at=(0, 19))
+    assert_same(whole, again)
+    assert again.metrics.attrs["divergence"] == whole.metrics.attrs["divergence"]
 
 
 def test_updates_are_counted_without_metrics() -> None:

@@ -1,0 +1,65 @@
+"""Seeds of a recorded run: which of them count, and mean and deviation over those."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from mamt_jax.errors import RunError
+
+BY_SEED = ("return_mean", "return_sum", "episodes")
+"""Quantities that are kept of every seed, where others are known by their moments alone."""
+MOMENTS = ("mean", "std")
+
+
+def surviving(metrics: xr.Dataset) -> xr.Dataset:
+    """A run's metrics without the seeds that diverged.
+
+    Args:
+        metrics: With ``diverged_at_update [seed]``: NaN, or the update at which a quantity of the
+            seed first was NaN or infinite. Without it, none has diverged.
+
+    Returns:
+        ``metrics`` of the other seeds; the attribute ``diverged`` maps those left out to updates.
+
+    Raises:
+        RunError: All seeds diverged.
+    """
+    if "diverged_at_update" not in metrics:
+        return metrics
+    updates = metrics.diverged_at_update.values
+    lost = np.isfinite(updates)
+    if not lost.any():
+        return metrics
+    if lost.all():
+        raise RunError(f"all seeds diverged, the first at update {int(updates.min()):,}.")
+    diverged = dict(zip(metrics.seed.values[lost].tolist(), updates[lost].astype(int), strict=True))
+    return metrics.isel(seed=np.flatnonzero(~lost)).assign_attrs(
+        diverged={seed: int(update) for seed, update in diverged.items()}
+    )
+
+
+def over_seeds(metrics: xr.Dataset) -> xr.Dataset:
+    """A run's metrics with returns by seed, and of all else what its seeds have in common.
+
+    Returns:
+        :data:`BY_SEED` as they are, and other quantities ``[seed, update, ...]`` as ``[moment,
+        update, ...]``: mean and sample standard deviation (n − 1) over the seeds that recorded a
+        number; the latter is NaN where fewer than two did.
+    """
+    reduced = {}
+    for name, values in metrics.items():
+        if name in BY_SEED:
+            reduced[str(name)] = values
+        elif "update" in values.dims:
+            reduced[str(name)] = _moments(values)
+    return xr.Dataset(reduced, metrics.coords, metrics.attrs)
+
+
+def _moments(values: xr.DataArray) -> xr.DataArray:
+    exact = values.astype(np.float64)
+    freedom = exact.notnull().sum("seed") - 1
+    mean = exact.mean("seed")
+    std = np.sqrt(((exact - mean) ** 2).sum("seed") / freedom.where(freedom > 0))
+    dims, coords = ("moment", *mean.dims), {"moment": list(MOMENTS)}
+    return xr.DataArray(np.stack([mean, std]), coords, dims, attrs=values.attrs)
