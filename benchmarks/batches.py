@@ -11,6 +11,8 @@ SHAPES: dict[str, tuple[tuple[int, ...], int]] = {
     "pursuit": ((147,) * 8, 5),
 }
 """Observation size of every agent, and number of actions."""
+TEAMS = {"spread": ((0, 1),)}
+"""Agents whose rewards depend on one another, where the environment says."""
 
 
 def transitions(env: str, count: int, seed: int = 0) -> dict[str, np.ndarray]:

@@ -1,8 +1,9 @@
 """One contender: a process that gets ready, then repeats its work whenever it is told to.
 
-``python -m benchmarks.contender SPEC`` with a JSON spec prints ``{"first_call_seconds": …}`` when
-it is warm, and for every line it reads ``{"seconds": …, "count": …}``: so many updates or
-environment steps in that time. Processes that are ready together can take turns, see ``turns.py``.
+``python -m benchmarks.contender SPEC`` with a JSON spec prints ``{"first_call_seconds": …,
+"warm_call_seconds": …}`` when it is warm, and for every line it reads ``{"seconds": …, "count":
+…}``: so many updates or environment steps in that time. Processes that are ready together can take
+turns, see ``turns.py``.
 """
 
 from __future__ import annotations
@@ -36,19 +37,20 @@ def jax_update(
     import jax
     import jax.numpy as jnp
 
-    from benchmarks.batches import SHAPES, transitions
+    from benchmarks.batches import transitions
+    from benchmarks.training import game_of
     from mamt_jax.algorithms.registry import make
     from mamt_jax.config import make_config
     from mamt_jax.training import trainer
     from mamt_jax.training.programs import Program
-    from mamt_jax.types import Batch, Game, Transition
+    from mamt_jax.types import Batch, Transition
 
-    obs_sizes, actions = SHAPES[env]
+    game = game_of(env)
     config = make_config(algorithm=algorithm, env=env, seeds=seeds, seed_batch=seed_batch)
-    rule = make(algorithm, Game(obs_sizes, (actions,) * len(obs_sizes)), config.hyper)
+    rule = make(algorithm, game, config.hyper)
     learning = trainer.Learning(config, rule, None)  # type: ignore[arg-type]  # no replay here
     rows = transitions(env, updates * batch_size)
-    moments = jnp.zeros((updates, len(obs_sizes))), jnp.ones((updates, len(obs_sizes)))
+    moments = jnp.zeros((updates, game.num_agents)), jnp.ones((updates, game.num_agents))
     sample = Transition(
         **{k: jnp.asarray(v).reshape(updates, batch_size, *v.shape[1:]) for k, v in rows.items()}
     )
@@ -131,7 +133,8 @@ def main() -> None:
     spec = json.loads(sys.argv[1])
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever else is printed does not belong among the replies
-    if cores := spec.pop("cores", None):
+    cores = spec.pop("cores", None)
+    if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     if threads := spec.pop("threads", None):
         import torch
@@ -141,10 +144,13 @@ def main() -> None:
     begin = time.perf_counter()
     work = KINDS[spec.pop("kind")](**spec)
     work()
-    first = time.perf_counter() - begin
+    first = warm = time.perf_counter() - begin
     for _ in range(warm_up - 1):
+        begin = time.perf_counter()
         work()
-    print(json.dumps({"first_call_seconds": first}), file=replies, flush=True)
+        warm = time.perf_counter() - begin
+    ready = {"first_call_seconds": first, "warm_call_seconds": warm}
+    print(json.dumps(ready), file=replies, flush=True)
     for _ in sys.stdin:
         seconds, count = work()
         print(json.dumps({"seconds": seconds, "count": count}), file=replies, flush=True)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.originals import ORIGINALS, steps_per_second
+from benchmarks.progress import duration, note
 from envs import Environment, HostEnvironment, VectorEnv, VectorState
 from envs.workers import HostVectorEnv
 from mamt_jax.config import ConfigError, check, make_config
@@ -93,6 +94,25 @@ def bridge_stepper(env: HostEnvironment, num_envs: int, steps: int) -> Callable[
     return play
 
 
+def checked(
+    name: str, num_envs: int, steps: int, compare: bool
+) -> tuple[Environment | HostEnvironment, int, int]:
+    """What `throughput` will measure: an environment, how many of it, how many steps.
+
+    Raises:
+      ConfigError: it does not exist, or has no original to compare with, or a number is negative.
+    """
+    env = make_env(make_config(env=name))
+    usual = (96, 50) if isinstance(env, HostEnvironment) else (4096, 500)
+    num_envs, steps = num_envs or usual[0], steps or usual[1]
+    for option, count in (("num_envs", num_envs), ("steps", steps)):
+        check(count > 0, option, count, "greater than 0")
+    if compare and name not in ORIGINALS:
+        accepted = ", ".join(ORIGINALS)
+        raise ConfigError(f"{name} has no original to compare with; {accepted} have.")
+    return env, num_envs, steps
+
+
 def throughput(
     name: str, num_envs: int = 0, steps: int = 0, repetitions: int = 7, compare: bool = False
 ) -> dict[str, Any]:
@@ -103,14 +123,7 @@ def throughput(
     `compare`, the original is measured in turns with ours, for as long as ours took (at least 3 s).
     0 environments or steps mean 4096 and 500; on the host 96, as 8 seeds train on, and 50.
     """
-    env = make_env(make_config(env=name))
-    usual = (96, 50) if isinstance(env, HostEnvironment) else (4096, 500)
-    num_envs, steps = num_envs or usual[0], steps or usual[1]
-    for option, count in (("num_envs", num_envs), ("steps", steps), ("repetitions", repetitions)):
-        check(count > 0, option, count, "greater than 0")
-    if compare and name not in ORIGINALS:
-        accepted = ", ".join(ORIGINALS)
-        raise ConfigError(f"{name} has no original to compare with; {accepted} have.")
+    env, num_envs, steps = checked(name, num_envs, steps, compare)
     play: Callable[[jax.Array], Totals | None]
     if isinstance(env, HostEnvironment):
         play = bridge_stepper(env, num_envs, steps)
@@ -118,7 +131,8 @@ def throughput(
         play = stepper(env, num_envs, steps)
     original = ORIGINALS[name]() if compare else None
     seconds, theirs, returns, episodes = [], [], 0.0, 0
-    for key in jax.random.split(jax.random.key(1), repetitions + 1):
+    begin = time.monotonic()
+    for turn, key in enumerate(jax.random.split(jax.random.key(1), repetitions + 1)):
         began = time.perf_counter()
         totals = play(key)
         seconds.append(time.perf_counter() - began)
@@ -126,6 +140,13 @@ def throughput(
             returns, episodes = returns + float(totals.returns), episodes + int(totals.episodes)
         if original is not None:
             theirs.append(steps_per_second(original, max(seconds[-1], 3.0)))
+        now = time.monotonic()
+        left = f"; the others: about {duration((now - begin) * (repetitions - 1))}"
+        if turn:
+            note(f"  turn {turn} of {repetitions}: {duration(now - begin)}{left * (turn == 1)}")
+        else:
+            note(f"  ready after {duration(now - begin)}")
+        begin = now
     ours = [num_envs * steps / s for s in seconds[1:]]  # the first call compiles
     result = {
         "environment": name,
@@ -143,6 +164,8 @@ def throughput(
         ratios = [x / y for x, y in zip(ours, theirs[1:], strict=True)]
         result |= {
             "original_steps_per_second": statistics.median(theirs[1:]),
+            "original_slowest": min(theirs[1:]),
+            "original_fastest": max(theirs[1:]),
             "ratio": statistics.median(ratios),
             "smallest_ratio": min(ratios),
             "largest_ratio": max(ratios),

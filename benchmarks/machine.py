@@ -1,25 +1,67 @@
-"""Where something was measured."""
+"""Where something was measured, and whether anything else works there."""
 
 from __future__ import annotations
 
+import datetime
 import os
 import platform
+import time
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
+BUSY = 0.5
+"""Cores that other processes may use before the machine counts as busy."""
 
 
-def hardware() -> dict[str, Any]:
-    """Processor, cores that may be used, accelerator, load before the measurement, versions."""
+class Load(NamedTuple):
+    """What other processes do; None where the system does not say."""
+
+    average: float | None
+    """Processes that wanted to work, on average over the last minute."""
+    busy: float | None
+    """Cores that worked within the last second, of those that this process may use."""
+
+
+def load(seconds: float = 1.0) -> Load:
+    """The machine's load, looked at for some seconds in which this process sleeps."""
+    average = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+    before = _ticks()
+    if before is None:
+        return Load(average, None)
+    time.sleep(seconds)
+    after = _ticks() or before
+    shares = [
+        (after[core][0] - worked) / max(after[core][1] - total, 1)
+        for core, (worked, total) in before.items()
+        if core in after
+    ]
+    return Load(average, round(sum(shares), 2))
+
+
+def warning(now: Load) -> str | None:
+    """A sentence if the machine is too busy to measure on."""
+    if now.busy is not None:
+        said = f"other processes keep {now.busy:.1f} of {len(cores())} cores busy"
+        too_much = now.busy > BUSY
+    else:
+        said = f"other processes work here, the load average is {now.average}"
+        too_much = now.average is not None and now.average > BUSY
+    return f"Warning: {said}: what is measured now is too slow and scatters." if too_much else None
+
+
+def hardware(now: Load) -> dict[str, Any]:
+    """Date, processor, cores that may be used, accelerator, load before the start, versions."""
     return {
+        "date": datetime.date.today().isoformat(),
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": len(cores()),
         "device": jax.devices()[0].device_kind,
-        "load_before": round(os.getloadavg()[0], 2),
+        "load_before": now.average,
+        "busy_cores_before": now.busy,
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
     }
 
@@ -29,6 +71,20 @@ def cores() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def _ticks() -> dict[int, tuple[int, int]] | None:
+    """Clock ticks in which each core has worked, and all of its ticks; None without Linux."""
+    found = {}
+    try:
+        with open("/proc/stat") as lines:
+            for name, *values in (line.split() for line in lines if line.startswith("cpu")):
+                ticks = [int(value) for value in values[:8]]  # the rest is counted among these
+                if name != "cpu" and int(name[3:]) in cores():
+                    found[int(name[3:])] = sum(ticks) - ticks[3] - ticks[4], sum(ticks)
+    except (OSError, ValueError, IndexError):
+        return None
+    return found or None
 
 
 def _version(name: str) -> str | None:

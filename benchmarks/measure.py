@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.batches import SHAPES
 from benchmarks.machine import cores
 from benchmarks.multiply_adds import maac_update, matrix_peak
+from benchmarks.progress import duration, note
 from benchmarks.training import on_policy
 from benchmarks.turns import QUIET, ContenderError, Spec, in_turns, last_words
 
@@ -29,9 +30,9 @@ WRITTEN = {"maac": IDIOMS, "mamd": IDIOMS, "mamt": IDIOMS, "mappo": ("batched",)
 Row = dict[str, Any]
 
 
-def have_torch() -> bool:
-    """Whether there is something to compare with."""
-    return importlib.util.find_spec("torch") is not None
+def written(algorithm: str, idioms: Sequence[str]) -> list[str]:
+    """Those of the idioms in which PyTorch has an algorithm."""
+    return [idiom for idiom in idioms if idiom in WRITTEN.get(algorithm, ())]
 
 
 def _thread_counts() -> list[int]:
@@ -52,7 +53,7 @@ def updates(
     """Milliseconds per update and seed: mamt_jax with each number of seeds, PyTorch with one.
 
     PyTorch counts with its best number of threads. ``speedup`` is its median over that of the
-    largest number of seeds here.
+    largest number of seeds here. Idioms in which it does not have the algorithm are ``left_out``.
     """
     work = {"algorithm": algorithm, "env": env, "batch_size": batch_size}
     ours = [
@@ -63,7 +64,7 @@ def updates(
     theirs: list[Spec] = [
         work
         | {"kind": "torch_update", "idiom": idiom, "threads": count, "updates": 2, "device": device}
-        for idiom in idioms
+        for idiom in written(algorithm, idioms)
         for count in threads
     ]
     results = in_turns([*ours, *theirs], repetitions)
@@ -81,6 +82,7 @@ def updates(
             for row in results[len(ours) :]
         ],
         "speedup": {idiom: ms["median"] / base for idiom, ms in best.items()},
+        "left_out": [idiom for idiom in idioms if idiom not in best],
         "repetitions": repetitions,
     }
 
@@ -105,7 +107,7 @@ def training(
     its ``speedup`` is against mamt_jax in these turns. On-policy a turn is a rollout, of every seed
     of mamt_jax's. Idioms in which PyTorch does not have the algorithm are ``left_out``.
     """
-    rollouts, written = on_policy(algorithm), WRITTEN.get(algorithm, ())
+    rollouts = on_policy(algorithm)
     work: Spec = {"algorithm": algorithm}
     ours: Spec = work | {"kind": "jax_training", "env": "spread", "seeds": seeds}
     ours |= {"warm_up": 2 if rollouts else 6}  # a replay must first hold a batch
@@ -113,7 +115,7 @@ def training(
     if not rollouts:
         turn = {"kind": "torch_training", "episodes": TORCH_EPISODES, "warm_up": 1}
     theirs: list[Spec] = [
-        work | turn | {"idiom": idiom, "device": device} for idiom in idioms if idiom in written
+        work | turn | {"idiom": idiom, "device": device} for idiom in written(algorithm, idioms)
     ]
     threads = _thread_counts() if device == "cpu" else [1]
     after = [spec | {"threads": count} for spec in theirs for count in threads]
@@ -129,7 +131,8 @@ def training(
         side = [spec | {"threads": 1, "cores": [core]} for core in cores()]
         both = in_turns([ours, *side], repetitions, together=tuple(range(1, len(side) + 1)))
         name = f"{spec['idiom']}, side by side"
-        rates[name] = sum(row["per_second"] for row in both[1:])
+        spread[name] = _together(both[1:])
+        rates[name] = 1e3 / spread[name]["median"]
         speedup[name] = both[0]["per_second"] / rates[name]
     steps = PAPER_EPISODES * SPREAD_LENGTH * PAPER_SEEDS
     return {
@@ -140,10 +143,17 @@ def training(
         "ms_per_step": spread,
         "hours_of_the_paper": {name: steps / rate / 3600 for name, rate in rates.items()},
         "speedup": speedup,
-        "left_out": [idiom for idiom in idioms if idiom not in written],
+        "left_out": [idiom for idiom in idioms if idiom not in written(algorithm, idioms)],
         "mamt_jax_seconds_of_first_call": first["first_call_seconds"],
         "repetitions": repetitions,
     }
+
+
+def _together(rows: Sequence[Row]) -> Row:
+    """Milliseconds per unit of contenders that worked at the same time, all their units counted."""
+    turns = zip(*(row["ms_of_turns"] for row in rows), strict=True)
+    each = [1 / sum(1 / ms for ms in turn) for turn in turns]
+    return {"median": statistics.median(each), "min": min(each), "max": max(each)}
 
 
 def share_of_peak(rows: Sequence[Row]) -> list[Row]:
@@ -151,20 +161,23 @@ def share_of_peak(rows: Sequence[Row]) -> list[Row]:
     measured = [row for row in rows if row["algorithm"] == "maac"]
     if not measured:
         return []
+    note("Large matrix products, for the peak: some seconds")
     peak = matrix_peak()
     found = []
     for row in measured:
         obs_sizes, actions = SHAPES[row["env"]]
         count = maac_update(obs_sizes, actions, batch=row["batch_size"])
-        ms = list(row["mamt_jax"].values())[-1]["median"]
+        ms = list(row["mamt_jax"].values())[-1]
         found.append(
             {
                 "env": row["env"],
                 "multiply_adds": count,
                 "peak_multiply_adds_per_second": peak,
                 "needed_ms": 1e3 * count / peak,
-                "measured_ms": ms,
-                "multiple": ms / (1e3 * count / peak),
+                "measured_ms": ms["median"],
+                "fastest_ms": ms["min"],
+                "slowest_ms": ms["max"],
+                "multiple": ms["median"] / (1e3 * count / peak),
             }
         )
     return found
@@ -188,44 +201,56 @@ def compile_seconds(algorithm: str, env: str) -> Row:
     Includes tracing, compilation and that logging point's computation.
     """
     with tempfile.TemporaryDirectory() as cache:
-        environment = os.environ | {"MAMT_JAX_CACHE": cache}
+        environment = {**os.environ, "MAMT_JAX_CACHE": cache}
         environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # would be used instead
 
-        def once() -> float:
-            command = [sys.executable, "-c", COMPILE, algorithm, env]
-            done = subprocess.run(command, env=environment | QUIET, capture_output=True)
-            if done.returncode:
-                said = last_words(done.stderr, done.returncode)
-                raise ContenderError(f"Compiling {algorithm} on {env} failed: {said}")
-            return float(json.loads(done.stdout.splitlines()[-1]))
+        def once(how: str) -> float:
+            seconds = _of_new_process(COMPILE, [algorithm, env], environment)
+            note(f"  {how} cache: {duration(seconds)}")
+            return seconds
 
-        return {"algorithm": algorithm, "env": env, "cold": once(), "cached": once()}
+        cold, cached = once("empty"), once("full")
+    return {"algorithm": algorithm, "env": env, "cold": cold, "cached": cached}
+
+
+def _of_new_process(program: str, arguments: list[str], environment: Mapping[str, str]) -> float:
+    """The number that a program prints last; its first arguments are algorithm and environment.
+
+    Raises:
+      ContenderError: it ends without.
+    """
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, env={**environment, **QUIET}, capture_output=True)
+    if done.returncode:
+        said = last_words(done.stderr, done.returncode)
+        raise ContenderError(f"mamt_jax, {' on '.join(arguments[:2])}, ended: {said}")
+    return float(json.loads(done.stdout.splitlines()[-1]))
 
 
 PEAK = """
 import json, sys
 import envs
 from benchmarks.contender import jax_training
-algorithm, env, seeds, size = sys.argv[1:]
+algorithm, env, seeds, size = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
 length = envs.make(env).spec.episode_length
-episodes = -(-int(size) // length)  # enough to fill it
-work = jax_training(algorithm, env, int(seeds), buffer_size=int(size), episodes=episodes)
+filled = {"buffer_size": size, "episodes": max(-(-size // length), 24)} if size else {}
+work = jax_training(algorithm, env, seeds, **filled)
 for _ in range(4):
     work()
 import jax, resource
 stats = jax.local_devices()[0].memory_stats()
-own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+unit = 2**20 if sys.platform == "darwin" else 2**10
+own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 print(json.dumps(stats["peak_bytes_in_use"] / 2**20 if stats else own))
 """
 
 
-def peak_memory(algorithm: str, env: str, seeds: int, buffer_size: int) -> Row:
-    """Peak MiB of a training process: resident on CPU, of the device on an accelerator."""
-    command = [sys.executable, "-c", PEAK, algorithm, env, str(seeds), str(buffer_size)]
-    done = subprocess.run(command, env=os.environ | QUIET, capture_output=True)
-    if done.returncode:
-        said = last_words(done.stderr, done.returncode)
-        raise ContenderError(f"Training {algorithm} on {env} failed: {said}")
-    mib = float(json.loads(done.stdout.splitlines()[-1]))
+def peak_memory(algorithm: str, env: str, seeds: int, buffer_size: int | None) -> Row:
+    """Peak MiB of a training process: resident on CPU, of the device on an accelerator.
+
+    ``buffer_size`` None stands for algorithms without a replay.
+    """
+    arguments = [algorithm, env, str(seeds), str(buffer_size or 0)]
+    mib = _of_new_process(PEAK, arguments, os.environ)
     row = {"algorithm": algorithm, "env": env, "seeds": seeds, "buffer_size": buffer_size}
     return row | {"peak_mib": mib}

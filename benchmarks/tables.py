@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.progress import count
+
 
 def show(found: dict[str, Any], console: Console | None = None) -> None:
     """Prints a table of everything that was found."""
@@ -16,9 +18,8 @@ def show(found: dict[str, Any], console: Console | None = None) -> None:
         console = Console(width=150)
     machine = found["hardware"]
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
-    console.print(
-        f"{machine['processor']}, {machine['cores']} cores, {machine['device']}; {versions}"
-    )
+    where = f"{machine['processor']}, {count(machine['cores'], 'core')}, {machine['device']}"
+    console.print(f"{where}; {versions}")
     for name, rows in found.items():
         if name in TABLES and rows:
             console.print(TABLES[name](rows))
@@ -36,17 +37,22 @@ def _spread(ms: dict[str, float]) -> str:
 
 
 def _updates(rows: list[dict[str, Any]]) -> Table:
-    seeds, idioms = list(rows[0]["mamt_jax"]), list(rows[0]["torch"])
-    columns = ["shape", "algorithm", *(f"mamt_jax, {count} seeds" for count in seeds)]
+    seeds = list(rows[0]["mamt_jax"])
+    idioms = list(dict.fromkeys(i for row in rows for i in (*row["torch"], *row["left_out"])))
+    columns = ["shape", "algorithm", *(f"mamt_jax, {count(number, 'seed')}" for number in seeds)]
     columns += [f"PyTorch {idiom}" for idiom in idioms] + [f"x {idiom}" for idiom in idioms]
     lines = [
         [row["env"], row["algorithm"]]
-        + [_spread(row["mamt_jax"][count]) for count in seeds]
-        + [f"{_spread(row['torch'][i])}, {row['torch'][i]['threads']} threads" for i in idioms]
-        + [f"{row['speedup'][idiom]:.2f}" for idiom in idioms]
+        + [_spread(row["mamt_jax"][number]) for number in seeds]
+        + [_threads(row["torch"][i]) if i in row["torch"] else "not written" for i in idioms]
+        + [f"{row['speedup'][i]:.2f}" if i in row["speedup"] else "–" for i in idioms]
         for row in rows
     ]
     return _table("Milliseconds per update and seed: median (fastest to slowest)", columns, lines)
+
+
+def _threads(ms: dict[str, float]) -> str:
+    return f"{_spread(ms)}, {count(int(ms['threads']), 'thread')}"
 
 
 def _training(rows: list[dict[str, Any]]) -> Table:
@@ -95,8 +101,9 @@ def _compile(rows: list[dict[str, Any]]) -> Table:
 
 def _memory(rows: list[dict[str, Any]]) -> Table:
     lines = [
-        [row["env"], row["algorithm"], f"{row['buffer_size']:,}", str(row["seeds"])]
-        + [f"{row['peak_mib']:,.0f}"]
+        [row["env"], row["algorithm"]]
+        + ["–" if row["buffer_size"] is None else f"{row['buffer_size']:,}"]
+        + [str(row["seeds"]), f"{row['peak_mib']:,.0f}"]
         for row in rows
     ]
     columns = ["environment", "algorithm", "replay", "seeds", "MiB"]

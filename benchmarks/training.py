@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 import envs
+from benchmarks.batches import SHAPES, TEAMS
 from mamt_jax.algorithms.registry import make
 from mamt_jax.config import make_config
 from mamt_jax.training.trainer import make_trainer
@@ -21,6 +22,12 @@ def on_policy(algorithm: str) -> bool:
     """Whether a registered algorithm learns from rollouts."""
     game = Game((1, 1), (2, 2), teams=((0, 1),))
     return make(algorithm, game).on_policy
+
+
+def game_of(env: str) -> Game:
+    """The game of a shape in :mod:`benchmarks.batches`."""
+    obs_sizes, actions = SHAPES[env]
+    return Game(obs_sizes, (actions,) * len(obs_sizes), TEAMS.get(env))
 
 
 class LoggingPoint(NamedTuple):

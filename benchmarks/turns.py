@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import ExitStack, suppress
 from typing import IO, Any
 
+from benchmarks.progress import count, duration, note
 from mamt_jax.errors import MamtError
 
 Spec = dict[str, Any]
@@ -29,7 +32,7 @@ def in_turns(
     """Milliseconds per unit of work, and units per second, of every contender.
 
     All get ready first, one after another; then, ``repetitions`` times, each works once while the
-    others wait.
+    others wait. Each of them and each turn is a line on stderr.
 
     Args:
       specs: as :mod:`benchmarks.contender` reads them.
@@ -39,27 +42,43 @@ def in_turns(
     Raises:
       ContenderError: if one ends.
     """
-    with ExitStack() as stack:
-        processes = [stack.enter_context(_Contender(spec)) for spec in specs]
-        first = [process.reply()["first_call_seconds"] for process in processes]
+    groups = _groups(len(specs), together)
+    with ExitStack() as stack:  # whatever ends this, Ctrl-C too, ends all processes
+        processes = [_ready(spec, stack) for spec in specs]
+        turn = sum(max(processes[index].seconds for index in group) for group in groups)
+        note(f"  {count(repetitions, 'turn')} of all: about {duration(turn * repetitions)}")
         runs: list[list[tuple[float, int]]] = [[] for _ in specs]
-        for _ in range(repetitions):
-            for group in _groups(len(specs), together):
+        for done in range(repetitions):
+            begin = time.monotonic()
+            for group in groups:
                 for index in group:
                     processes[index].go()
                 for index in group:
                     answer = processes[index].reply()
                     runs[index].append((answer["seconds"], answer["count"]))
+            note(f"  turn {done + 1} of {repetitions}: {duration(time.monotonic() - begin)}")
     return [
-        {"spec": spec, "first_call_seconds": round(ready, 2)} | summary(timings)
-        for spec, ready, timings in zip(specs, first, runs, strict=True)
+        {"spec": process.spec, "first_call_seconds": round(process.first, 2)} | summary(timings)
+        for process, timings in zip(processes, runs, strict=True)
     ]
 
 
+def title(spec: Spec) -> str:
+    """What a contender is, to read."""
+    what = f"{spec.get('algorithm')} on {spec.get('env', 'spread')}"
+    if not spec["kind"].startswith("torch"):
+        return f"mamt_jax, {what}, {count(spec.get('seeds', 1), 'seed')}"
+    how = [f"PyTorch {spec.get('idiom')}", what, count(spec.get("threads", 1), "thread")]
+    how += [f"core {core}" for core in spec.get("cores", ())]
+    return ", ".join(how)
+
+
 def last_words(errors: bytes, status: int) -> str:
-    """The last line that a process has written, or its exit status."""
+    """What killed a process, or the last line that it has written, or its exit status."""
+    if status < 0:
+        return f"killed by {signal.Signals(-status).name}."
     lines = errors.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"exit status {status}"
+    return lines[-1] if lines else f"exit status {status}."
 
 
 def summary(runs: list[tuple[float, int]]) -> dict[str, Any]:
@@ -68,6 +87,7 @@ def summary(runs: list[tuple[float, int]]) -> dict[str, Any]:
     return {
         "ms": {"median": statistics.median(each), "min": min(each), "max": max(each)},
         "per_second": 1e3 / statistics.median(each),
+        "ms_of_turns": each,
         "repetitions": len(runs),
     }
 
@@ -77,11 +97,21 @@ def _groups(count: int, together: tuple[int, ...]) -> list[tuple[int, ...]]:
     return [*alone, together] if together else alone
 
 
+def _ready(spec: Spec, stack: ExitStack) -> _Contender:
+    """A contender that is warm; ``stack`` ends it."""
+    begin = time.monotonic()
+    process = stack.enter_context(_Contender(spec))
+    process.warm()
+    note(f"  ready after {duration(time.monotonic() - begin)}: {title(spec)}")
+    return process
+
+
 class _Contender:
     """A contender's process."""
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
+        self.first = self.seconds = 0.0  # of its first call, and of a warm one
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed on exit
         # PyTorch allocates anew in every step and would fault its pages in again each time: glibc
         # keeps them for it. mamt_jax runs as users run it.
@@ -104,6 +134,11 @@ class _Contender:
         self.process.communicate()
         self.errors.close()
 
+    def warm(self) -> None:
+        """Waits until it is ready."""
+        said = self.reply()
+        self.first, self.seconds = said["first_call_seconds"], said["warm_call_seconds"]
+
     def go(self) -> None:
         """Lets it work once."""
         assert self.process.stdin is not None
@@ -118,6 +153,6 @@ class _Contender:
             status = self.process.wait()
             self.errors.seek(0)
             said = last_words(self.errors.read(), status)
-            raise ContenderError(f"The benchmark's process for {self.spec} ended: {said}")
+            raise ContenderError(f"{title(self.spec)} ended: {said}")
         reply: dict[str, Any] = json.loads(line)
         return reply

@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+import envs
 from benchmarks import __main__ as command
-from benchmarks import figures, measure, multiply_adds, tables, training, turns
+from benchmarks import figures, measure, multiply_adds, plans, tables, training, turns
 from benchmarks.batches import SHAPES
-from benchmarks.machine import hardware
+from benchmarks.machine import Load, hardware
 from mamt_jax.algorithms.learner import build_networks
 from mamt_jax.config import AlgorithmConfig
 from mamt_jax.types import Game
@@ -112,7 +113,7 @@ def test_an_update_of_maac_on_spread_by_hand() -> None:
 
 CONTENDER = """
 import json, sys
-print(json.dumps({"first_call_seconds": 1.0}), flush=True)
+print(json.dumps({"first_call_seconds": 1.0, "warm_call_seconds": 0.5}), flush=True)
 for turn, _ in enumerate(sys.stdin):
     print(json.dumps({"seconds": 0.001 * (turn + 1), "count": 2}), flush=True)
 """
@@ -126,6 +127,9 @@ jax.jit(fail)(1.0)
 """
 
 
+SPEC = {"kind": "jax_update", "algorithm": "maac", "env": "spread", "seeds": 8}
+
+
 def with_command(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
     start = subprocess.Popen
 
@@ -135,24 +139,36 @@ def with_command(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
     monkeypatch.setattr(turns.subprocess, "Popen", popen)
 
 
-def test_contenders_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contenders_take_turns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with_command(monkeypatch, CONTENDER)
-    specs = [{"kind": "jax_update"}, {"kind": "torch_update"}, {"kind": "torch_update"}]
-    rows = turns.in_turns(specs, 3, together=(1, 2))
+    theirs = SPEC | {"kind": "torch_update", "idiom": "modules", "threads": 1}
+    rows = turns.in_turns([SPEC, theirs, theirs], 3, together=(1, 2))
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[-1] for line in said[:2]] == [
+        " mamt_jax, maac on spread, 8 seeds",
+        " PyTorch modules, maac on spread, 1 thread",
+    ]
+    assert said[3] == "  3 turns of all: about 3.0 s"  # 0.5 s alone, 0.5 s together, thrice
+    assert [line.split(":")[0] for line in said[4:]] == [f"  turn {i} of 3" for i in (1, 2, 3)]
     assert [row["ms"] for row in rows] == [{"median": 1.0, "min": 0.5, "max": 1.5}] * 3
     assert rows[0]["per_second"] == pytest.approx(1000.0)
 
 
 def test_a_contender_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     with_command(monkeypatch, FAILS)
-    with pytest.raises(turns.ContenderError, match="ended: ValueError: no such game"):
-        turns.in_turns([{"kind": "jax_update"}], 1)
+    words = "^mamt_jax, maac on spread, 8 seeds ended: ValueError: no such game$"
+    with pytest.raises(turns.ContenderError, match=words):
+        turns.in_turns([SPEC], 1)
 
 
 def test_a_contender_that_is_killed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     with_command(monkeypatch, "import os; os.kill(os.getpid(), 9)")
-    with pytest.raises(turns.ContenderError, match="ended: exit status -9"):
-        turns.in_turns([{"kind": "jax_update"}], 1)
+    with pytest.raises(
+        turns.ContenderError, match="maac on spread, 8 seeds ended: killed by SIGKILL"
+    ):
+        turns.in_turns([SPEC], 1)
 
 
 def fake_turns(monkeypatch: pytest.MonkeyPatch, speeds: tuple[float, ...]) -> list[dict[str, Any]]:
@@ -167,7 +183,8 @@ def fake_turns(monkeypatch: pytest.MonkeyPatch, speeds: tuple[float, ...]) -> li
             {
                 "spec": spec,
                 "per_second": rate,
-                "ms": {"median": 1e3 / rate},
+                "ms": {"median": 1e3 / rate, "min": 1e3 / rate, "max": 1e3 / rate},
+                "ms_of_turns": [1e3 / rate],
                 "first_call_seconds": 1,
             }
             for spec, rate in zip(specs, rates, strict=True)
@@ -197,17 +214,48 @@ def test_training_on_policy_is_timed_in_rollouts(
     assert kinds == {("jax_training", None, 2), ("torch_rollouts", "batched", 2)}
     assert list(found["speedup"]) == ["batched, one after another", "batched, side by side"]
     assert found["left_out"] == ["modules"]
-    tables.show({"hardware": hardware(), "training": [found]})
+    tables.show({"hardware": hardware(Load(None, None)), "training": [found]})
     row = next(line for line in capsys.readouterr().out.splitlines() if "PyTorch modules" in line)
     assert "not written" in row
 
 
-def test_what_pytorch_does_not_have_is_measured_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = fake_turns(monkeypatch, (100.0,))
+def test_what_pytorch_does_not_have_is_measured_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = fake_turns(monkeypatch, (100.0, 100.0, 100.0))
     found = measure.training("maddpg", 8, measure.IDIOMS, 1)
     assert [spec["kind"] for spec in seen] == ["jax_training"]
     assert found["left_out"] == ["modules", "batched"]
     assert found["steps_per_second"] == {"mamt_jax": 100.0}
+    rows = [measure.updates("spread", name, [8], ["modules"], 1) for name in ("maddpg", "maac")]
+    assert [spec["kind"] for spec in seen[1:]] == ["jax_update"] * 2 + ["torch_update"] * 2
+    assert [row["left_out"] for row in rows] == [["modules"], []]
+    tables.show({"hardware": hardware(Load(None, None)), "updates": rows})
+    lines = capsys.readouterr().out.splitlines()
+    assert next(line for line in lines if "maddpg" in line).count("not written") == 1
+    assert "40.0 (40.0 to 40.0), 1 thread" in next(line for line in lines if "maac" in line)
+
+
+def test_side_by_side_is_the_sum_of_each_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"ms_of_turns": [1.0, 2.0, 4.0]}, {"ms_of_turns": [1.0, 2.0, 8.0]}]
+    together = measure._together(rows)
+    assert together == {"median": 1.0, "min": 0.5, "max": pytest.approx(8 / 3)}
+
+
+def test_teams_are_those_of_the_environment() -> None:
+    for name in SHAPES:
+        spec = envs.make(name).spec
+        assert training.game_of(name) == (spec.obs_sizes, spec.action_counts, spec.teams)
+
+
+def test_memory_without_a_replay_is_measured_once(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = command._parser().parse_args(["memory", "--algorithms", "mappo", "--seeds", "1", "2"])
+    names = [name for name, _ in plans.memory(chosen).tasks]
+    assert names == [f"memory of mappo on spread, seeds: {i}, no replay" for i in (1, 2)]
+    row = {"algorithm": "mappo", "env": "spread", "seeds": 1, "buffer_size": None, "peak_mib": 9.0}
+    tables.show({"hardware": hardware(Load(None, None)), "memory": [row]})
+    line = next(line for line in capsys.readouterr().out.splitlines() if "mappo" in line)
+    assert [cell.strip() for cell in line.strip("│").split("│")][2:] == ["–", "1", "9"]
 
 
 def test_a_failed_measurement_leaves_no_file(
@@ -258,6 +306,9 @@ def test_every_measurement_has_a_table_and_a_figure() -> None:
         (["training", "--repetitions", "0"], "repetitions must be greater than 0"),
         (["update", "--algorithms", "maac", "mappo"], "mappo learns from rollouts"),
         (["memory", "--buffer-sizes", "0"], "buffer_sizes must be greater than 0"),
+        (["memory", "--buffer-sizes", "100"], "at most buffer_size (100)"),
+        (["update", "--algorithms", "lola_dqn", "--envs", "pursuit"], "lola_dqn is for two agents"),
+        (["update", "--algorithms", "mamd_op", "--envs", "pursuit"], "spread3_sep"),
         (["update", "--seeds", "8", "--seed-batch", "3"], "a multiple of seed_batch (3)"),
         (["environments", "--out", "."], ". cannot be written: Is a directory"),
         (["environments", "nowhere"], "nowhere"),
