@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.progress import count
+from experiments.texts import counted
 from mamt_jax.errors import OutputError
 
 Rows = list[dict[str, Any]]
@@ -71,7 +71,7 @@ class Machine:
 
     def caption(self) -> str:
         """Processor, cores, accelerator, versions, dates."""
-        parts = [self.processor, count(self.cores, "core")]
+        parts = [self.processor, counted(self.cores, "core")]
         parts += [self.device] if self.device != "cpu" else []
         parts += [f"{name} {self.versions[name]}" for name in ("jax", "torch") if self._has(name)]
         return ", ".join([*parts, " to ".join(self._days()) or "date not recorded"])
@@ -79,7 +79,7 @@ class Machine:
     def label(self) -> str:
         """The same as the name of a folder."""
         device = self.device if self.device != "cpu" else ""
-        parts = [self.processor, count(self.cores, "core"), device, f"jax {self.versions['jax']}"]
+        parts = [self.processor, counted(self.cores, "core"), device, f"jax {self.versions['jax']}"]
         text = " ".join([*parts, *self._days()[:1]])
         return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")
 

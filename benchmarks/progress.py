@@ -23,11 +23,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def count(number: int | str, what: str) -> str:
-    """A number of things: ``1 seed``, ``8 seeds``."""
-    return f"{number} {what}{'' if str(number) == '1' else 's'}"
-
-
 def each(tasks: Sequence[Task]) -> list[Any]:
     """Results of the tasks, one after another, each with a line before and after it."""
     begin, results = time.monotonic(), []

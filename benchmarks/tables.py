@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.progress import count
+from experiments.texts import counted
 
 
 def show(found: dict[str, Any], console: Console | None = None) -> None:
@@ -18,7 +18,7 @@ def show(found: dict[str, Any], console: Console | None = None) -> None:
         console = Console(width=150)
     machine = found["hardware"]
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
-    where = f"{machine['processor']}, {count(machine['cores'], 'core')}, {machine['device']}"
+    where = f"{machine['processor']}, {counted(machine['cores'], 'core')}, {machine['device']}"
     console.print(f"{where}; {versions}")
     for name, rows in found.items():
         if name in TABLES and rows:
@@ -39,7 +39,7 @@ def _spread(ms: dict[str, float]) -> str:
 def _updates(rows: list[dict[str, Any]]) -> Table:
     seeds = list(rows[0]["mamt_jax"])
     idioms = list(dict.fromkeys(i for row in rows for i in (*row["torch"], *row["left_out"])))
-    columns = ["shape", "algorithm", *(f"mamt_jax, {count(number, 'seed')}" for number in seeds)]
+    columns = ["shape", "algorithm", *(f"mamt_jax, {counted(number, 'seed')}" for number in seeds)]
     columns += [f"PyTorch {idiom}" for idiom in idioms] + [f"x {idiom}" for idiom in idioms]
     lines = [
         [row["env"], row["algorithm"]]
@@ -52,7 +52,7 @@ def _updates(rows: list[dict[str, Any]]) -> Table:
 
 
 def _threads(ms: dict[str, float]) -> str:
-    return f"{_spread(ms)}, {count(int(ms['threads']), 'thread')}"
+    return f"{_spread(ms)}, {counted(int(ms['threads']), 'thread')}"
 
 
 def _training(rows: list[dict[str, Any]]) -> Table:

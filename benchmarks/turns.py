@@ -13,7 +13,8 @@ import time
 from contextlib import ExitStack, suppress
 from typing import IO, Any
 
-from benchmarks.progress import count, duration, note
+from benchmarks.progress import duration, note
+from experiments.texts import counted
 from mamt_jax.errors import MamtError
 
 Spec = dict[str, Any]
@@ -46,7 +47,7 @@ def in_turns(
     with ExitStack() as stack:  # whatever ends this, Ctrl-C too, ends all processes
         processes = [_ready(spec, stack) for spec in specs]
         turn = sum(max(processes[index].seconds for index in group) for group in groups)
-        note(f"  {count(repetitions, 'turn')} of all: about {duration(turn * repetitions)}")
+        note(f"  {counted(repetitions, 'turn')} of all: about {duration(turn * repetitions)}")
         runs: list[list[tuple[float, int]]] = [[] for _ in specs]
         for done in range(repetitions):
             begin = time.monotonic()
@@ -67,8 +68,8 @@ def title(spec: Spec) -> str:
     """What a contender is, to read."""
     what = f"{spec.get('algorithm')} on {spec.get('env', 'spread')}"
     if not spec["kind"].startswith("torch"):
-        return f"mamt_jax, {what}, {count(spec.get('seeds', 1), 'seed')}"
-    how = [f"PyTorch {spec.get('idiom')}", what, count(spec.get("threads", 1), "thread")]
+        return f"mamt_jax, {what}, {counted(spec.get('seeds', 1), 'seed')}"
+    how = [f"PyTorch {spec.get('idiom')}", what, counted(spec.get("threads", 1), "thread")]
     how += [f"core {core}" for core in spec.get("cores", ())]
     return ", ".join(how)
 

@@ -63,9 +63,9 @@ class TimeStep(NamedTuple):
     `episode_length` and its value may still be bootstrapped from `obs`.
 
     Where the spec says `agents_may_leave`, `alive` says who is left to act in the next step, and
-    `terminated` is each agent's own. All are there at the start; who has left does not come back;
-    one that leaves without being terminated was cut off. The episode ends with its last agent. What
-    is said of agents that had left before the step means nothing.
+    `terminated` is each agent's own. All are there at the start; who has left stays away; one that
+    leaves without being terminated was cut off. The episode ends with its last agent. Observations,
+    rewards and ends of agents that had left before the step mean nothing.
     """
 
     state: Any

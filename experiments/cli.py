@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from mamt_jax.config import ConfigError, TrainConfig, make_config
-from mamt_jax.errors import MamtError
+from mamt_jax.errors import MamtError, RunError
 
 if TYPE_CHECKING:
     from mamt_jax.training.run import Run
@@ -104,8 +104,10 @@ class Evaluate:
 
     def run(self) -> None:
         """Prints one line per seed and the summary over seeds."""
+        import numpy as np
+
         from experiments.texts import sentence
-        from mamt_jax.analysis.seeds import surviving
+        from mamt_jax.analysis.seeds import diverged
         from mamt_jax.analysis.statistics import summarise
         from mamt_jax.training.run import load
 
@@ -115,17 +117,19 @@ class Evaluate:
             check_gif(self.gif)
         run = load(self.run_directory)
         seeds = run.policies.seeds
-        lost = surviving(run.metrics).attrs.get("diverged", {})
+        lost = diverged(run.metrics)
+        if len(lost) == len(seeds):
+            raise RunError(f"All seeds of {self.run_directory} diverged; nobody is left to play.")
         first = next(seed for seed in seeds if seed not in lost)
         write = None if self.gif is None else _animation(run, first, self.seed, self.gif)
         returns = run.evaluate(self.episodes, self.seed).mean(axis=1)
         for seed, value in zip(seeds, returns, strict=True):
-            print(
-                f"seed {seed}:",
-                f"diverged at update {lost[seed]:,}" if seed in lost else f"{value:.2f}",
-            )
-        counted = returns[[seed not in lost for seed in seeds]]
-        print(f"{'other' if lost else 'all'} seeds: {sentence(summarise(counted), len(counted))}")
+            played = f"{value:.2f}" if value == value else "its policies are NaN or infinite"
+            print(f"seed {seed}:", f"diverged at update {lost[seed]:,}" if seed in lost else played)
+        counts = np.isfinite(returns) & [seed not in lost for seed in seeds]
+        if counts.any():
+            which = "all" if counts.all() else "other"
+            print(f"{which} seeds: {sentence(summarise(returns[counts]), int(counts.sum()))}")
         if write is not None:
             print(f"One episode of seed {first}: {write()} pictures in {self.gif}")
 
@@ -182,21 +186,31 @@ def parse(arguments: Sequence[str]) -> Any:
         ConfigError: A setting is out of range.
         RunError: The run to resume cannot be read.
     """
-    command = tyro.extras.subcommand_cli_from_dict(
+    if arguments[:1] == ["train"]:
+        return _parse_train(arguments[1:])
+    return tyro.extras.subcommand_cli_from_dict(
         COMMANDS,
         prog="mamt",
         description="Cooperative multi-agent RL with mirror descent and trust regions.",
         args=arguments,
     )
-    if not isinstance(command, Train):
-        return command
-    if command.resume:
-        from mamt_jax.training.run_dir import RunDir
 
-        defaults = RunDir(command.directory()).read_config()
-    else:
-        defaults = make_config(algorithm=command.config.algorithm)
-    return tyro.cli(Train, prog="mamt train", default=Train(defaults), args=arguments[1:])
+
+def _parse_train(arguments: Sequence[str]) -> Train:
+    algorithm = TrainConfig.algorithm
+    for index, flag in enumerate(arguments):
+        name, separator, inline = flag.partition("=")
+        if name == "--algorithm":
+            following = arguments[index + 1 : index + 2]
+            algorithm = inline if separator else "".join(following) or algorithm
+    own = Train(make_config(algorithm=algorithm))
+    command = tyro.cli(Train, prog="mamt train", default=own, args=arguments)
+    if not command.resume:
+        return command
+    from mamt_jax.training.run_dir import RunDir
+
+    saved = Train(RunDir(command.directory()).read_config())
+    return tyro.cli(Train, prog="mamt train", default=saved, args=arguments)
 
 
 def guarded(work: Callable[[], None], trains: bool = False) -> int:

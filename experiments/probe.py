@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.cli import guarded
+from mamt_jax.analysis.seeds import diverged
 from mamt_jax.config import ConfigError, check
 from mamt_jax.errors import RunError
 from mamt_jax.training import checkpoint
@@ -50,7 +51,7 @@ class Slopes(NamedTuple):
 
 
 def slopes(directory: RunDir, batches: int) -> tuple[int, Slopes]:
-    """Measures at the newest checkpoint of a run.
+    """Measures at the newest checkpoint of a run, for the seeds that have not diverged.
 
     Returns:
         Updates done, and the slopes.
@@ -84,7 +85,11 @@ def slopes(directory: RunDir, batches: int) -> tuple[int, Slopes]:
         return jax.lax.map(lambda key: one((seed, key)), keys)
 
     measure = Program(lambda seeds: jax.lax.map(all_batches, seeds))
-    return int(state.updates), jax.device_get(measure(state.seeds))
+    lost = diverged(directory.read_metrics()) if directory.metrics.exists() else {}
+    ids = range(config.seed, config.seed + config.seeds)
+    kept = np.array([index for index, seed in enumerate(ids) if seed not in lost], int)
+    found = jax.device_get(measure(jax.tree.map(lambda leaf: leaf[kept], state.seeds)))
+    return int(state.updates), found
 
 
 def fork(

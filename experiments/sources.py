@@ -12,6 +12,7 @@ from typing import Any
 import xarray as xr
 
 from experiments.record import open_directory, read_record
+from experiments.texts import counted
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import RunError
 from mamt_jax.training.run_dir import RunDir
@@ -20,25 +21,38 @@ from mamt_jax.training.run_dir import RunDir
 def find_runs(paths: list[Path]) -> list[Path]:
     """Run directories and records, those given and those below given folders.
 
-    Benchmark files, which lie beside records in ``results/``, are left out with one warning.
+    Benchmark files, which lie beside records in ``results/``, are left out with one warning; so is
+    each thing that a search finds and that cannot be opened.
 
     Raises:
         RunError: A folder holds neither, or there are only benchmarks.
     """
-    found: list[Path] = []
+    runs: list[Path] = []
+    benchmarks = 0
     for path in paths:
-        inside = [path]
-        if path.is_dir() and not RunDir(path).holds_run():
-            inside = list(_below(path))
-        if not inside:
+        searched = path.is_dir() and not RunDir(path).holds_run()
+        inside = list(_below(path)) if searched else [path]
+        candidates = [each for each in inside if not _is_benchmark(each)]
+        kept = [each for each in candidates if not searched or _opens(each)]
+        if not (kept or len(candidates) < len(inside)):
             raise RunError(f"{path} holds no run and no record of one.")
-        found += inside
-    runs = [path for path in found if not _is_benchmark(path)]
-    if left := len(found) - len(runs):
-        if not runs:
-            raise RunError("Only benchmark files were given, no run and no record of one.")
-        warnings.warn(f"Left out: {left} benchmark file{'s'[: left > 1]}.", stacklevel=3)
+        benchmarks += len(inside) - len(candidates)
+        runs += kept
+    if not runs:
+        raise RunError("Only benchmark files were given, no run and no record of one.")
+    if benchmarks:
+        warnings.warn(f"Left out: {counted(benchmarks, 'benchmark file')}.", stacklevel=3)
     return runs
+
+
+def _opens(path: Path) -> bool:
+    """Whether what a search found can be opened; warns if not."""
+    try:
+        open_run(path)
+    except RunError as error:
+        warnings.warn(f"Left out: {error}", stacklevel=4)
+        return False
+    return True
 
 
 def open_run(path: Path) -> tuple[TrainConfig, xr.Dataset]:

@@ -28,6 +28,9 @@ def _shown(value: Any) -> str:
     """A value as ``--env-option`` takes it; what JSON or the shell made another kind is one."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_shown, value))}]"
+    if isinstance(value, dict):
+        inside = (f"{name!r}: {_shown(each)}" for name, each in sorted(value.items()))
+        return f"{{{', '.join(inside)}}}"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if not isinstance(value, str):

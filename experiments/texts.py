@@ -19,9 +19,10 @@ PASSING = (
 """What :func:`passed` shows, for the tables that use it."""
 
 
-def counted(number: int, noun: str) -> str:
-    """A number of things: "1 seed", "8 seeds"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def counted(number: int | str, noun: str) -> str:
+    """A number of things: "1 seed", "8 seeds", "unknown cores"."""
+    shown = number if isinstance(number, str) else f"{number:,}"
+    return f"{shown} {noun}{'' if shown == '1' else 's'}"
 
 
 def text(summary: Summary) -> str:

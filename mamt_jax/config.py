@@ -50,12 +50,12 @@ class AlgorithmConfig:
     """L2 coefficient added to the critic's gradient after clipping (PyTorch's Adam, not AdamW).
     On-policy 0."""
     critic_clip_per_agent: float = 10.0
-    """Global-norm clip of the critic's and TRD-Net's gradient, times the number of agents."""
+    """Global-norm clip of the critic's and TRD-Net's gradient, times the number of agents: one
+    gradient holds those of all agents' critics."""
     policy_clip: float = 0.5
-    """Global-norm clip of each agent's policy gradient and modelling-policy gradient. On-policy 10
-    (Table 6)."""
+    """Global-norm clip of each agent's policy gradient. On-policy 10 (Table 6)."""
     logit_regularisation: float = 1e-3
-    """Coefficient of mean(logits²) in the policy and the modelling-policy loss. On-policy 0."""
+    """Coefficient of mean(logits²) in the policy loss. On-policy 0."""
     critic_regularisation: float = 1.0
     """Factor on the attention-logit penalty 1e-3 · Σ_heads mean(logit²). On-policy 0."""
     soft_reward_scale: float = 100.0
@@ -78,6 +78,10 @@ class AlgorithmConfig:
     released code)."""
     nonstationarity_max: float = 100.0
     """Upper end of the projection Π_ns (Eq. 6)."""
+    modelling_clip: float = 0.5
+    """Global-norm clip of each agent's modelling-policy gradient."""
+    modelling_regularisation: float = 1e-3
+    """Coefficient of mean(logits²) in the modelling-policy loss."""
     modelling_recent: int = 0
     """Train modelling policies on the newest this many transitions; 0 means the whole replay."""
     delta_objective: DeltaObjective = "lookahead"
@@ -137,6 +141,7 @@ class AlgorithmConfig:
             "adam_eps",
             "critic_clip_per_agent",
             "policy_clip",
+            "modelling_clip",
             "soft_reward_scale",
             "old_policy_period",
             "nonstationarity_max",
@@ -158,6 +163,7 @@ class AlgorithmConfig:
             "critic_weight_decay",
             "logit_regularisation",
             "critic_regularisation",
+            "modelling_regularisation",
             "modelling_recent",
             "delta_exploration",
             "lola_step",
@@ -189,6 +195,11 @@ class AlgorithmConfig:
         if threshold is None:
             threshold = 0.05 if released else 0.2
         return threshold, units or ("raw" if released else "relative")
+
+    def settled(self) -> AlgorithmConfig:
+        """The same with nothing left open, for a run to record."""
+        threshold, units = self.coordination_scale
+        return dataclasses.replace(self, coordination_threshold=threshold, coordination_units=units)
 
     def _check_coordination(self) -> None:
         threshold, units = self.coordination_scale
@@ -243,8 +254,8 @@ class TrainConfig:
     """Replay capacity in transitions per seed (less is allocated where a run is shorter)."""
     rollout_size: int = 4096
     """Transitions per rollout of an on-policy algorithm (Table 6), counted over all parallel
-    environments and rounded up to whole steps; batch_size, buffer_size, steps_per_update and
-    updates_per_event are the others'."""
+    environments and rounded up to whole steps. It stands in the place of batch_size, buffer_size,
+    steps_per_update and updates_per_event, which belong to algorithms with a replay."""
     log_interval: int = 0
     """Episodes per logging point, rounded up to whole collection periods; 0 means as many as make
     about 1,500 transitions (60 episodes of Spread)."""
@@ -261,13 +272,13 @@ class TrainConfig:
     need none."""
     env_timeout: float = 120.0
     """Seconds after which a worker that has not answered counts as hanging."""
-    hyper: Annotated[AlgorithmConfig, tyro.conf.arg(name="")] = field(
-        default_factory=AlgorithmConfig
-    )
-    """Settings of the learning rule. :func:`make_config` knows the algorithm's own defaults."""
+    hyper: Annotated[AlgorithmConfig, tyro.conf.arg(name="")] = None  # type: ignore[assignment]
+    """Settings of the learning rule; the algorithm's own defaults where none are given."""
 
     def __post_init__(self) -> None:
         _check_types(self)
+        if self.hyper is None:
+            object.__setattr__(self, "hyper", default_settings(self.algorithm))
         for name in (
             "seeds",
             "episodes",
@@ -317,14 +328,19 @@ class TrainConfig:
 
 
 def make_config(**options: Any) -> TrainConfig:
-    """Builds a config from flat keywords: run settings, or any field of the learning rule."""
+    """Builds a config from flat keywords: run settings, or any field of the learning rule.
+
+    What is left out has the algorithm's own default. ``hyper`` may be a dict of the latter, or an
+    AlgorithmConfig, which leaves nothing out.
+    """
     run_names = {f.name for f in dataclasses.fields(TrainConfig)}
     hyper_names = {f.name for f in dataclasses.fields(AlgorithmConfig)}
     given = options.pop("hyper", {})
     check(isinstance(given, AlgorithmConfig | dict), "hyper", given, "an AlgorithmConfig or a dict")
-    hyper = dataclasses.asdict(given) if isinstance(given, AlgorithmConfig) else dict(given)
-    own = OWN_DEFAULTS.get(str(options.get("algorithm")), {})
-    hyper = own | hyper
+    if isinstance(given, AlgorithmConfig):
+        hyper = dataclasses.asdict(given)
+    else:
+        hyper = OWN_DEFAULTS.get(str(options.get("algorithm")), {}) | dict(given)
     run = {}
     for name, value in options.items():
         if name in run_names:

@@ -21,6 +21,7 @@ HYPER = AlgorithmConfig(
     attention_heads=2,
     critic_clip_per_agent=0.5,
     policy_clip=0.1,
+    modelling_clip=0.1,
     target_tau=0.05,
     trd_tau=0.1,
     old_policy_period=7,

@@ -237,7 +237,7 @@ class Learner:
         divergence = maths.to_square(maths.categorical_kl(expected, log_policy[self.others]))
         drift = maths.nonstationarity(divergence, weights, self.hyper.nonstationarity_max)
         metrics = {"modelling_loss": each.detach(), "nonstationarity": drift.mean(-1)}
-        return (each + self.hyper.logit_regularisation * square).sum(), drift, metrics
+        return (each + self.hyper.modelling_regularisation * square).sum(), drift, metrics
 
     def _trd_loss(
         self, x: Tensor, encoded: Tensor, log_delta: Tensor, weights: Tensor, drift: Tensor
@@ -342,7 +342,7 @@ class Learner:
     def _clip_agents(self, gradient: list[Tensor]) -> Tensor:
         """Clips each agent's gradient; the norms ``[n]`` before."""
         norms = self.nets.agent_norms(gradient, self.num_agents)
-        self.nets.agent_scale(gradient, maths.clip_factor(norms, self.hyper.policy_clip))
+        self.nets.agent_scale(gradient, maths.clip_factor(norms, self.hyper.modelling_clip))
         return norms
 
     @torch.no_grad()

@@ -36,7 +36,7 @@ def modelled_nonstationarity(game: Game, hyper: AlgorithmConfig) -> Nonstationar
     num_agents = game.num_agents
     net = ModellingPolicy(game.obs_sizes, game.num_actions, hyper.hidden_size)
     adam = AdamSettings(hyper.learning_rate, hyper.adam_b1, hyper.adam_eps)
-    optimiser = per_agent(clipped_adam(adam, hyper.policy_clip))
+    optimiser = per_agent(clipped_adam(adam, hyper.modelling_clip))
     others = opponents(num_agents)
     counts = np.asarray(game.action_counts)[others]
 
@@ -52,7 +52,7 @@ def modelled_nonstationarity(game: Game, hyper: AlgorithmConfig) -> Nonstationar
         entropy = losses.cross_entropy(mask_logits(logits, counts), action[others])
         each = masked_mean(entropy, pairs, axis=(1, 2))
         square = losses.mean_square_logit(logits, counts, pairs)
-        return jnp.sum(each + hyper.logit_regularisation * square), (logits, each)
+        return jnp.sum(each + hyper.modelling_regularisation * square), (logits, each)
 
     def measure(
         state: Optimised, view: View, coordination: jax.Array

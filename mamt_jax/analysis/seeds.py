@@ -12,12 +12,24 @@ BY_SEED = ("return_mean", "return_sum", "episodes")
 MOMENTS = ("mean", "std")
 
 
-def surviving(metrics: xr.Dataset) -> xr.Dataset:
-    """A run's metrics without the seeds that diverged.
+def diverged(metrics: xr.Dataset) -> dict[int, int]:
+    """The seeds of a run that diverged, and the update at which each did.
 
     Args:
         metrics: With ``diverged_at_update [seed]``: NaN, or the update at which a quantity of the
             seed first was NaN or infinite. Without it, none has diverged.
+    """
+    if "diverged_at_update" not in metrics:
+        return {}
+    found = zip(metrics.seed.values, metrics.diverged_at_update.values, strict=True)
+    return {int(seed): int(update) for seed, update in found if np.isfinite(update)}
+
+
+def surviving(metrics: xr.Dataset) -> xr.Dataset:
+    """A run's metrics without the seeds that diverged.
+
+    Args:
+        metrics: As for :func:`diverged`.
 
     Returns:
         ``metrics`` of the other seeds; the attribute ``diverged`` maps those left out to updates.
@@ -25,18 +37,13 @@ def surviving(metrics: xr.Dataset) -> xr.Dataset:
     Raises:
         RunError: All seeds diverged.
     """
-    if "diverged_at_update" not in metrics:
+    lost = diverged(metrics)
+    if not lost:
         return metrics
-    updates = metrics.diverged_at_update.values
-    lost = np.isfinite(updates)
-    if not lost.any():
-        return metrics
-    if lost.all():
-        raise RunError(f"all seeds diverged, the first at update {int(updates.min()):,}.")
-    diverged = dict(zip(metrics.seed.values[lost].tolist(), updates[lost].astype(int), strict=True))
-    return metrics.isel(seed=np.flatnonzero(~lost)).assign_attrs(
-        diverged={seed: int(update) for seed, update in diverged.items()}
-    )
+    if len(lost) == metrics.sizes["seed"]:
+        raise RunError(f"all seeds diverged, the first at update {min(lost.values()):,}.")
+    kept = [index for index, seed in enumerate(metrics.seed.values) if int(seed) not in lost]
+    return metrics.isel(seed=kept).assign_attrs(diverged=lost)
 
 
 def over_seeds(metrics: xr.Dataset) -> xr.Dataset:

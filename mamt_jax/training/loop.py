@@ -43,10 +43,10 @@ def train_loop(
 ) -> tuple[Any, xr.Dataset]:
     """Runs epochs until the plan is fulfilled, recording and saving at logging points.
 
+    A seed that diverges is lost, not the run: the others go on, and a warning at the end names it.
+
     Returns:
         The final state and the recorded metrics.
-
-    A seed that diverges is lost, not the run: the others go on, and a warning at the end names it.
 
     Raises:
         DivergedError, EnvironmentFailed, InterruptedRun, RunError: As :func:`train`; what was

@@ -173,7 +173,10 @@ class Recorder:
         self._episodes.append(np.asarray(output.episodes, np.int32))
         missing = np.full(len(self.seeds), np.nan, np.float32)
         self._greedy.append(missing if greedy is None else np.asarray(greedy, np.float32))
-        self._find_diverged(done, before, np.any(output.undecided, axis=1))
+        undecided = np.any(output.undecided, axis=1)
+        if greedy is not None:
+            undecided |= ~np.isfinite(greedy)
+        self._find_diverged(done, before, undecided)
 
     def _find_diverged(self, done: dict[str, np.ndarray], before: int, undecided: Any) -> None:
         """Notes the seeds with a value that is not finite, each with its earliest update.

@@ -59,7 +59,7 @@ class Policies:
         Raises:
             ConfigError: Wrong number of axes, numbers that are not finite, unknown seed, or
                 sampling without a key.
-            DivergedError: The seed diverged in training.
+            DivergedError: The policies are not finite there, as those of a seed that diverged.
         """
         obs = np.asarray(obs, np.float32)
         if obs.ndim not in (2, 3):
@@ -77,8 +77,8 @@ class Policies:
             actions = np.asarray(self._sample(state, key, batched))
         if (actions < 0).any():
             raise DivergedError(
-                f"The policies of seed {seed} are NaN or infinite, because it diverged in "
-                f"training; ask those of another seed."
+                f"The policies of seed {seed} are NaN or infinite at these observations; if it "
+                f"diverged in training (metrics.diverged_at_update), ask those of another seed."
             )
         return actions if obs.ndim == 3 else actions[0]
 

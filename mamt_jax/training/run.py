@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,13 +120,16 @@ def run_config(
     """As :func:`train`, for a finished config."""
     directory = None if out is None else RunDir(Path(out))
     trainer, algorithm, config = prepare(config)
-    check_memory(trainer, config)
-    if resume:
-        if directory is None:
-            raise ConfigError("resume needs the run directory (out).")
-        directory.check_same(config)
-    elif directory is not None:
-        directory.create(config)
+    if resume and directory is None:
+        raise ConfigError("resume needs the run directory (out).")
+    if directory is not None:  # before anything is compiled
+        directory.check_same(config) if resume else directory.check_free()
+    if not (resume and directory is not None and is_finished(directory)):
+        check_memory(trainer, config)
+    if directory is not None and not resume:
+        from mamt_jax.training.trainer import REPLAY_SIZES
+
+        directory.create(config, without=REPLAY_SIZES if algorithm.on_policy else ())
     return run_trainer(trainer, algorithm, config, directory, resume, progress)
 
 
@@ -136,11 +139,12 @@ def prepare(config: TrainConfig) -> tuple[Trainer, Algorithm, TrainConfig]:
     Raises:
         ConfigError: The config names what does not exist, or asks for what cannot be.
     """
-    from mamt_jax.training.trainer import cadence, make_trainer, seed_batch
+    from mamt_jax.training.trainer import check_sizes, make_trainer, seed_batch
 
     use_compilation_cache()
     algorithm, env = make_algorithm(config)
-    config = cadence(config, algorithm)
+    config = replace(config, hyper=config.hyper.settled())
+    check_sizes(config, algorithm)
     seed_batch(config)  # raises where it does not divide the seeds
     return make_trainer(config, env, algorithm), algorithm, config
 

@@ -11,7 +11,7 @@ import platform
 import shutil
 import subprocess
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,20 +61,29 @@ class RunDir:
         """Whether a run was started here."""
         return (self.path / "config.json").exists()
 
-    def create(self, config: TrainConfig) -> None:
-        """Starts a run here.
-
-        Raises:
-            RunError: The directory holds a run or other files, or cannot be written.
-            ConfigError: ``env_options`` cannot be written as JSON.
-        """
+    def check_free(self) -> None:
+        """Raises RunError if the directory holds a run or other files."""
         if self.holds_run():
             raise RunError(
                 f"{self.path} already holds a run; resume it (--resume) or choose another one."
             )
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise RunError(f"{self.path} exists and is not an empty directory; choose another one.")
-        texts = {"config.json": _config_text(config), "versions.json": _json(versions())}
+
+    def create(self, config: TrainConfig, without: Sequence[str] = ()) -> None:
+        """Starts a run here.
+
+        Args:
+            config: Of the run.
+            without: Settings that the run does not have, and does not record.
+
+        Raises:
+            RunError: The directory holds a run or other files, or cannot be written.
+            ConfigError: ``env_options`` cannot be written as JSON.
+        """
+        self.check_free()
+        recorded = {k: v for k, v in json.loads(_config_text(config)).items() if k not in without}
+        texts = {"config.json": _json(recorded), "versions.json": _json(versions())}
         with disk_errors(self.path, "create the run directory", "nothing is kept"):
             self.checkpoints.mkdir(parents=True)
             for name, text in texts.items():
@@ -117,7 +126,9 @@ class RunDir:
             values = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
             return make_config(**values)
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise RunError(f"{self.path}/config.json is corrupt: {error}") from error
+            raise RunError(
+                f"{self.path}/config.json is corrupt or of another version: {error}"
+            ) from error
 
     def check_same(self, config: TrainConfig) -> None:
         """Refuses to go on with another config than the one the run was started with.

@@ -171,27 +171,36 @@ def plan_run(config: TrainConfig, spec: EnvSpec) -> Plan:
     )
 
 
-def cadence(config: TrainConfig, algorithm: Algorithm) -> TrainConfig:
-    """The config with the sizes that the algorithm's data regime goes by, which a run records.
+REPLAY_SIZES = ("steps_per_update", "updates_per_event", "batch_size", "buffer_size")
+"""Settings that an on-policy algorithm does not have: ``rollout_size`` stands in their place."""
 
-    On-policy, an event collects one rollout and makes one update of it.
+
+def check_sizes(config: TrainConfig, algorithm: Algorithm) -> None:
+    """Refuses sizes of a replay for an algorithm that has none.
 
     Raises:
-      ConfigError: if an on-policy algorithm was given sizes of the other regime.
+      ConfigError: if one of them is not left at its default.
     """
-    if not algorithm.on_policy:
-        return config
-    size = math.ceil(config.rollout_size / config.num_envs) * config.num_envs
-    sizes: dict[str, Any] = {"steps_per_update": size, "updates_per_event": 1}
-    sizes |= {"batch_size": size, "buffer_size": size}
-    for name, value in sizes.items():
+    for name in REPLAY_SIZES if algorithm.on_policy else ():
         given = getattr(config, name)
-        if given not in (value, getattr(TrainConfig, name)):
+        if given != getattr(TrainConfig, name):
             raise ConfigError(
                 f"{algorithm.name} learns from rollouts and has no {name} (got {given}); it goes "
                 f"by rollout_size, ppo_epochs and ppo_minibatches."
             )
-    return replace(config, **sizes)
+
+
+def cadence(config: TrainConfig, algorithm: Algorithm) -> TrainConfig:
+    """The config with the sizes that the algorithm's data regime goes by.
+
+    On-policy, an event collects one rollout and makes one update of it.
+    """
+    if not algorithm.on_policy:
+        return config
+    size = math.ceil(config.rollout_size / config.num_envs) * config.num_envs
+    return replace(
+        config, steps_per_update=size, updates_per_event=1, batch_size=size, buffer_size=size
+    )
 
 
 def make_trainer(

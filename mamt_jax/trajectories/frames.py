@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,6 +54,8 @@ def _play(env: Environment, policies: Policies, seed: int, key: jax.Array) -> It
     while not over:
         key, result = advance(env, key, state, policies.act(obs, seed))
         state, obs = result.state, result.obs
+        if result.alive is not None:
+            obs = jnp.where(result.alive[:, None], obs, 0.0)
         yield env.render(state)
         over = bool(result.finished)
 

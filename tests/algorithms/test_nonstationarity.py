@@ -104,7 +104,7 @@ def test_modelling_policies_learn_the_replays_distribution() -> None:
     x, _ = batch_norm(jnp.asarray(np.broadcast_to(np.eye(2)[context], (3, size, 2)), jnp.float32))
     uniform = np.full((3, size, 3), -np.log(3))
     seen = view(x, action, uniform)
-    settings = tiny.hyper(hidden_size=8, learning_rate=2e-2, logit_regularisation=0.0)
+    settings = tiny.hyper(hidden_size=8, learning_rate=2e-2, modelling_regularisation=0.0)
     drift = modelled_nonstationarity(Game((2,) * 3, (3,) * 3), settings)
     weight = jnp.ones((3, 3, size)) * (1 - jnp.eye(3))[:, :, None]
 

@@ -52,6 +52,7 @@ def made_up(names: set[str], seeds: int = 4, points: int = 30) -> xr.Dataset:
                 updated=np.full(2, point > 0),
                 return_sum=returns * 50,
                 episodes=np.full((seeds, 2), 50),
+                undecided=np.zeros((seeds, 2), bool),
             )
         )
     return recorder.to_dataset()

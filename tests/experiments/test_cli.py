@@ -15,7 +15,7 @@ from PIL import Image
 import envs
 from experiments import cli
 from mamt_jax.algorithms.registry import ALGORITHMS
-from mamt_jax.config import AlgorithmConfig, ConfigError, TrainConfig
+from mamt_jax.config import AlgorithmConfig, ConfigError, TrainConfig, default_settings
 from mamt_jax.errors import RunError
 from mamt_jax.training.run import run_trainer
 from mamt_jax.training.run_dir import RunDir
@@ -64,6 +64,22 @@ def test_flags_reach_the_config() -> None:
     assert command.directory() == Path("runs/x")
     assert cli._parse_options(command.env_option) == {"num_agents": 3}
     assert cli.parse(["train"]).directory() == Path("runs/mamt-spread")
+
+
+@pytest.mark.parametrize("named", [["--algorithm", "mappo"], ["--algorithm=mappo"]])
+def test_an_algorithms_own_defaults_are_the_commands(
+    named: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    hyper = cli.parse(["train", "--policy-clip", "3", *named]).config.hyper
+    assert hyper == default_settings("mappo", policy_clip=3.0)
+    assert hyper.critic_weight_decay == 0.0
+    assert cli.parse(["train", "--coordination", "released"]).config.hyper.coordination_scale == (
+        0.05,
+        "raw",
+    )
+    with pytest.raises(SystemExit):
+        cli.main(["train", *named, "--help"])
+    assert "(default: 10.0)" in capsys.readouterr().out
 
 
 def test_options_of_the_environment() -> None:

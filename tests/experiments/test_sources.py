@@ -11,6 +11,8 @@ import pytest
 from experiments.cli import main
 from experiments.sources import find_runs, open_run
 from mamt_jax import RunError
+from mamt_jax.config import make_config
+from mamt_jax.training.run_dir import RunDir
 from tests.experiments.records import diverging, made_up, write_record, write_run
 
 BENCHMARK = {"command": "update", "hardware": {"cores": 2}, "updates": []}
@@ -59,7 +61,7 @@ def test_report_takes_folders_and_globs(
     ("given", "says"),
     [
         (["all/other.json"], "all/other.json is not a record written by experiments.record."),
-        (["all"], "all/other.json is not a record written by experiments.record."),
+        (["strange"], "strange holds no run and no record of one."),
         (["empty"], "empty holds no run and no record of one."),
         (["all/benchmarks.json"], "Only benchmark files were given, no run and no record of one."),
         (["nothing"], "nothing does not exist."),
@@ -77,10 +79,29 @@ def test_one_sentence_for_what_cannot_be_reported(
 ) -> None:
     monkeypatch.chdir(folder.parent)
     Path("empty").mkdir()
+    Path("strange").mkdir()
+    Path("strange/other.json").write_text("{}")
     (folder / "other.json").write_text('{"name": "package", "scripts": {}}')
     write_run(Path("lost"), diverging(made_up(set(), seeds=2, points=3), {0: 40, 1: 48}))
     assert main(["report", *given, "--figures", "figures"]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == f"mamt: {says}"
+
+
+def test_what_a_search_finds_and_cannot_open_is_left_out(folder: Path) -> None:
+    """A run that has just begun, one that lost all its seeds, and a file of something else."""
+    RunDir(folder / "runs/begun").create(make_config())
+    write_run(folder / "runs/lost", diverging(made_up(set(), seeds=1, points=3), {0: 40}))
+    (folder / "package.json").write_text('{"name": "package"}')
+    with pytest.warns(UserWarning) as said:
+        found = find_runs([folder])
+    assert [path.name for path in found] == ["maac.json", "mamd", "mappo", "mamt.json"]
+    texts = sorted(str(each.message).replace(f"{folder}/", "") for each in said)
+    assert texts == [
+        "Left out: 2 benchmark files.",
+        "Left out: package.json is not a record written by experiments.record.",
+        "Left out: runs/begun holds no metrics yet.",
+        "Left out: runs/lost: all seeds diverged, the first at update 40.",
+    ]
 
 
 def test_runs_are_opened_without_the_seeds_that_diverged(tmp_path: Path) -> None:

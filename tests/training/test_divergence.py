@@ -78,6 +78,17 @@ def test_a_policy_without_metrics_is_noticed_when_it_acts() -> None:
     assert recorder.diverged == {6: "The policy of seed 6 is NaN or infinite before update 2"}
 
 
+def test_a_policy_that_breaks_in_the_last_update_is_noticed_when_it_is_evaluated() -> None:
+    recorder = Recorder([5, 6], 1)
+    said = SimpleNamespace(
+        metrics={}, updated=np.array([True]), return_sum=np.zeros((2, 1)),
+        episodes=np.ones((2, 1)), undecided=np.zeros((2, 1), bool),
+    )  # fmt: skip
+    recorder.append(said, np.array([-3.0, np.nan]))
+    assert list(recorder.diverged) == [6]
+    assert np.isnan(recorder.to_dataset().diverged_at_update.values).tolist() == [True, False]
+
+
 def walking() -> Algorithm:
     """Acts at random while its number is finite."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,11 +12,14 @@ import numpy as np
 import pytest
 
 import envs
+import mamt_jax
 from envs.base import EnvSpec
+from experiments import cli
 from mamt_jax.config import ConfigError, make_config
 from mamt_jax.training.rollout import make_rollout
 from mamt_jax.training.run import prepare
-from mamt_jax.training.trainer import make_trainer
+from mamt_jax.training.run_dir import RunDir
+from mamt_jax.training.trainer import REPLAY_SIZES, make_trainer
 from mamt_jax.types import Algorithm, Batch, Transition
 from tests.networks import quick
 
@@ -102,12 +107,22 @@ def test_every_rollout_is_one_update_of_what_the_newest_policies_did(env: str) -
     assert int(state.updates) == len(counts) and int(state.transitions) == len(counts) * 42
 
 
-def test_sizes_of_the_other_regime_are_refused_and_its_own_recorded() -> None:
+def test_sizes_of_the_other_regime_are_refused_and_its_own_recorded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     sizes = {"seeds": 1, "episodes": 200, "num_envs": 12}
-    config = prepare(make_config(algorithm="mappo", env="spread", rollout_size=50, **sizes))[2]
-    recorded = (config.steps_per_update, config.batch_size, config.buffer_size)
-    assert recorded == (60, 60, 60) and config.updates_per_event == 1
-    assert prepare(config)[2] == config  # what config.json says can be run again
+    run = mamt_jax.train(
+        "mappo", "toy_matching", out=tmp_path / "run", seeds=1, episodes=20, num_envs=4,
+        rollout_size=40, ppo_epochs=1, hidden_size=8, attention_heads=2,
+    )  # fmt: skip
+    recorded = json.loads((tmp_path / "run/config.json").read_text())
+    assert recorded["rollout_size"] == 40 and not set(REPLAY_SIZES) & set(recorded)
+    assert recorded["hyper"]["coordination_threshold"] == 0.2
+    assert recorded["hyper"]["critic_weight_decay"] == 0.0
+    assert RunDir(tmp_path / "run").read_config() == run.config
+    line = ["train", "--resume", "--out", str(tmp_path / "run"), "--rollout-size", "80"]
+    assert cli.main(line) == 1
+    assert "rollout_size (run: 40, asked: 80)" in capsys.readouterr().err
     for name, value in (("batch_size", 64), ("buffer_size", 5000), ("updates_per_event", 2)):
         says = (
             f"mappo learns from rollouts and has no {name} \\(got {value}\\); it goes by rollout_s"
