@@ -245,7 +245,7 @@ def test_no_key_is_used_twice() -> None:
     with jax.debug_key_reuse(True):
         carry = Carry(loop._init_seed(0), jnp.int32(0), jnp.int32(0))
         for collected in (0, ENVS, 2 * ENVS):
-            seed, _, _ = loop._collect(carry.seed, jnp.int32(collected))
+            seed, _ = loop._collect(carry.seed, jnp.int32(collected))
             carry = Carry(seed, jnp.int32(collected + ENVS), carry.updates)
         carry, _ = loop.learning._updates(carry)
         loop._collect(carry.seed, carry.transitions)
