@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import envs
-from envs.toy import ToySurvival
+from envs.toy import ToyElimination, ToySurvival
 from mamt_jax.config import ConfigError
 from mamt_jax.errors import MamtError, OutputError
 from mamt_jax.training.policies import Policies
@@ -57,6 +57,28 @@ def test_an_episode_ends_where_it_terminates() -> None:
     }
     assert lengths[7] == [5] * 6
     assert min(lengths[4]) < 5
+
+
+class Forgetful(ToyElimination):
+    """Says nothing sensible of agents that had left."""
+
+    def step(self, key: jax.Array, state: Any, actions: jax.Array) -> envs.TimeStep:
+        step = super().step(key, state, actions)
+        gone = ~state.alive
+        return step._replace(
+            obs=jnp.where(gone[:, None], jnp.nan, step.obs),
+            reward=jnp.where(gone, jnp.nan, step.reward),
+            terminated=step.terminated | gone,
+        )
+
+
+def test_an_episode_goes_on_without_those_who_left() -> None:
+    """Agent 0 always misses and leaves at once; agent 1 plays to the end."""
+    env = Forgetful(episode_length=4)
+    clumsy = playing(
+        lambda weight, obs: (env.best_actions(obs) + jnp.array([1, 0])) % env.num_actions
+    )
+    assert len(list(frames(env, clumsy, 4, jax.random.key(0)))) == 5
 
 
 def test_nothing_is_played_in_vain() -> None:
