@@ -63,15 +63,15 @@ class TimeStep(NamedTuple):
     `episode_length` and its value may still be bootstrapped from `obs`.
 
     Where the spec says `agents_may_leave`, `alive` says who is left to act in the next step, and
-    `terminated` is each agent's own. All are there at the start; who has left stays away; one that
-    leaves without being terminated was cut off. The episode ends with its last agent. Observations,
-    rewards and ends of agents that had left before the step mean nothing.
+    `terminated` may be each agent's own. All are there at the start; who has left stays away; one
+    that leaves without being terminated was cut off. The episode ends with its last agent.
+    Observations, rewards and ends of agents that had left before the step mean nothing.
     """
 
     state: Any
     obs: jax.Array  # [n, O] float32
     reward: jax.Array  # [n] float32
-    terminated: jax.Array  # [] bool; [n] where agents may leave
+    terminated: jax.Array  # [] bool, of all agents; where they may leave also [n], of each
     truncated: jax.Array  # [] bool
     alive: jax.Array | None = None  # [n] bool where agents may leave, else None
 

@@ -49,7 +49,7 @@ class VectorStep(NamedTuple):
 
     next_obs: jax.Array  # [E, n, O] true last observation, before any reset
     reward: jax.Array  # [E, n]
-    terminated: jax.Array  # [E] bool; [E, n], of those that acted, where agents may leave
+    terminated: jax.Array  # [E] bool; where agents may leave [E, n], of those that acted
     truncated: jax.Array  # [E] bool
     finished: jax.Array  # [E] bool, the next step is of another episode
     finished_return: jax.Array  # [E] episode return averaged over agents, 0 if not finished
@@ -100,12 +100,13 @@ class VectorEnv:
         self._check(result)
         acted, alive = state.alive, None
         if acted is not None and result.alive is not None:
-            left = result.terminated | ~result.alive
-            alive = acted & ~left
+            ended = result.terminated
+            ended = acted & (ended if ended.ndim == 2 else ended[:, None])
+            alive = acted & result.alive & ~ended
             result = result._replace(
                 obs=jnp.where(acted[..., None], result.obs, 0.0),
                 reward=jnp.where(acted, result.reward, 0.0),
-                terminated=acted & result.terminated,
+                terminated=ended,
                 alive=alive,
             )
         finished = result.finished
@@ -132,21 +133,18 @@ class VectorEnv:
 
     def _check(self, result: TimeStep) -> None:
         """Refuses, while tracing, steps that do not say who has left, or that do unasked."""
-        spec, leaving = self.spec, result.alive is not None
-        each = (self.num_envs, spec.num_agents)
-        if leaving != spec.agents_may_leave:
-            said = "alive" if leaving else "no alive"
+        spec, alive = self.spec, result.alive
+        if (alive is not None) != spec.agents_may_leave:
+            said = "no alive" if alive is None else "alive"
             raise ValueError(
                 f"{spec.name}: agents_may_leave is {spec.agents_may_leave} in its spec, but its "
                 f"steps have {said}; a TimeStep has alive where agents may leave, and only there."
             )
-        for name in ("terminated", "alive") if leaving else ():
-            shape = getattr(result, name).shape
-            if shape != each:
-                raise ValueError(
-                    f"{spec.name}: where agents may leave, {name} of a TimeStep must be of shape "
-                    f"{each[1:]}, got {shape[1:]}."
-                )
+        if alive is not None and alive.shape != (self.num_envs, spec.num_agents):
+            raise ValueError(
+                f"{spec.name}: alive of a TimeStep must be of shape {(spec.num_agents,)}, one for "
+                f"each agent, got {alive.shape[1:]}."
+            )
 
     def _reset_all(self, key: jax.Array) -> tuple[Any, jax.Array]:
         return jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs))

@@ -161,12 +161,13 @@ def switching_cost(shift: Tensor) -> Tensor:
 def coordination(effect: Tensor, h: AlgorithmConfig) -> Tensor:
     """C ``[n, n, B]`` of the effects |Q_i(a\\j) − Q_i(a)| ``[n, n, B]``, zero diagonal (Eq. 5)."""
     num_agents, _, batch = effect.shape
-    if h.coordination_units == "relative":
+    threshold, units = h.coordination_scale
+    if units == "relative":
         mean = effect.sum() / (batch * num_agents * (num_agents - 1))
         effect = effect / mean.clamp_min(torch.finfo(effect.dtype).tiny)
     diagonal = torch.eye(num_agents, dtype=torch.bool, device=effect.device)[:, :, None]
     soft = effect.masked_fill(diagonal, -torch.inf).softmax(1)
-    return torch.where(soft >= h.coordination_threshold, soft, torch.zeros_like(soft))
+    return torch.where(soft >= threshold, soft, torch.zeros_like(soft))
 
 
 def nonstationarity(divergence: Tensor, weights: Tensor, maximum: float) -> Tensor:

@@ -104,7 +104,7 @@ def mean_square_logit(
       action_counts: number of actions, for the axes of ``logits`` before B.
       alive: bool ``[n, ..., B]``: the samples that count; None for all.
     """
-    counts = np.asarray(action_counts, np.float32)[..., None, None]
+    counts = np.asarray(action_counts)[..., None, None]
     share = (np.arange(logits.shape[-1]) < counts) / counts
     each = jnp.sum(logits**2 * share.astype(logits.dtype), axis=-1)
     return masked_mean(each, alive, axis=tuple(range(1, each.ndim)))

@@ -95,7 +95,8 @@ def test_naive_policy_gradient_climbs_the_own_value() -> None:
         def loss(params: Any, i: int = i) -> float:
             policy = fixed.copy()
             policy[i] = policies(params, x)[i]
-            square = ((literal.actor(params, x) / TEMPERATURE)[i] ** 2).mean()
+            own = (literal.actor(params, x) / TEMPERATURE)[i, :, : GAME.action_counts[i]]
+            square = (own**2).mean()
             return float(1e-3 * square - expected(policy, q)[i].mean())
 
         whole = gradients.differences(loss, literal.as_numpy(start))

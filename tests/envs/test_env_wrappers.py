@@ -68,18 +68,37 @@ class Vague(ToyElimination):
         return super().step(*arguments)._replace(alive=None)
 
 
-class Together(ToyElimination):
-    """Says who is there, but lets all terminate at once."""
+class One(ToyElimination):
+    """Says of all at once who is there."""
 
     def step(self, *arguments: Any) -> envs.TimeStep:
-        return super().step(*arguments)._replace(terminated=jnp.bool_(False))
+        return super().step(*arguments)._replace(alive=jnp.bool_(True))
+
+
+class Together(ToyElimination):
+    """Who misses is cut off; a second miss would end the episode for all."""
+
+    def step(self, *arguments: Any) -> envs.TimeStep:
+        step = super().step(*arguments)
+        return step._replace(terminated=step.terminated.all())
+
+
+def test_an_end_may_be_everybodys() -> None:
+    vector_env = envs.VectorEnv(Together(), 2)
+    state = vector_env.reset(jax.random.key(0))
+    right = vector_env.env.best_actions(state.obs)
+    actions = jnp.stack((right[0] + jnp.array([0, 1]), right[1] + 1)) % 3
+    state, result = vector_env.step(jax.random.key(1), state, actions)
+    np.testing.assert_array_equal(result.terminated, [[False, False], [True, True]])
+    np.testing.assert_array_equal(result.finished, [False, True])
+    np.testing.assert_array_equal(state.alive, [[True, False], [True, True]])
 
 
 @pytest.mark.parametrize(
     ("env", "says"),
     [
         (Vague(), "agents_may_leave is True in its spec, but its steps have no alive"),
-        (Together(), r"terminated of a TimeStep must be of shape \(2,\), got \(\)"),
+        (One(), r"alive of a TimeStep must be of shape \(2,\), one for each agent, got \(\)"),
     ],
 )
 def test_steps_that_do_not_say_who_left_are_refused(env: Any, says: str) -> None:
