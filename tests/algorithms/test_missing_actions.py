@@ -29,7 +29,7 @@ def output_layers(state: Any) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", ["maac", "mamt", "maddpg", "lola_dqn", "mappo"])
+@pytest.mark.parametrize("name", ["mamt", "maddpg", "lola_dqn", "mappo"])
 def test_outputs_of_missing_actions_get_no_gradient(name: str) -> None:
     algorithm = make(name, GAME, tiny.hyper(logit_regularisation=0.1, modelling_regularisation=0.1))
     batch = tiny.batch_for(algorithm, *GAME[:2], size=24)
