@@ -13,7 +13,7 @@ from benchmarks.batches import SHAPES
 from benchmarks.machine import hardware, load, warning
 from benchmarks.measure import IDIOMS
 from benchmarks.progress import each, note
-from experiments.cli import guarded
+from experiments.guard import guarded
 from mamt_jax.algorithms.registry import ALGORITHMS
 from mamt_jax.config import check
 

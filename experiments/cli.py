@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import os
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from experiments.guard import guarded
 from mamt_jax.config import ConfigError, TrainConfig, make_config
-from mamt_jax.errors import MamtError, RunError
+from mamt_jax.errors import RunError
 
 if TYPE_CHECKING:
     from mamt_jax.training.run import Run
@@ -211,30 +210,6 @@ def _parse_train(arguments: Sequence[str]) -> Train:
 
     saved = Train(RunDir(command.directory()).read_config())
     return tyro.cli(Train, prog="mamt train", default=saved, args=arguments)
-
-
-def guarded(work: Callable[[], None], trains: bool = False) -> int:
-    """Runs a command; what a person can mend becomes one sentence and an exit status."""
-    before = warnings.formatwarning
-    warnings.formatwarning = lambda message, *_: f"{message}\n"
-    try:
-        work()
-        return 0
-    except MamtError as error:
-        print(f"mamt: {error}", file=sys.stderr)
-        return error.exit_code
-    except Exception as error:
-        if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
-            raise
-        print("mamt: out of memory; lower seeds, batch_size or the counts.", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        kept = "; the last checkpoint is kept" if trains else ""
-        print(f"mamt: stopped at once{kept}.", file=sys.stderr)
-        sys.stderr.flush()
-        os._exit(130)  # an orderly exit would wait for the computation that is still running
-    finally:
-        warnings.formatwarning = before
 
 
 def _animation(run: Run, trained: int, seed: int, path: Path) -> Callable[[], int]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments.cli import guarded
+from experiments.guard import guarded
 from experiments.report import report
 from experiments.texts import counted
 from mamt_jax.config import TrainConfig, make_config

@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from experiments.cli import guarded
+from experiments.guard import guarded
 from mamt_jax.analysis.seeds import diverged
 from mamt_jax.config import ConfigError, check
 from mamt_jax.errors import RunError

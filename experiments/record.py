@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from experiments.cli import guarded
+from experiments.guard import guarded
 from experiments.returns import first_and_last, last_by_seed
 from mamt_jax.analysis.seeds import BY_SEED, MOMENTS, over_seeds, surviving
 from mamt_jax.analysis.statistics import Summary, supported

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import xarray as xr
 from rich.table import Table
 
-from experiments.cli import guarded
+from experiments.guard import guarded
 from experiments.paper import NAMES, TABLE10
 from experiments.references import References, references
 from experiments.report import print_tables

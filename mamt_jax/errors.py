@@ -18,7 +18,7 @@ class OutputError(MamtError):
 
 
 class DivergedError(MamtError):
-    """A recorded quantity became NaN or infinite; the text names update, seed and quantity."""
+    """Numbers became NaN or infinite in every seed of a run, or in the policies that are asked."""
 
 
 class EnvironmentFailed(MamtError):  # noqa: N818 - as DivergedError: what happened to the run

@@ -95,7 +95,7 @@ def train(
     Raises:
         ConfigError: A setting is unknown or out of range.
         RunError: ``out`` is taken, corrupt, or its disk is full.
-        DivergedError: A recorded quantity became NaN or infinite.
+        DivergedError: A recorded quantity became NaN or infinite in every seed.
         EnvironmentFailed: A process that steps a host environment crashed or hangs.
         InterruptedRun: Ctrl-C or SIGTERM; the run was saved first.
     """
