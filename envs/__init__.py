@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from envs.base import Environment, EnvSpec, TimeStep
-from envs.bridge import HostEnvironment, PettingZoo
-from envs.multiwalker import MultiWalker
-from envs.outbound import to_pettingzoo
-from envs.pursuit import Pursuit
-from envs.rover_tower import RoverTower
-from envs.spread import Spread, Spread3Ful, Spread3Mix, Spread3Sep
-from envs.toy import ToyElimination, ToyMatching, ToySurvival
-from envs.wrappers import VectorEnv, VectorState, VectorStep
+from envs.hosted import BadEnvironment, HostEnvironment
+
+if TYPE_CHECKING:
+    from envs.outbound import to_pettingzoo
+    from envs.wrappers import VectorEnv, VectorState, VectorStep
 
 __all__ = [
+    "BadEnvironment",
     "EnvSpec",
     "Environment",
     "HostEnvironment",
@@ -38,20 +37,34 @@ __all__ = [
     "to_pettingzoo",
 ]
 
-# Options and their defaults are read from the constructors, never listed a second time.
-_REGISTRY: Mapping[str, type[Any]] = {
-    "spread": Spread,
-    "spread3_sep": Spread3Sep,
-    "spread3_mix": Spread3Mix,
-    "spread3_ful": Spread3Ful,
-    "rover_tower": RoverTower,
-    "pursuit": Pursuit,
-    "multiwalker": MultiWalker,
-    "pettingzoo": PettingZoo,
-    "toy_matching": ToyMatching,
-    "toy_survival": ToySurvival,
-    "toy_elimination": ToyElimination,
+# Imported when they are asked for, because worker processes start without JAX. Options and their
+# defaults are read from the constructors, never listed a second time.
+_REGISTRY: Mapping[str, str] = {
+    "spread": "envs.spread:Spread",
+    "spread3_sep": "envs.spread:Spread3Sep",
+    "spread3_mix": "envs.spread:Spread3Mix",
+    "spread3_ful": "envs.spread:Spread3Ful",
+    "rover_tower": "envs.rover_tower:RoverTower",
+    "pursuit": "envs.pursuit:Pursuit",
+    "multiwalker": "envs.multiwalker:MultiWalker",
+    "pettingzoo": "envs.bridge:PettingZoo",
+    "toy_matching": "envs.toy:ToyMatching",
+    "toy_survival": "envs.toy:ToySurvival",
+    "toy_elimination": "envs.toy:ToyElimination",
 }
+_HOMES = {
+    "VectorEnv": "envs.wrappers",
+    "VectorState": "envs.wrappers",
+    "VectorStep": "envs.wrappers",
+    "to_pettingzoo": "envs.outbound",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports on first use, as the registry does."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'envs' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def names() -> tuple[str, ...]:
@@ -65,7 +78,7 @@ def summaries() -> dict[str, str]:
 
 
 def _summary(name: str) -> str:
-    found: str = getattr(_REGISTRY[name], "summary", None) or make(name).spec.summary
+    found: str = getattr(_constructor(name), "summary", None) or make(name).spec.summary
     return found
 
 
@@ -91,7 +104,7 @@ def make(name: str, **chosen: Any) -> Any:
     constructor = _constructor(name)
     accepted = options(name)
     unknown = [option for option in chosen if option not in accepted]
-    if unknown and constructor is not PettingZoo:  # which hands them on
+    if unknown and not _hands_on(constructor):
         raise ValueError(
             f"{name} has no option {', '.join(map(repr, unknown))}; "
             f"it accepts {', '.join(accepted)}."
@@ -102,4 +115,12 @@ def make(name: str, **chosen: Any) -> Any:
 def _constructor(name: str) -> type[Any]:
     if name not in _REGISTRY:
         raise ValueError(f"No environment is called {name!r}; there are {', '.join(_REGISTRY)}.")
-    return _REGISTRY[name]
+    module, _, called = _REGISTRY[name].partition(":")
+    found: type[Any] = getattr(import_module(module), called)
+    return found
+
+
+def _hands_on(constructor: type[Any]) -> bool:
+    """Whether it takes options that it does not name."""
+    parameters = inspect.signature(constructor).parameters.values()
+    return any(p.kind is p.VAR_KEYWORD for p in parameters)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 import numbers
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import jax
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # worker processes of host environments do without JAX
+    import jax
 
 
 @dataclass(frozen=True)

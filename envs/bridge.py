@@ -1,119 +1,25 @@
-"""PettingZoo environments, stepped on the host: any ParallelEnv with Box observations.
-
-A `HostEnvironment` describes an environment and opens copies of it. `envs.workers` steps many
-copies side by side in other processes; what is learned from, and how, does not differ from the
-environments in JAX.
-"""
+"""PettingZoo environments by name: any ParallelEnv with Discrete actions and Box observations."""
 
 from __future__ import annotations
 
 import os
 import sys
-from abc import ABC, abstractmethod
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
 from envs.base import EnvSpec, check_at_least
+from envs.hosted import BadEnvironment, HostEnvironment, HostEpisodes, opened, quiet
 
-# Before pygame is imported: no window, no greeting.
-os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-
-
-class HostEnvironment(ABC):
-    """A PettingZoo environment: what it looks like, and how to open one. Immutable, picklable."""
-
-    name: ClassVar[str]
-    summary: ClassVar[str]
-
-    @property
-    @abstractmethod
-    def spec(self) -> EnvSpec:
-        """Static description."""
-
-    @abstractmethod
-    def parallel_env(self, render_mode: str | None = None) -> Any:
-        """Opens a `pettingzoo.ParallelEnv`; without a render mode it cannot be looked at."""
-
-
-class Episode(NamedTuple):
-    """What one step of one environment produced; n agents, O numbers for the widest."""
-
-    obs: np.ndarray  # [n, O] float32, zeros for agents that were not there
-    reward: np.ndarray  # [n] float32, 0 for agents that were not there
-    alive: np.ndarray  # [n] bool, agents that acted
-    terminated: np.ndarray  # [n] bool, of those: nothing follows
-    present: np.ndarray  # [n] bool, agents that act next
-    finished: bool  # nobody is left, or the time is up
-
-
-class HostEpisodes:
-    """One open environment and the episodes that it plays, one after another.
-
-    Attributes:
-      spec: its description.
-      steps: steps since the reset.
-    """
-
-    def __init__(self, env: HostEnvironment, render_mode: str | None = None) -> None:
-        self.spec = env.spec
-        self.steps = 0
-        self.parallel_env = env.parallel_env(render_mode)
-        self._agents: list[str] = list(self.parallel_env.possible_agents)
-        self._index = {agent: i for i, agent in enumerate(self._agents)}
-        self._first = [int(self.parallel_env.action_space(agent).start) for agent in self._agents]
-
-    def reset(self, seed: int) -> np.ndarray:
-        """Starts an episode: obs [n, O]."""
-        obs, _ = self.parallel_env.reset(seed=seed)
-        self.steps = 0
-        self._check_nobody_left()
-        return self._pad(obs)
-
-    def step(self, actions: np.ndarray) -> Episode:
-        """Moves all agents that are there by `actions` [n]. Never resets by itself."""
-        acting, alive = list(self.parallel_env.agents), self._present()
-        chosen = {}
-        for agent in acting:
-            i = self._index[agent]
-            chosen[agent] = int(actions[i]) + self._first[i]
-        obs, rewards, terminations, _, _ = self.parallel_env.step(chosen)
-        self.steps += 1
-        reward = np.zeros(self.spec.num_agents, np.float32)
-        terminated = np.zeros(self.spec.num_agents, bool)
-        for agent in acting:
-            i = self._index[agent]
-            reward[i] = rewards.get(agent, 0.0)
-            terminated[i] = terminations.get(agent, False)
-        finished = not self.parallel_env.agents or self.steps >= self.spec.episode_length
-        if not finished:
-            self._check_nobody_left()
-        return Episode(self._pad(obs), reward, alive, terminated, self._present(), finished)
-
-    def _present(self) -> np.ndarray:
-        present = np.zeros(self.spec.num_agents, bool)
-        present[[self._index[agent] for agent in self.parallel_env.agents]] = True
-        return present
-
-    def _pad(self, obs: Mapping[str, Any]) -> np.ndarray:
-        padded = np.zeros((self.spec.num_agents, self.spec.obs_size), np.float32)
-        for agent, value in obs.items():
-            i = self._index[agent]
-            padded[i, : self.spec.obs_sizes[i]] = np.ravel(value)
-        return padded
-
-    def _check_nobody_left(self) -> None:
-        if not self.spec.agents_may_leave and len(self.parallel_env.agents) < len(self._agents):
-            raise ValueError(
-                f"{self.spec.name}: an agent is out of an episode that goes on, and "
-                f"agents_may_leave is False."
-            )
+_MOST_COUNTED = 10_000  # steps, and seconds, after which an episode counts as endless
+_LONGEST_COUNT = 60.0
+_MOST_LAYERS = 50  # of wrappers that are looked into
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,13 +38,16 @@ class PettingZoo(HostEnvironment):
 
     module: str
     episode_length: int | None
+    typical_length: int | None
     agents_may_leave: bool
     options: dict[str, Any]
+    folder: str
 
     def __init__(
         self,
         module: str = "",
         episode_length: int | None = None,
+        typical_length: int | None = None,
         agents_may_leave: bool = True,
         **options: Any,
     ) -> None:
@@ -146,7 +55,10 @@ class PettingZoo(HostEnvironment):
 
         Args:
           module: where `parallel_env` is found.
-          episode_length: steps until truncation; by default the environment's own `max_cycles`.
+          episode_length: steps until truncation; by default the environment's own `max_cycles`,
+            and where it has none episodes end by themselves.
+          typical_length: steps of an episode that ends by itself, by which runs are planned; by
+            default those of one episode of random actions.
           agents_may_leave: whether an agent may be out of an episode that goes on. False saves the
             bookkeeping.
           **options: passed to `parallel_env`.
@@ -158,61 +70,132 @@ class PettingZoo(HostEnvironment):
         for field, value in (
             ("module", module),
             ("episode_length", episode_length),
+            ("typical_length", typical_length),
             ("agents_may_leave", agents_may_leave),
             ("options", options),
+            ("folder", os.getcwd()),
         ):
             object.__setattr__(self, field, value)
         if not isinstance(agents_may_leave, bool):
             raise ValueError(
                 f"pettingzoo: agents_may_leave must be True or False, got {agents_may_leave!r}."
             )
-        if episode_length is not None:
-            check_at_least("pettingzoo", "episode_length", episode_length, 1)
+        for name, length in (
+            ("episode_length", episode_length),
+            ("typical_length", typical_length),
+        ):
+            if length is not None:
+                check_at_least("pettingzoo", name, length, 1)
         _ = self.spec  # refuses at once what cannot be trained on
 
-    @cached_property
+    @property
     def spec(self) -> EnvSpec:
         """Static description, read from one open copy."""
-        env = self.parallel_env()
-        length = self.episode_length or getattr(env.unwrapped, "max_cycles", None)
-        spec = read_spec(env, self.name, self.module, int(length or 0), self.agents_may_leave)
-        if spec.episode_length < 1:
-            raise ValueError(
-                f"pettingzoo: {self.module} does not say how long its episodes are; give the steps "
-                f"as episode_length."
-            )
-        return spec
+        return self._found[0]
+
+    @property
+    def time_limit(self) -> int | None:
+        """As given, or the environment's own `max_cycles`; None where it has none."""
+        return self._found[1]
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """The length of a typical episode, where it was counted."""
+        return {} if self.time_limit else {"typical_length": self.spec.episode_length}
+
+    @cached_property
+    def _found(self) -> tuple[EnvSpec, int | None]:
+        """Description and time limit."""
+        with _reading(self.module), opened(self) as env:
+            limit = self.episode_length or _own_limit(env, self.options)
+            length = limit or self.typical_length or 1
+            spec = read_spec(env, self.name, self.module, length, self.agents_may_leave)
+        if limit or self.typical_length:
+            return spec, limit
+        return replace(spec, episode_length=self._count(spec)), None
+
+    def _count(self, spec: EnvSpec) -> int:
+        """Steps of one episode of random actions, to its own end."""
+        random, end = np.random.default_rng(0), time.monotonic() + _LONGEST_COUNT
+        with _reading(self.module), closing(HostEpisodes(self, spec=spec)) as episodes:
+            episodes.reset(0)
+            while episodes.steps < _MOST_COUNTED and time.monotonic() < end:
+                if episodes.step(random.integers(0, spec.action_counts)).finished:
+                    return episodes.steps
+        raise BadEnvironment(
+            f"pettingzoo: {self.module} does not say how long its episodes are, and one was not "
+            f"over after {episodes.steps:,} steps; give the steps as episode_length."
+        )
 
     def parallel_env(self, render_mode: str | None = None) -> Any:
         """Opens a copy."""
         if not isinstance(self.module, str) or not self.module:
-            raise ValueError(
+            raise BadEnvironment(
                 "pettingzoo: module must name a module with a function parallel_env, such as "
                 f"mpe2.simple_reference_v3, got {self.module!r}."
             )
         more = {} if render_mode is None else {"render_mode": render_mode}
-        with _working_directory_importable():
+        with self.at_home():
             try:
                 make = import_module(self.module).parallel_env
-            except Exception as error:  # whatever foreign code raises
-                raise ValueError(
-                    f"pettingzoo: cannot use module {self.module!r}: {error}."
+            except (Exception, SystemExit) as error:  # whatever foreign code raises
+                raise BadEnvironment(
+                    f"pettingzoo: cannot use module {self.module!r}: {_words(error)}."
                 ) from error
             try:
                 return make(**self.options | more)
-            except Exception as error:
-                raise ValueError(f"pettingzoo: {self.module} cannot be opened: {error}.") from error
+            except (Exception, SystemExit) as error:
+                raise BadEnvironment(
+                    f"pettingzoo: {self.module} cannot be opened: {_words(error)}."
+                ) from error
+
+    @contextmanager
+    def at_home(self) -> Iterator[None]:
+        """Modules of the user are found where they worked when this was made, after all others."""
+        with quiet():
+            sys.path.append(self.folder)
+            try:
+                yield
+            finally:
+                with suppress(ValueError):  # taken away by what was called
+                    del sys.path[len(sys.path) - 1 - sys.path[::-1].index(self.folder)]
 
 
 @contextmanager
-def _working_directory_importable() -> Iterator[None]:
-    """Lets modules of the user be found where they work, after all others."""
-    here = os.getcwd()
-    sys.path.append(here)
+def _reading(module: str) -> Iterator[None]:
+    """Whatever foreign code raises while it is looked at becomes one sentence."""
     try:
         yield
-    finally:
-        del sys.path[len(sys.path) - 1 - sys.path[::-1].index(here)]
+    except BadEnvironment:
+        raise
+    except (Exception, SystemExit) as error:
+        raise BadEnvironment(f"pettingzoo: {module} cannot be read: {_words(error)}.") from error
+
+
+def _words(error: BaseException) -> str:
+    """What an error says, with its kind where that is not plain from the text."""
+    text = str(error).rstrip(".")
+    said = isinstance(error, ImportError | TypeError | AttributeError | ValueError) and text
+    return text if said else f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _own_limit(env: Any, options: Mapping[str, Any]) -> int | None:
+    """The time limit that an environment keeps, in itself or in what it wraps, or was given."""
+    waiting, seen = [env], set[int]()
+    found = [options.get("max_cycles")]
+    while waiting and len(seen) < _MOST_LAYERS:
+        layer = waiting.pop(0)
+        if layer is None or id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        for name in ("unwrapped", "env", "aec_env", "par_env"):
+            waiting.append(getattr(layer, name, None))
+        found.append(getattr(layer, "max_cycles", None))
+        found.append(getattr(getattr(layer, "spec", None), "max_episode_steps", None))
+    for limit in found:
+        if isinstance(limit, int | np.integer) and not isinstance(limit, bool) and limit > 0:
+            return int(limit)
+    return None
 
 
 def not_installed(name: str, error: ImportError) -> ValueError:
@@ -225,24 +208,33 @@ def read_spec(
 ) -> EnvSpec:
     """Reads the description of an open ParallelEnv from its spaces.
 
-    The copy that was opened to be read is not closed: some quit pygame for all others then.
-
     Raises:
-      ValueError: an agent's actions are not Discrete, or its observations no Box.
+      BadEnvironment: it has fewer than two agents or does not name them, or an agent's actions are
+        not Discrete, or its observations no Box.
     """
     from gymnasium.spaces import Box, Discrete
 
-    agents = list(env.possible_agents)
+    agents = getattr(env, "possible_agents", None)
+    if agents is None:
+        raise BadEnvironment(
+            f"{name}: {summary} has no possible_agents, which must list its agents by name."
+        )
+    agents = list(agents)
     if len(agents) < 2:
-        raise ValueError(f"{name}: {summary} has {len(agents)} agent; at least 2 are needed.")
+        raise BadEnvironment(f"{name}: {summary} has {len(agents)} agent; at least 2 are needed.")
+    if len(set(agents)) < len(agents):
+        raise BadEnvironment(f"{name}: possible_agents of {summary} names an agent twice.")
     for agent in agents:
         if not isinstance(env.action_space(agent), Discrete):
-            raise ValueError(
+            raise BadEnvironment(
                 f"{name}: actions must be Discrete, {agent} has {env.action_space(agent)}."
             )
-        if not isinstance(env.observation_space(agent), Box):
-            raise ValueError(
-                f"{name}: observations must be a Box, {agent} has {env.observation_space(agent)}."
+        box = env.observation_space(agent)
+        if not isinstance(box, Box):
+            raise BadEnvironment(f"{name}: observations must be a Box, {agent} has {box}.")
+        if not np.prod(box.shape):
+            raise BadEnvironment(
+                f"{name}: observations must hold at least one number, {agent} has {box}."
             )
     boxes = [env.observation_space(agent) for agent in agents]
     low = min(float(box.low.min()) for box in boxes)

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from envs.base import EnvSpec, check_at_least, check_flag, check_number
-from envs.bridge import HostEnvironment, not_installed, read_spec
+from envs.bridge import not_installed, read_spec
+from envs.hosted import HostEnvironment, opened
 
 NUM_JOINTS = 4
 TORQUE_STEP = 0.2
@@ -108,12 +109,13 @@ class MultiWalker(HostEnvironment):
     def spec(self) -> EnvSpec:
         """Static description, read from one open copy."""
         leave = not self.terminate_on_fall  # PettingZoo removes the fallen, whatever remove_on_fall
-        return read_spec(self.parallel_env(), self.name, self.summary, self.max_cycles, leave)
+        with opened(self) as env:
+            return read_spec(env, self.name, self.summary, self.max_cycles, leave)
 
     def parallel_env(self, render_mode: str | None = None) -> Any:
         """Opens a copy; its own time limit lies beyond `max_cycles`."""
         try:
-            with warnings.catch_warnings():
+            with self.at_home(), warnings.catch_warnings():
                 # Box2D's bindings warn while they load, and crash where warnings are errors.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 from pettingzoo.sisl import multiwalker_v9

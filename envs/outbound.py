@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from envs.base import Environment
+from envs.hosted import HostEnvironment
 
 if TYPE_CHECKING:
     from envs.outbound_env import OutboundEnv
@@ -30,8 +31,13 @@ def to_pettingzoo(env: Environment, render_mode: str | None = None) -> OutboundE
 
     Raises:
       ImportError: PettingZoo is not installed.
-      ValueError: another `render_mode`, or an environment that cannot be drawn.
+      ValueError: another `render_mode`, an environment that cannot be drawn, or one that is of
+        PettingZoo already.
     """
+    if isinstance(env, HostEnvironment):
+        raise ValueError(
+            f"{env.spec.name} is a PettingZoo environment already: parallel_env() opens it."
+        )
     try:
         import pettingzoo  # noqa: F401 - optional: only a sentence if it is missing
     except ImportError as error:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.base import EnvSpec
-from envs.bridge import HostEnvironment
+from envs.hosted import HostEnvironment
 from envs.workers import HostVectorEnv, WorkerError
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import EnvironmentFailed
@@ -49,7 +49,8 @@ def make_bridged_trainer(
     replay = make_store(config, plan, env.spec, algorithm)
     loop = _Loop(config, plan, Learning(config, algorithm, replay), env)
     greedy = make_bridged_evaluator(algorithm, env, config, config.evaluation_episodes)
-    return Trainer(plan, replay, jax.jit(loop.init), loop.epoch, loop.compile_ahead, greedy)
+    init = jax.jit(loop.init)
+    return Trainer(plan, replay, init, loop.epoch, loop.compile_ahead, greedy, loop.close)
 
 
 @contextmanager
@@ -145,7 +146,7 @@ class _Loop:
                     state, metrics, ready = self._update(state)
                     outputs.append((metrics, ready, collected))
         except BaseException:
-            self._workers = None  # they have ended, or are in the middle of something
+            self.close()  # they have ended, or are in the middle of something
             raise
         metrics, ready, collected = jax.tree.map(
             lambda *events: np.stack(jax.device_get(events)), *outputs
@@ -154,6 +155,12 @@ class _Loop:
             lambda leaf: np.moveaxis(leaf, 0, 1), (metrics, collected)
         )
         return state, EpochOutput(metrics, ready, *collected)
+
+    def close(self) -> None:
+        """Closes all environments and ends their workers."""
+        if self._workers is not None:
+            self._workers.close()
+        self._workers = None
 
     def _start(self, state: RunState) -> HostVectorEnv:
         """Starts the workers; the transitions so far tell a resumed run's episodes from others."""

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from envs.base import Environment
-from envs.bridge import HostEnvironment
+from envs.hosted import HostEnvironment
 from envs.wrappers import VectorEnv, VectorState
 from mamt_jax.config import TrainConfig
 from mamt_jax.training.programs import Program

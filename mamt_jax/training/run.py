@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,7 +143,8 @@ def prepare(config: TrainConfig) -> tuple[Trainer, Algorithm, TrainConfig]:
 
     use_compilation_cache()
     algorithm, env = make_algorithm(config)
-    config = replace(config, hyper=config.hyper.settled())
+    options = config.env_options | getattr(env, "found", {})
+    config = replace(config, hyper=config.hyper.settled(), env_options=options)
     check_sizes(config, algorithm)
     seed_batch(config)  # raises where it does not divide the seeds
     return make_trainer(config, env, algorithm), algorithm, config
@@ -173,7 +174,8 @@ def run_trainer(
             recorder = Recorder(list(seeds), per_event)
             start = Start(trainer.init(ids), recorder, 0.0)
         start = start._replace(seconds=start.seconds + time.monotonic() - begin)
-        state, metrics = train_loop(trainer, start, config, directory, progress)
+        with closing(trainer):
+            state, metrics = train_loop(trainer, start, config, directory, progress)
     policies = Policies(algorithm, state.learner, seeds)
     return Run(config, metrics, policies, directory.path if directory else None)
 

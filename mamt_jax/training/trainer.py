@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.base import Environment, EnvSpec
-from envs.bridge import HostEnvironment
+from envs.hosted import HostEnvironment
 from envs.wrappers import VectorEnv
 from mamt_jax.config import ConfigError, TrainConfig
 from mamt_jax.training.evaluate import make_evaluator
@@ -118,6 +118,8 @@ class Trainer(NamedTuple):
     evaluate: Callable[[Any, jax.Array], Any]
     """Algorithm's states ``[S, ...]``, keys [S] -> returns of greedy episodes float32 ``[S, E]``;
     NaN where a policy is not finite."""
+    close: Callable[[], None] = lambda: None
+    """Closes the environments of training; the next epoch opens new ones."""
 
 
 def collection_period(num_envs: int, steps_per_update: int) -> tuple[int, ...]:

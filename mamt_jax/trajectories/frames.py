@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import Environment, HostEnvironment
-from envs.bridge import HostEpisodes
+from envs.hosted import HostEpisodes
 from envs.wrappers import advance, start
 from mamt_jax.config import ConfigError
 from mamt_jax.training.policies import Policies

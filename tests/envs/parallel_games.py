@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from functools import cache
 from typing import Any
@@ -143,5 +144,60 @@ class Matching(ParallelEnv):
         pass
 
 
+class Simulated(Matching):
+    """The matching game with a process of its own beside it, as simulators have one.
+
+    Options: seconds that opening takes, seconds that closing takes, lines printed in every step,
+    restart the process in reset, a step that hangs or raises or ends the process.
+    """
+
+    metadata = {"name": "simulated"}
+
+    def __init__(
+        self,
+        opening: float = 0.0,
+        closing: float = 0.0,
+        lines: int = 0,
+        restart: bool = False,
+        stubborn: bool = False,
+        step: str = "",
+    ) -> None:
+        super().__init__()
+        time.sleep(opening)
+        self._closing, self._lines, self._restart, self._way = closing, lines, restart, step
+        self._command = ["sleep", "600"]
+        if stubborn:  # does not care for polite signals, and is not ended by close
+            self._command = ["sh", "-c", "trap '' TERM INT HUP; sleep 600 & wait; wait"]
+        self._stubborn = stubborn
+        self._simulator = subprocess.Popen(self._command)
+
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        if self._restart:
+            self._simulator.terminate()
+            self._simulator.wait()
+            self._simulator = subprocess.Popen(self._command)
+        return super().reset(seed, options)
+
+    def step(self, actions: dict[str, Any]) -> Any:
+        for line in range(self._lines):
+            print(f"step {self._steps}, line {line}: " + "x" * 1000)
+        if self._way == "hang":
+            time.sleep(3600)
+        if self._way == "raise":
+            raise ConnectionResetError("the simulator is gone")
+        if self._way == "exit":
+            os._exit(3)
+        return super().step(actions)
+
+    def close(self) -> None:
+        time.sleep(self._closing)
+        if not self._stubborn:
+            self._simulator.kill()
+            self._simulator.wait()
+
+
+_GAMES = {"dwindling": Dwindling, "matching": Matching, "simulated": Simulated}
+
+
 def parallel_env(game: str = "dwindling", **options: Any) -> ParallelEnv:
-    return {"dwindling": Dwindling, "matching": Matching}[game](**options)
+    return _GAMES[game](**options)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import envs
-from envs.bridge import HostEpisodes
+from envs.hosted import HostEpisodes
 from envs.multiwalker import torques
 from envs.workers import HostVectorEnv, WorkerError
 from tests.envs import parallel_games
@@ -45,7 +45,6 @@ def test_spec_is_read_from_the_spaces() -> None:
         ({"colour": 1}, "cannot be opened: .*unexpected keyword argument 'colour'"),
         ({"space": "dict"}, "observations must be a Box, a has Dict"),
         ({"space": "continuous"}, "actions must be Discrete, a has Box"),
-        ({"max_cycles": None}, "give the steps as episode_length"),
         ({"episode_length": 0}, "episode_length must be an integer of at least 1"),
         ({"agents_may_leave": 1}, "agents_may_leave must be True or False"),
     ],
@@ -110,7 +109,7 @@ def rollout(vector: HostVectorEnv, entropy: list[tuple[int, ...]], steps: int) -
     seen.append(vector.rows.obs.copy())
     for _ in range(steps):
         rows = vector.step(random.integers(0, 3, vector.rows.action.shape))
-        seen.append([np.array(field) for field in rows[2:]])
+        seen.append([np.array(field) for field in rows[3:]])
     return seen
 
 

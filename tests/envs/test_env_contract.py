@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import envs
-from envs.bridge import HostEpisodes
+from envs.hosted import HostEpisodes
 from envs.workers import HostVectorEnv
 from tests.envs.native import HOSTED, NATIVE
 

@@ -1,0 +1,289 @@
+"""Environments on the host: what they look like, and one open copy at play.
+
+A `HostEnvironment` describes a `pettingzoo.ParallelEnv` and opens copies of it; `HostEpisodes`
+plays one copy and holds it to what PettingZoo's API says. `envs.workers` steps many copies side by
+side in other processes; what is learned from, and how, does not differ from environments in JAX.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from envs.base import EnvSpec
+
+QUIET = {"SDL_VIDEODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
+"""Environment variables under which pygame opens no window and prints no greeting."""
+
+
+class BadEnvironment(ValueError):
+    """An environment cannot be used, or does not do what PettingZoo's API says: one sentence."""
+
+
+class HostEnvironment(ABC):
+    """A PettingZoo environment: what it looks like, and how to open one. Immutable, picklable."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def spec(self) -> EnvSpec:
+        """Static description."""
+
+    @property
+    def time_limit(self) -> int | None:
+        """Steps after which an episode is cut off; None where the environment does that alone."""
+        return self.spec.episode_length
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """Options that were left open and found out, for a run to record."""
+        return {}
+
+    @abstractmethod
+    def parallel_env(self, render_mode: str | None = None) -> Any:
+        """Opens a `pettingzoo.ParallelEnv`; without a render mode it cannot be looked at."""
+
+    def at_home(self) -> AbstractContextManager[None]:
+        """Around every call of an open copy: what its code needs of this process, and no longer."""
+        return quiet()
+
+
+class Episode(NamedTuple):
+    """What one step of one environment produced; n agents, O numbers for the widest."""
+
+    obs: np.ndarray  # [n, O] float32, zeros for agents that were not there
+    reward: np.ndarray  # [n] float32, 0 for agents that were not there
+    alive: np.ndarray  # [n] bool, agents that acted
+    terminated: np.ndarray  # [n] bool, of those: nothing follows
+    present: np.ndarray  # [n] bool, agents that act next
+    finished: bool  # nobody is left, or the time is up
+
+
+class HostEpisodes:
+    """One open environment and the episodes that it plays, one after another.
+
+    An agent that is terminated or truncated is out until the next reset, whether or not the
+    environment strikes it off its list of `agents`; so is one that the list lacks.
+
+    Attributes:
+      spec: its description.
+      steps: steps since the reset.
+      parallel_env: the open copy.
+    """
+
+    def __init__(
+        self, env: HostEnvironment, render_mode: str | None = None, spec: EnvSpec | None = None
+    ) -> None:
+        """Opens a copy.
+
+        Args:
+          env: of what.
+          render_mode: as PettingZoo's.
+          spec: its description where `env.spec` is not known yet; episodes are not cut off then.
+
+        Raises:
+          ValueError: it cannot be opened.
+        """
+        self.spec = spec or env.spec
+        self.steps = 0
+        self._limit = env.time_limit if spec is None else None
+        self._at_home = env.at_home
+        self._out: set[Any] = set()
+        self._present = np.zeros(self.spec.num_agents, bool)
+        self.parallel_env = env.parallel_env(render_mode)
+        try:
+            self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self) -> None:
+        env = self.parallel_env
+        agents = list(env.possible_agents)
+        self._index = {agent: i for i, agent in enumerate(agents)}
+        self._first = {agent: int(env.action_space(agent).start) for agent in agents}
+        self._boxes = {agent: env.observation_space(agent) for agent in agents}
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Starts an episode: obs [n, O].
+
+        Raises:
+          BadEnvironment: what it returns is not what PettingZoo's API says.
+        """
+        with self._at_home():
+            result = self.parallel_env.reset(seed=seed)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise self._bad("reset must return two dicts by agent: observations and infos")
+        self.steps = 0
+        self._out = set()
+        self._present = self._who_is_here()
+        if not self._present.any():
+            raise self._bad("no agent is there after reset: agents is empty")
+        self._check_nobody_left()
+        return self._pad(result[0], self._present, self._present)
+
+    def step(self, actions: np.ndarray) -> Episode:
+        """Moves all agents that are there by `actions` [n]. Never resets by itself.
+
+        Raises:
+          BadEnvironment: as `reset`.
+        """
+        alive, chosen = self._present, {}
+        for agent in self.parallel_env.agents:
+            chosen[agent] = int(actions[self._index[agent]]) + self._first[agent]
+        with self._at_home():
+            result = self.parallel_env.step(chosen)
+        if not (isinstance(result, tuple) and len(result) == 5):
+            raise self._bad(
+                "step must return five dicts by agent: observations, rewards, terminations, "
+                "truncations and infos"
+            )
+        obs, rewards, terminations, truncations, _ = result
+        self.steps += 1
+        reward = np.zeros(self.spec.num_agents, np.float32)
+        terminated = np.zeros(self.spec.num_agents, bool)
+        for agent, i in self._index.items():
+            if not alive[i]:
+                continue
+            reward[i] = self._reward(rewards, agent)
+            terminated[i] = _flag(terminations, agent)
+            if terminated[i] or _flag(truncations, agent):
+                self._out.add(agent)
+        self._present = self._who_is_here()
+        over = self._limit is not None and self.steps >= self._limit
+        finished = over or not self._present.any()
+        if not finished:
+            self._check_nobody_left()
+        # Values of whoever is cut off are bootstrapped from what it sees last.
+        padded = self._pad(obs, alive | self._present, (alive & ~terminated) | self._present)
+        return Episode(padded, reward, alive, terminated, self._present, finished)
+
+    def render(self) -> Any:
+        """What the copy draws of itself."""
+        with self._at_home():
+            return self.parallel_env.render()
+
+    def close(self) -> None:
+        """Closes the copy, if it can be; whatever goes wrong then is its own."""
+        with suppress(Exception), self._at_home():
+            self.parallel_env.close()
+
+    def _who_is_here(self) -> np.ndarray:
+        """Agents that act next [n]."""
+        agents = getattr(self.parallel_env, "agents", None)
+        if agents is None:
+            raise self._bad("it has no list of agents")
+        present = np.zeros(self.spec.num_agents, bool)
+        for agent in agents:
+            if agent not in self._index:
+                raise self._bad(f"agents holds {agent!r}, which possible_agents lacks")
+            present[self._index[agent]] = agent not in self._out
+        return present
+
+    def _reward(self, rewards: Any, agent: Any) -> float:
+        found = rewards.get(agent, 0.0) if isinstance(rewards, Mapping) else None
+        try:
+            number = float(np.asarray(found, np.float64).reshape(()))
+        except (TypeError, ValueError):
+            number = float("nan")
+        if not np.isfinite(number):
+            raise self._bad(f"the reward of {agent!r} must be one finite number, got {found!r}")
+        return number
+
+    def _pad(self, obs: Any, shown: np.ndarray, needed: np.ndarray) -> np.ndarray:
+        """Observations [n, O] of the agents `shown` [n]; those of `needed` [n] must be there."""
+        if not isinstance(obs, Mapping):
+            raise self._bad(f"observations must be a dict by agent, got {type(obs).__name__}")
+        padded = np.zeros((self.spec.num_agents, self.spec.obs_size), np.float32)
+        for agent, i in self._index.items():
+            value = obs.get(agent) if shown[i] else None
+            if value is not None:
+                padded[i, : self.spec.obs_sizes[i]] = self._flat(agent, value)
+            elif needed[i]:
+                raise self._bad(
+                    f"the observation of {agent!r} is missing; an agent needs one to act on, and "
+                    f"one at its end unless it is terminated"
+                )
+        return padded
+
+    def _flat(self, agent: Any, value: Any) -> np.ndarray:
+        """An observation as its float32 numbers, one after another."""
+        box, found = self._boxes[agent], np.asarray(value)
+        if found.dtype.kind not in "biuf":
+            raise self._bad(f"the observation of {agent!r} must hold numbers, got {found.dtype}")
+        if found.shape != box.shape and _long_axes(found.shape) != _long_axes(box.shape):
+            raise self._bad(
+                f"the observation of {agent!r} has shape {found.shape}, and its space {box.shape}"
+            )
+        if found.dtype != box.dtype and box.dtype.kind in "biu" and not _fits(found, box.dtype):
+            raise self._bad(
+                f"the observation of {agent!r} must hold {box.dtype} as its space does, got "
+                f"numbers from {found.min()} to {found.max()} as {found.dtype}"
+            )
+        with np.errstate(over="ignore"):
+            flat = found.astype(np.float32).ravel()
+        if found.dtype.kind == "f" and not np.isfinite(flat).all():
+            raise self._bad(f"the observation of {agent!r} holds NaN or infinity")
+        return flat
+
+    def _check_nobody_left(self) -> None:
+        if not self.spec.agents_may_leave and not self._present.all():
+            raise self._bad(
+                "an agent is out of an episode that goes on, and agents_may_leave is False"
+            )
+
+    def _bad(self, what: str) -> BadEnvironment:
+        return BadEnvironment(f"{self.spec.name}: {what}.")
+
+
+def _flag(flags: Any, agent: Any) -> bool:
+    """Whether one agent's end is said, for itself or for all of them."""
+    if isinstance(flags, Mapping):
+        return _true(flags.get(agent, False)) or _true(flags.get("__all__", False))
+    return _true(flags)
+
+
+def _true(value: Any) -> bool:
+    return value is not None and bool(np.any(value))
+
+
+def _long_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)
+
+
+def _fits(found: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether all numbers can be stored as whole numbers of that type."""
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    whole = found.dtype.kind != "f" or bool((found == np.rint(found)).all())
+    return whole and bool((found >= low).all() and (found <= high).all())
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No window and no greeting of pygame, unless whoever runs this process wants them."""
+    added = [name for name in QUIET if name not in os.environ]
+    os.environ.update({name: QUIET[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def opened(env: HostEnvironment) -> Iterator[Any]:
+    """A copy to look at, closed afterwards."""
+    copy = env.parallel_env()
+    try:
+        with env.at_home():
+            yield copy
+    finally:
+        with suppress(Exception), env.at_home():
+            copy.close()

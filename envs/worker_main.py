@@ -1,0 +1,191 @@
+"""What a worker process runs: the episodes of its rows, one step at each request.
+
+It imports nothing else of ours: no fork of a process with threads in it, and no second run of the
+user's main module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import pickle
+import select
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from envs.hosted import BadEnvironment, HostEpisodes
+from envs.rows import Task, map_rows
+
+DONE = "done"
+"""What a worker answers to a request that it has fulfilled."""
+END = "end"
+"""What it is told last, by a parent that will see to what it leaves behind."""
+GRACE = 2.0
+"""Seconds that it is given to end by itself, or to say where it hangs."""
+CLOSING = 10.0
+"""Seconds that closing one environment may take."""
+_LEFT_TO_PARENT = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")
+
+
+def main(connection: int, memory: int) -> None:
+    """Serves requests until the parent has closed the connection; then closes all environments.
+
+    Also in the middle of a step that hangs. What goes wrong is sent to the parent in text.
+
+    Args:
+      connection: descriptor of its end of the pipe.
+      memory: descriptor of the file that holds the rows.
+    """
+    for name in _LEFT_TO_PARENT:
+        number = getattr(signal, name)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            # Not SIG_IGN, which whatever an environment starts would inherit.
+            signal.signal(number, lambda *_: None)
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1)
+    episodes, cared_for = _Episodes(), False
+    threading.Thread(target=_follow, args=(connection, episodes), daemon=True).start()
+    try:
+        cared_for = _serve(Connection(connection), memory, episodes)
+    finally:
+        episodes.close()
+        if not cared_for:
+            _end_group()
+
+
+def _serve(parent: Connection, memory: int, episodes: _Episodes) -> bool:
+    """Does as the parent says until it says no more, or something goes wrong.
+
+    Returns:
+      Whether the parent lives, and will see to what is left of this process.
+    """
+    with contextlib.suppress(EOFError, OSError):
+        message = parent.recv()
+        while message != END:
+            answer = _answer(message, memory, episodes)
+            if answer:
+                parent.send(answer)
+            if answer not in ("", DONE):
+                break
+            message = parent.recv()
+        return True
+    return False
+
+
+def _answer(message: Any, memory: int, episodes: _Episodes) -> str:
+    """Fulfils a request: a pickled `Task` without an answer, entropy of resets, None for a step."""
+    try:
+        if isinstance(message, bytes):
+            episodes.open(pickle.loads(message), memory)
+            return ""
+        if message is None:
+            episodes.step()
+        else:
+            episodes.reset(message)
+        return DONE
+    except BadEnvironment as error:
+        return str(error)
+    except BaseException:
+        return traceback.format_exc().strip()
+
+
+def _follow(connection: int, episodes: _Episodes) -> None:
+    """Ends this process where the other end of the connection is closed and it hangs."""
+    poll = select.poll()
+    poll.register(connection, 0)  # a hang-up is reported whatever is asked for
+    poll.poll()
+    episodes.closing.wait(GRACE)
+    last = threading.Timer(CLOSING * (1 + episodes.open_copies), _end_group)
+    last.daemon = True
+    last.start()
+    if not episodes.closing.is_set():
+        episodes.close()
+        _end_group()
+
+
+def _end_group() -> None:
+    """Ends this process and all that environments have started and left behind."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os.killpg(0, signal.SIGKILL)
+
+
+class _Episodes:
+    """A worker's rows.
+
+    Attributes:
+      closing: set when they begin to be closed.
+    """
+
+    def __init__(self) -> None:
+        self.closing = threading.Event()
+        self._home = contextlib.ExitStack()
+        self._envs: dict[int, HostEpisodes] = {}
+        self._open: list[tuple[int, HostEpisodes]] = []
+        self._entropy: dict[int, tuple[int, ...]] = {}
+        self._played: dict[int, int] = {}
+        self._returns: dict[int, float] = {}
+
+    @property
+    def open_copies(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
+    def open(self, task: Task, memory: int) -> None:
+        """Opens the copies, one after another."""
+        self._rows = map_rows(memory, task.env.spec, task.total)
+        self._home.enter_context(task.env.at_home())  # threads of their own included
+        for row in task.rows:
+            self._rows.done[row] += 1  # this process has started, or the one before is open
+            self._envs[row] = HostEpisodes(task.env)
+            self._open.append((row, self._envs[row]))
+
+    def close(self) -> None:
+        """Closes all copies, each once, whichever thread it is that asks."""
+        self.closing.set()
+        while self._open:
+            row, env = self._open.pop()
+            env.close()
+            self._rows.done[row] += 1
+
+    def reset(self, entropy: Sequence[tuple[int, ...]]) -> None:
+        self._entropy = dict(zip(self._envs, entropy, strict=True))
+        self._played = dict.fromkeys(self._envs, 0)
+        for row in self._envs:
+            self._start(row)
+
+    def _start(self, row: int) -> None:
+        """Starts the next episode of a row, drawn from the row's entropy and its number."""
+        sequence = np.random.SeedSequence([*self._entropy[row], self._played[row]])
+        seed = int(sequence.generate_state(1)[0]) >> 1  # below 2**31: some environments want that
+        self._rows.obs[row] = self._envs[row].reset(seed)
+        self._rows.done[row] += 1
+        self._played[row] += 1
+        self._returns[row] = 0.0
+
+    def step(self) -> None:
+        rows = self._rows
+        for row, env in self._envs.items():
+            if rows.idle[row]:
+                continue
+            result = env.step(rows.action[row])
+            rows.done[row] += 1
+            rows.next_obs[row] = result.obs
+            rows.obs[row] = np.where(result.present[:, None], result.obs, 0.0)
+            rows.reward[row] = result.reward
+            rows.alive[row] = result.alive
+            rows.terminated[row] = result.terminated
+            rows.finished[row] = result.finished
+            self._returns[row] += float(result.reward.mean())
+            rows.finished_return[row] = self._returns[row] if result.finished else 0.0
+            if result.finished:
+                self._start(row)

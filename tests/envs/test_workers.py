@@ -1,0 +1,201 @@
+"""Worker processes and what environments leave behind: every ending, signals, deadlines, output."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import envs
+from envs.workers import HostVectorEnv, WorkerError
+
+GAMES = "tests.envs.parallel_games"
+ACTIONS = np.zeros((2, 2), int)
+
+
+def simulated(**options: Any) -> envs.HostEnvironment:
+    return envs.make("pettingzoo", module=GAMES, game="simulated", **options)
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Marks all processes that a test starts, by a variable of their environment."""
+    mark = f"MAMT_TEST_{os.getpid()}_{time.monotonic_ns()}"
+    monkeypatch.setenv("MAMT_TEST_MARK", mark)
+    yield mark
+    end_all(mark)
+
+
+def end_all(mark: str) -> None:
+    for pid in living(mark):
+        os.kill(pid, signal.SIGKILL)
+
+
+def living(mark: str) -> list[int]:
+    """Processes that were started under this mark and are neither gone nor dead."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdecimal() or int(folder.name) == os.getpid():
+            continue
+        try:
+            marked = f"MAMT_TEST_MARK={mark}".encode() in (folder / "environ").read_bytes()
+            state = (folder / "stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            continue
+        if marked and state not in "ZX":
+            found.append(int(folder.name))
+    return found
+
+
+def nothing_lives(mark: str, seconds: float = 8.0) -> bool:
+    end = time.monotonic() + seconds
+    while living(mark) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not living(mark)
+
+
+def test_the_copy_opened_for_its_spec_is_closed(token: str) -> None:
+    simulated()
+    assert not living(token)
+
+
+@pytest.mark.parametrize("ending", ["close", "gone", "raise", "exit", "hang", "stubborn"])
+def test_nothing_is_left_after_any_ending(ending: str, token: str) -> None:
+    step = ending if ending in ("raise", "exit", "hang") else ""
+    env = simulated(step=step, stubborn=ending == "stubborn")
+    end_all(token)  # what a copy that does not close was opened for: its spec
+    vector = HostVectorEnv(env, 3, 2)
+    vector.reset([(row,) for row in range(3)])
+    assert len(living(token)) >= 5  # two workers, three simulators
+    if step:
+        vector.timeout = 0.5 if ending == "hang" else 60.0
+        with pytest.raises(WorkerError) as failure:
+            vector.step(np.zeros((3, 2), int))
+        said = {"raise": "ConnectionResetError: the simulator is gone", "exit": "exit status 3"}
+        failure.match(said.get(ending, "It hangs here"))
+    elif ending == "close":
+        vector.close()
+    else:
+        del vector
+    assert nothing_lives(token, 1.0)
+
+
+@pytest.mark.parametrize("step", ["", "hang"])
+def test_nothing_is_left_after_the_parent_was_killed(step: str, token: str) -> None:
+    """Whatever it was doing, and though nobody told the workers."""
+    script = (
+        "import numpy as np, envs, sys; from envs.workers import HostVectorEnv\n"
+        f"env = envs.make('pettingzoo', module={GAMES!r}, game='simulated', step={step!r})\n"
+        "vector = HostVectorEnv(env, 2, 1); vector.reset([(0,), (1,)])\n"
+        "print('ready', flush=True)\n"
+        "while True: vector.step(np.zeros((2, 2), int))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment
+    )
+    assert parent.stdout is not None and parent.stdout.readline() == b"ready\n"
+    time.sleep(0.2)
+    parent.kill()
+    parent.wait(10)
+    assert nothing_lives(token)
+
+
+def test_children_of_environments_hear_signals() -> None:
+    vector = HostVectorEnv(simulated(restart=True), 1, 1, timeout=5.0)
+    for _ in range(2):
+        vector.reset([(0,)])
+    vector.close()
+
+
+def test_every_copy_has_a_deadline_of_its_own() -> None:
+    """Opening takes three times as long as one of them may, in all."""
+    vector = HostVectorEnv(simulated(opening=0.3), 6, 1, timeout=0.6)
+    vector.reset([(row,) for row in range(6)])
+    vector.close()
+    slow = HostVectorEnv(simulated(opening=1.5), 2, 1, timeout=0.6)
+    with pytest.raises(WorkerError, match=r"has not answered for 0.6 seconds(.|\n)*in __init__"):
+        slow.reset([(0,), (1,)])
+
+
+def test_closing_takes_the_time_that_it_takes(token: str) -> None:
+    vector = HostVectorEnv(simulated(closing=0.6), 5, 1)
+    vector.reset([(row,) for row in range(5)])
+    begin = time.monotonic()
+    vector.close()
+    assert time.monotonic() - begin > 3 and not living(token)
+
+
+def test_only_the_end_of_what_is_printed_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty megabytes: nothing of it comes to lie in the temporary folder, or stays in memory."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    vector = HostVectorEnv(simulated(lines=1000), 2, 1)
+    vector.reset([(0,), (1,)])
+    for _ in range(10):
+        vector.step(ACTIONS)
+    output = vector._workers[0]._output
+    assert output.count > 10e6 and len(output._last) <= 8192
+    assert not list(tmp_path.iterdir())
+    vector.close()
+    assert output.text().splitlines()[-1].startswith("step 4, line 999: xxx")
+
+
+def test_an_environment_that_forks_does_not_hide_the_death_of_its_worker(token: str) -> None:
+    """A forked child holds the worker's end of the pipe open."""
+    script = (
+        "import os, time\n"
+        f"from {GAMES} import Matching\n"
+        "class Forking(Matching):\n"
+        "    def step(self, actions):\n"
+        "        if os.fork() == 0: time.sleep(600)\n"
+        "        os._exit(5)\n"
+        "parallel_env = Forking\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        import tempfile
+
+        folder = tempfile.mkdtemp()
+        (Path(folder) / "forking_game.py").write_text(script)
+        patch.chdir(folder)
+        vector = HostVectorEnv(envs.make("pettingzoo", module="forking_game"), 1, 1)
+    vector.reset([(0,)])
+    with pytest.raises(WorkerError, match="exit status 5"):
+        vector.step(np.zeros((1, 2), int))
+    assert nothing_lives(token, 1.0)
+
+
+@pytest.mark.parametrize("folder", ["a:b", "[v2]", "sp ace", "caf\udce9", "ne\nw", "q'u\"o"])
+def test_modules_are_found_in_folders_of_any_name(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the neighbours that they import in reset, and files that they open by name."""
+    here = tmp_path / folder
+    here.mkdir()
+    (here / "game_of_theirs.py").write_text(
+        f"from {GAMES} import Matching\n"
+        "class parallel_env(Matching):\n"
+        "    def reset(self, seed=None, options=None):\n"
+        "        import neighbour_of_theirs\n"
+        "        open('level.txt').close()\n"
+        "        return super().reset(seed, options)\n"
+    )
+    (here / "neighbour_of_theirs.py").write_text("")
+    (here / "level.txt").write_text("")
+    monkeypatch.chdir(here)
+    before, variables = list(sys.path), dict(os.environ)
+    vector = HostVectorEnv(envs.make("pettingzoo", module="game_of_theirs"), 1, 1)
+    vector.reset([(0,)])
+    vector.close()
+    assert sys.path == before and dict(os.environ) == variables
+    for name in ("game_of_theirs", "neighbour_of_theirs"):
+        sys.modules.pop(name, None)
