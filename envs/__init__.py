@@ -37,9 +37,9 @@ __all__ = [
     "to_pettingzoo",
 ]
 
-# Imported when they are asked for, because worker processes start without JAX. Options and their
-# defaults are read from the constructors, never listed a second time.
-_REGISTRY: Mapping[str, str] = {
+# Classes, or where they are: ours are imported when they are asked for, because worker processes
+# start without JAX. Options and their defaults are read from the constructors, never listed again.
+_REGISTRY: Mapping[str, str | type[Any]] = {
     "spread": "envs.spread:Spread",
     "spread3_sep": "envs.spread:Spread3Sep",
     "spread3_mix": "envs.spread:Spread3Mix",
@@ -115,8 +115,10 @@ def make(name: str, **chosen: Any) -> Any:
 def _constructor(name: str) -> type[Any]:
     if name not in _REGISTRY:
         raise ValueError(f"No environment is called {name!r}; there are {', '.join(_REGISTRY)}.")
-    module, _, called = _REGISTRY[name].partition(":")
-    found: type[Any] = getattr(import_module(module), called)
+    found = _REGISTRY[name]
+    if isinstance(found, str):
+        module, _, called = found.partition(":")
+        found = getattr(import_module(module), called)
     return found
 
 

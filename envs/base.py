@@ -26,7 +26,8 @@ class EnvSpec:
       num_agents: number of agents n.
       obs_sizes: observation size of each agent, length n.
       action_counts: number of discrete actions of each agent, length n.
-      episode_length: environment steps after which an episode is truncated.
+      episode_length: environment steps after which an episode is truncated; of an environment on
+        the host that ends its episodes by itself, those of a typical one.
       summary: one line for people.
       obs_bounds: smallest and largest number that an observation may hold.
       obs_dtype: smallest type that holds every observation exactly, "float32" or "uint8": what a

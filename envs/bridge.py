@@ -17,8 +17,8 @@ import numpy as np
 from envs.base import EnvSpec, check_at_least
 from envs.hosted import BadEnvironment, HostEnvironment, HostEpisodes, opened, quiet
 
-_MOST_COUNTED = 10_000  # steps, and seconds, after which an episode counts as endless
-_LONGEST_COUNT = 60.0
+_ENDLESS = 10_000  # steps after which an episode is cut off that nothing else ends
+_LONGEST_COUNT = 60.0  # seconds that one episode may take to be counted
 _MOST_LAYERS = 50  # of wrappers that are looked into
 
 
@@ -56,7 +56,7 @@ class PettingZoo(HostEnvironment):
         Args:
           module: where `parallel_env` is found.
           episode_length: steps until truncation; by default the environment's own `max_cycles`,
-            and where it has none episodes end by themselves.
+            and where it has none episodes end by themselves (or after 10,000 steps).
           typical_length: steps of an episode that ends by itself, by which runs are planned; by
             default those of one episode of random actions.
           agents_may_leave: whether an agent may be out of an episode that goes on. False saves the
@@ -94,32 +94,33 @@ class PettingZoo(HostEnvironment):
         return self._found[0]
 
     @property
-    def time_limit(self) -> int | None:
-        """As given, or the environment's own `max_cycles`; None where it has none."""
+    def time_limit(self) -> int:
+        """As given, or the environment's own `max_cycles`; far away where it has none."""
         return self._found[1]
 
     @property
     def found(self) -> dict[str, Any]:
         """The length of a typical episode, where it was counted."""
-        return {} if self.time_limit else {"typical_length": self.spec.episode_length}
+        ends_by_itself = self.time_limit > self.spec.episode_length
+        return {"typical_length": self.spec.episode_length} if ends_by_itself else {}
 
     @cached_property
-    def _found(self) -> tuple[EnvSpec, int | None]:
+    def _found(self) -> tuple[EnvSpec, int]:
         """Description and time limit."""
         with _reading(self.module), opened(self) as env:
             limit = self.episode_length or _own_limit(env, self.options)
             length = limit or self.typical_length or 1
             spec = read_spec(env, self.name, self.module, length, self.agents_may_leave)
         if limit or self.typical_length:
-            return spec, limit
-        return replace(spec, episode_length=self._count(spec)), None
+            return spec, limit or _ENDLESS
+        return replace(spec, episode_length=self._count(spec)), _ENDLESS
 
     def _count(self, spec: EnvSpec) -> int:
         """Steps of one episode of random actions, to its own end."""
         random, end = np.random.default_rng(0), time.monotonic() + _LONGEST_COUNT
         with _reading(self.module), closing(HostEpisodes(self, spec=spec)) as episodes:
             episodes.reset(0)
-            while episodes.steps < _MOST_COUNTED and time.monotonic() < end:
+            while episodes.steps < _ENDLESS and time.monotonic() < end:
                 if episodes.step(random.integers(0, spec.action_counts)).finished:
                     return episodes.steps
         raise BadEnvironment(

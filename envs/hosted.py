@@ -7,6 +7,7 @@ side in other processes; what is learned from, and how, does not differ from env
 
 from __future__ import annotations
 
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -37,8 +38,8 @@ class HostEnvironment(ABC):
         """Static description."""
 
     @property
-    def time_limit(self) -> int | None:
-        """Steps after which an episode is cut off; None where the environment does that alone."""
+    def time_limit(self) -> int:
+        """Steps after which an episode is cut off, if the environment has not ended it before."""
         return self.spec.episode_length
 
     @property
@@ -86,14 +87,14 @@ class HostEpisodes:
         Args:
           env: of what.
           render_mode: as PettingZoo's.
-          spec: its description where `env.spec` is not known yet; episodes are not cut off then.
+          spec: its description where `env.spec` is not known yet; no episode is cut off then.
 
         Raises:
           ValueError: it cannot be opened.
         """
         self.spec = spec or env.spec
         self.steps = 0
-        self._limit = env.time_limit if spec is None else None
+        self._limit = env.time_limit if spec is None else math.inf
         self._at_home = env.at_home
         self._out: set[Any] = set()
         self._present = np.zeros(self.spec.num_agents, bool)
@@ -157,8 +158,7 @@ class HostEpisodes:
             if terminated[i] or _flag(truncations, agent):
                 self._out.add(agent)
         self._present = self._who_is_here()
-        over = self._limit is not None and self.steps >= self._limit
-        finished = over or not self._present.any()
+        finished = self.steps >= self._limit or not self._present.any()
         if not finished:
             self._check_nobody_left()
         # Values of whoever is cut off are bootstrapped from what it sees last.
@@ -215,7 +215,9 @@ class HostEpisodes:
 
     def _flat(self, agent: Any, value: Any) -> np.ndarray:
         """An observation as its float32 numbers, one after another."""
-        box, found = self._boxes[agent], np.asarray(value)
+        box, found = self._boxes[agent], np.zeros(0, object)
+        with suppress(ValueError):  # rows of different lengths
+            found = np.asarray(value)
         if found.dtype.kind not in "biuf":
             raise self._bad(f"the observation of {agent!r} must hold numbers, got {found.dtype}")
         if found.shape != box.shape and _long_axes(found.shape) != _long_axes(box.shape):

@@ -5,6 +5,6 @@ from __future__ import annotations
 import envs
 
 HOSTED = tuple(
-    name for name in envs.names() if issubclass(envs._REGISTRY[name], envs.HostEnvironment)
+    name for name in envs.names() if issubclass(envs._constructor(name), envs.HostEnvironment)
 )
 NATIVE = tuple(name for name in envs.names() if name not in HOSTED)

@@ -80,6 +80,8 @@ class Dwindling(ParallelEnv):
     def _break(self) -> None:
         if self._fail == "raise":
             raise RuntimeError("the lantern went out")
+        if self._fail == "quit":
+            raise SystemExit(1)
         if self._fail == "hang":
             time.sleep(3600)
         if self._fail == "exit":

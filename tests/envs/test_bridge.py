@@ -69,6 +69,41 @@ def test_options_of_multiwalker_are_checked(options: dict[str, Any], sentence: s
         envs.make("multiwalker", **options)
 
 
+def test_the_length_of_episodes_is_found() -> None:
+    """Where environments keep it, at whatever depth; else one episode is counted to its end."""
+    assert dwindling(max_cycles=None).spec.episode_length == 5
+    counted = dwindling(max_cycles=None)
+    assert counted.found == {"typical_length": 5} and counted.time_limit == 10_000
+    known = dwindling(max_cycles=None, typical_length=7)
+    assert known.spec.episode_length == 7 and known.found == {"typical_length": 7}
+    for options in ({"max_cycles": 9}, {"max_cycles": None, "episode_length": 9}):
+        env = dwindling(**options)
+        assert env.spec.episode_length == env.time_limit == 9 and not env.found
+    for module, options, length in (
+        ("pettingzoo.sisl.pursuit_v5", {"max_cycles": 40}, 40),
+        ("pettingzoo.sisl.pursuit_v5", {}, 500),
+        ("pettingzoo.butterfly.cooperative_pong_v6", {}, 900),
+        ("mpe2.simple_spread_v3", {}, 25),
+    ):
+        pytest.importorskip(module)
+        found = envs.make("pettingzoo", module=module, **options).spec.episode_length
+        assert found == length, module
+
+
+def test_an_episode_without_an_end_is_not_counted_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("envs.bridge._ENDLESS", 4)
+    with pytest.raises(ValueError, match="not over after 4 steps; give the steps as episode_len"):
+        dwindling(max_cycles=None)
+
+
+def test_what_fails_while_it_is_read_is_one_sentence() -> None:
+    for fail in ("raise", "quit"):
+        with pytest.raises(ValueError, match="^pettingzoo: tests.envs.parallel_games cannot be re"):
+            dwindling(max_cycles=None, fail=fail)
+
+
 def test_agents_that_leave_are_told_from_those_that_are_cut_off() -> None:
     episodes = HostEpisodes(dwindling())
     obs = episodes.reset(0)

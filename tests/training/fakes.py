@@ -52,6 +52,7 @@ class FakeTrainer(NamedTuple):
     init: Any
     epoch: Any
     evaluate: Any
+    close: Any = lambda: None
 
 
 def config(**options: Any) -> TrainConfig:
