@@ -271,7 +271,8 @@ class TrainConfig:
     """Processes that step an environment on the host; 0 means one per core. Environments in JAX
     need none."""
     env_timeout: float = 120.0
-    """Seconds after which a worker that has not answered counts as hanging."""
+    """Seconds that one environment on the host may take for one thing (to open, reset or step)
+    before it counts as hanging."""
     hyper: Annotated[AlgorithmConfig, tyro.conf.arg(name="")] = None  # type: ignore[assignment]
     """Settings of the learning rule; the algorithm's own defaults where none are given."""
 

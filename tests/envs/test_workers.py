@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,9 @@ import pytest
 
 import envs
 from envs.workers import HostVectorEnv, WorkerError
+from tests.processes import end_all, living, mark, nothing_lives
+
+__all__ = ["mark"]  # a fixture
 
 GAMES = "tests.envs.parallel_games"
 ACTIONS = np.zeros((2, 2), int)
@@ -25,56 +26,19 @@ def simulated(**options: Any) -> envs.HostEnvironment:
     return envs.make("pettingzoo", module=GAMES, game="simulated", **options)
 
 
-@pytest.fixture(autouse=True)
-def token(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Marks all processes that a test starts, by a variable of their environment."""
-    mark = f"MAMT_TEST_{os.getpid()}_{time.monotonic_ns()}"
-    monkeypatch.setenv("MAMT_TEST_MARK", mark)
-    yield mark
-    end_all(mark)
-
-
-def end_all(mark: str) -> None:
-    for pid in living(mark):
-        os.kill(pid, signal.SIGKILL)
-
-
-def living(mark: str) -> list[int]:
-    """Processes that were started under this mark and are neither gone nor dead."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdecimal() or int(folder.name) == os.getpid():
-            continue
-        try:
-            marked = f"MAMT_TEST_MARK={mark}".encode() in (folder / "environ").read_bytes()
-            state = (folder / "stat").read_text().rsplit(")", 1)[1].split()[0]
-        except OSError:
-            continue
-        if marked and state not in "ZX":
-            found.append(int(folder.name))
-    return found
-
-
-def nothing_lives(mark: str, seconds: float = 8.0) -> bool:
-    end = time.monotonic() + seconds
-    while living(mark) and time.monotonic() < end:
-        time.sleep(0.05)
-    return not living(mark)
-
-
-def test_the_copy_opened_for_its_spec_is_closed(token: str) -> None:
+def test_the_copy_opened_for_its_spec_is_closed(mark: str) -> None:
     simulated()
-    assert not living(token)
+    assert not living(mark)
 
 
 @pytest.mark.parametrize("ending", ["close", "gone", "raise", "exit", "hang", "stubborn"])
-def test_nothing_is_left_after_any_ending(ending: str, token: str) -> None:
+def test_nothing_is_left_after_any_ending(ending: str, mark: str) -> None:
     step = ending if ending in ("raise", "exit", "hang") else ""
     env = simulated(step=step, stubborn=ending == "stubborn")
-    end_all(token)  # what a copy that does not close was opened for: its spec
+    end_all(mark)  # what a copy that does not close was opened for: its spec
     vector = HostVectorEnv(env, 3, 2)
     vector.reset([(row,) for row in range(3)])
-    assert len(living(token)) >= 5  # two workers, three simulators
+    assert len(living(mark)) >= 5  # two workers, three simulators
     if step:
         vector.timeout = 0.5 if ending == "hang" else 60.0
         with pytest.raises(WorkerError) as failure:
@@ -85,11 +49,11 @@ def test_nothing_is_left_after_any_ending(ending: str, token: str) -> None:
         vector.close()
     else:
         del vector
-    assert nothing_lives(token, 1.0)
+    assert nothing_lives(mark, 1.0)
 
 
 @pytest.mark.parametrize("step", ["", "hang"])
-def test_nothing_is_left_after_the_parent_was_killed(step: str, token: str) -> None:
+def test_nothing_is_left_after_the_parent_was_killed(step: str, mark: str) -> None:
     """Whatever it was doing, and though nobody told the workers."""
     script = (
         "import numpy as np, envs, sys; from envs.workers import HostVectorEnv\n"
@@ -106,7 +70,7 @@ def test_nothing_is_left_after_the_parent_was_killed(step: str, token: str) -> N
     time.sleep(0.2)
     parent.kill()
     parent.wait(10)
-    assert nothing_lives(token)
+    assert nothing_lives(mark)
 
 
 def test_children_of_environments_hear_signals() -> None:
@@ -126,12 +90,12 @@ def test_every_copy_has_a_deadline_of_its_own() -> None:
         slow.reset([(0,), (1,)])
 
 
-def test_closing_takes_the_time_that_it_takes(token: str) -> None:
+def test_closing_takes_the_time_that_it_takes(mark: str) -> None:
     vector = HostVectorEnv(simulated(closing=0.6), 5, 1)
     vector.reset([(row,) for row in range(5)])
     begin = time.monotonic()
     vector.close()
-    assert time.monotonic() - begin > 3 and not living(token)
+    assert time.monotonic() - begin > 3 and not living(mark)
 
 
 def test_only_the_end_of_what_is_printed_is_kept(
@@ -150,7 +114,7 @@ def test_only_the_end_of_what_is_printed_is_kept(
     assert output.text().splitlines()[-1].startswith("step 4, line 999: xxx")
 
 
-def test_an_environment_that_forks_does_not_hide_the_death_of_its_worker(token: str) -> None:
+def test_an_environment_that_forks_does_not_hide_the_death_of_its_worker(mark: str) -> None:
     """A forked child holds the worker's end of the pipe open."""
     script = (
         "import os, time\n"
@@ -171,7 +135,7 @@ def test_an_environment_that_forks_does_not_hide_the_death_of_its_worker(token: 
     vector.reset([(0,)])
     with pytest.raises(WorkerError, match="exit status 5"):
         vector.step(np.zeros((1, 2), int))
-    assert nothing_lives(token, 1.0)
+    assert nothing_lives(mark, 1.0)
 
 
 @pytest.mark.parametrize("folder", ["a:b", "[v2]", "sp ace", "caf\udce9", "ne\nw", "q'u\"o"])

@@ -17,10 +17,14 @@ from mamt_jax.errors import EnvironmentFailed
 from mamt_jax.training import checkpoint
 from mamt_jax.training.bridged import make_bridged_evaluator
 from mamt_jax.training.evaluate import evaluation_keys
+from mamt_jax.training.run import prepare, run_trainer
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.training.trainer import Trainer, make_trainer
 from mamt_jax.types import Algorithm, Batch
+from tests.processes import living, mark
 from tests.training import fakes
+
+__all__ = ["mark"]  # a fixture
 
 GAMES = "tests.envs.parallel_games"
 SMALL = {"hidden_size": 16, "attention_heads": 2, "env_workers": 2, "seeds": 2, "num_envs": 4}
@@ -173,6 +177,32 @@ def test_workers_end_with_the_trainer_and_after_a_failure() -> None:
     assert [process.poll() for process in second] == [None, None]
     del trainer, loop
     assert all(process.poll() is not None for process in second)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_process_is_left_after_training(fails: bool, mark: str) -> None:
+    """Though a notebook holds on to the error, and so to the trainer."""
+    options = {"module": GAMES, "game": "simulated"} | ({"step": "raise"} if fails else {})
+    config = make_config(
+        env="pettingzoo", env_options=options, episodes=40, log_interval=20, batch_size=8,
+        evaluation_interval=1, **SMALL | {"seeds": 1},
+    )  # fmt: skip
+    algorithm = counting()._replace(
+        update=lambda state, key, batch, count: (state, {"reward_mean": batch.reward_mean}),
+        greedy=lambda state, obs: jnp.zeros(obs.shape[:2], jnp.int32),
+    )
+    trainer, failure = make_trainer(config, envs.make("pettingzoo", **options), algorithm), None
+    try:
+        run_trainer(trainer, algorithm, config, None)
+    except EnvironmentFailed as error:
+        failure = error
+    assert (failure is not None) == fails and not living(mark)
+
+
+def test_the_length_that_was_counted_is_recorded() -> None:
+    options = {"module": GAMES, "max_cycles": None}
+    config = prepare(make_config(env="pettingzoo", env_options=options))[2]
+    assert config.env_options == options | {"typical_length": 5}
 
 
 def test_a_failed_worker_stops_the_run_and_keeps_what_was_recorded(tmp_path: Path) -> None:
