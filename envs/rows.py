@@ -19,7 +19,7 @@ class Rows(NamedTuple):
 
     action: np.ndarray  # [R, n] int32, written by the parent
     idle: np.ndarray  # [R] bool, written by the parent: rows that steps leave as they are
-    done: np.ndarray  # [R] int64, things that were asked of a row's environment and are done
+    done: np.ndarray  # [R] int64, things asked of a row's environment that are done; -1 once closed
     obs: np.ndarray  # [R, n, O] float32, to act on next: of a new episode where one has finished
     next_obs: np.ndarray  # [R, n, O] float32, what the step led to, also at the end of an episode
     reward: np.ndarray  # [R, n] float32

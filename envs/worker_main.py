@@ -32,6 +32,8 @@ GRACE = 2.0
 """Seconds that it is given to end by itself, or to say where it hangs."""
 CLOSING = 10.0
 """Seconds that closing one environment may take."""
+CLOSED = -1
+"""In the place of the things that a row's environment has done."""
 _LEFT_TO_PARENT = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")
 
 
@@ -155,7 +157,7 @@ class _Episodes:
         while self._open:
             row, env = self._open.pop()
             env.close()
-            self._rows.done[row] += 1
+            self._rows.done[row] = CLOSED
 
     def reset(self, entropy: Sequence[tuple[int, ...]]) -> None:
         self._entropy = dict(zip(self._envs, entropy, strict=True))

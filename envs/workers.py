@@ -25,7 +25,7 @@ import numpy as np
 
 from envs.hosted import QUIET, HostEnvironment
 from envs.rows import Rows, Task, map_rows, rows_bytes, shared_file
-from envs.worker_main import CLOSING, DONE, END, GRACE
+from envs.worker_main import CLOSED, CLOSING, DONE, END, GRACE
 
 _SLICE = 1.0  # seconds between looks at whether a worker gets on
 _START = 60.0  # seconds that Python itself is given to start, at least
@@ -202,7 +202,9 @@ class _Worker:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(0.05)
             if (now := self._progress()) != before:
-                before, end = now, time.monotonic() + CLOSING
+                # Threads that environments have left behind do not end with them.
+                closed = bool((self._done == CLOSED).all())
+                before, end = now, time.monotonic() + (GRACE if closed else CLOSING)
         # Its number is not given away while its group has members.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import time
 from functools import cache
 from typing import Any
@@ -162,9 +163,12 @@ class Simulated(Matching):
         lines: int = 0,
         restart: bool = False,
         stubborn: bool = False,
+        thread: bool = False,
         step: str = "",
     ) -> None:
         super().__init__()
+        if thread:  # that nobody ends
+            threading.Thread(target=time.sleep, args=(600,)).start()
         time.sleep(opening)
         self._closing, self._lines, self._restart, self._way = closing, lines, restart, step
         self._command = ["sleep", "600"]

@@ -22,7 +22,7 @@ GAMES = "tests.envs.parallel_games"
 ACTIONS = np.zeros((2, 2), int)
 
 
-def simulated(**options: Any) -> envs.HostEnvironment:
+def simulated(**options: Any) -> Any:
     return envs.make("pettingzoo", module=GAMES, game="simulated", **options)
 
 
@@ -96,6 +96,16 @@ def test_closing_takes_the_time_that_it_takes(mark: str) -> None:
     begin = time.monotonic()
     vector.close()
     assert time.monotonic() - begin > 3 and not living(mark)
+
+
+def test_a_thread_that_does_not_end_is_not_waited_for(mark: str) -> None:
+    env = simulated()
+    env.options["thread"] = True  # in copies from here on
+    vector = HostVectorEnv(env, 2, 1)
+    vector.reset([(0,), (1,)])
+    begin = time.monotonic()
+    vector.close()
+    assert time.monotonic() - begin < 5 and not living(mark)
 
 
 def test_only_the_end_of_what_is_printed_is_kept(
