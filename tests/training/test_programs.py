@@ -42,9 +42,8 @@ def test_native_training_evaluation_and_policies() -> None:
     assert_exact(trainer.evaluate, state.learner, keys)  # type: ignore[arg-type]
     assert_exact(make_evaluator(algorithm, env, config, 3), state.learner, keys)  # type: ignore[arg-type]
     policies, obs = Policies(algorithm, None, (0,)), np.zeros((1, 2, 3), np.float32)
-    one = jax.eval_shape(algorithm.init, jax.random.key(0))
-    assert_exact(policies._greedy, one, obs)
-    assert_exact(policies._sample, one, jax.random.key(0), obs)
+    assert_exact(policies._greedy, state.learner, 0, obs)
+    assert_exact(policies._sample, state.learner, 0, jax.random.key(0), obs)
 
 
 def test_hosted_training() -> None:

@@ -293,5 +293,10 @@ def test_loaded_policies_act(tmp_path: Path) -> None:
 
 def test_load_without_a_checkpoint(tmp_path: Path) -> None:
     RunDir(tmp_path / "run").create(fakes.config())
+    with pytest.raises(RunError, match="holds no metrics yet"):
+        run_module.load(tmp_path / "run")
+    whole = run_trainer(fakes.trainer(), fakes.algorithm(), fakes.config(), None)
+    RunDir(tmp_path / "run").write_metrics(whole.metrics)
+    run = run_module.load_with(fakes.algorithm(), fakes.config(), RunDir(tmp_path / "run"))
     with pytest.raises(RunError, match="holds no checkpoint yet"):
-        run_module.load_with(fakes.algorithm(), fakes.config(), RunDir(tmp_path / "run"))
+        _ = run.policies
