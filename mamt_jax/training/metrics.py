@@ -335,13 +335,12 @@ class Recorder:
         if self.diverged:
             attrs["divergence"] = [self.diverged.get(seed, "") for seed in self.seeds]
         dataset = xr.Dataset(data, attrs={"points": points, **attrs})
-        return dataset.assign_coords(self._coordinates(dataset))
+        return dataset.assign_coords(self._coordinates(dataset, episodes))
 
-    def _coordinates(self, dataset: xr.Dataset) -> dict[str, Any]:
-        """Coordinates of all dimensions that the recorded quantities have."""
-        episodes = dataset.episodes.values  # [S, events]
-        by_event = np.cumsum(episodes, axis=1)
-        by_point = np.cumsum(episodes.reshape(len(self.seeds), self.points, -1).sum(axis=2), axis=1)
+    def _coordinates(self, dataset: xr.Dataset, episodes: np.ndarray) -> dict[str, Any]:
+        """Coordinates of what was recorded; ``episodes`` are ``[S, points, events of each]``."""
+        by_event = np.cumsum(episodes.reshape(len(self.seeds), -1), axis=1)
+        by_point = np.cumsum(episodes.sum(axis=2), axis=1)
         kept = np.isnan(self._diverged_at)
         counting = by_point[kept] if kept.any() else by_point
         found: dict[str, tuple[tuple[str, ...], Any]] = {

@@ -67,7 +67,10 @@ class Policies:
                 sampling without a key.
             DivergedError: The policies are not finite there, as those of a seed that diverged.
         """
-        obs = np.asarray(obs, np.float32)
+        try:
+            obs = np.asarray(obs, np.float32)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"obs must be an array of numbers: {error}.") from error
         if obs.ndim not in (2, 3):
             raise ConfigError(f"obs must be [n, O] or [E, n, O], got shape {obs.shape}.")
         if self.game and obs.shape[-2:] != (self.game.num_agents, self.game.obs_size):

@@ -90,7 +90,7 @@ class Run:
         check(whole, "episodes", episodes, f"an integer in 1 to {MOST_EPISODES:,}")
         whole = isinstance(seed, Integral) and 0 <= seed < 2**31
         check(whole, "seed", seed, "an integer in 0 to 2**31 - 1")
-        play = self._evaluator(episodes)
+        play = self._evaluator(int(episodes))
         return np.asarray(play(self.policies.learner, evaluation_keys(self.policies.seeds, seed)))
 
     @cached_property
