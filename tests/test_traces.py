@@ -7,13 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 
 PROGRAM = """
 import importlib, json, logging, os, pkgutil, random, signal, sys, threading, warnings
 
 # Of other people, and not without traces of their own.
-import jax, matplotlib, numpy, orbax.checkpoint, pettingzoo, rich.style, xarray, zarr
+import distrax, jax, jraph, matplotlib, numpy, orbax.checkpoint, pettingzoo, rich.style
+import scipy.special, xarray, zarr
 
 xarray.Dataset({"x": ("t", [1])}).to_zarr(sys.argv[1] + "/first.zarr")
 xarray.open_zarr(sys.argv[1] + "/first.zarr").load()
@@ -42,7 +45,8 @@ def state():
 def differences(before):
     after = state()
     for name in "SDL_VIDEODRIVER", "PYGAME_HIDE_SUPPORT_PROMPT":  # see envs.bridge
-        after["environ"].pop(name, None)
+        for seen in before, after:
+            seen["environ"].pop(name, None)
     for name in "backend", "backend_fallback":  # see experiments.figures
         after["matplotlib"][name] = before["matplotlib"].get(name)
     return {
@@ -59,7 +63,8 @@ for package in map(importlib.import_module, ("envs", "mamt_jax", "experiments"))
             importlib.import_module(module.name)
 imported = differences(before)
 
-from mamt_jax.training.run import load_with, run_trainer
+from mamt_jax.config import make_config
+from mamt_jax.training.run import load_with, prepare, run_trainer
 from mamt_jax.training.run_dir import RunDir
 from tests.training import fakes
 
@@ -67,6 +72,7 @@ config, directory = fakes.config(), RunDir(__import__("pathlib").Path(sys.argv[1
 directory.create(config, fakes.trainer().game)
 run = run_trainer(fakes.trainer(), fakes.algorithm(), config, directory)
 run.evaluate(1)
+prepare(make_config(env="toy_matching"))
 again = load_with(fakes.algorithm(), config, directory)
 again.policies.act(numpy.zeros((2, 12)))
 called = differences(before)
@@ -74,7 +80,11 @@ print(json.dumps([imported, called]))
 """
 
 
-def test_importing_and_calling_leave_no_trace(tmp_path: Path) -> None:
+def test_importing_and_calling_leave_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setenv("MAMT_JAX_CACHE", str(tmp_path / "cache"))
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
