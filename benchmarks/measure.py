@@ -185,9 +185,7 @@ def share_of_peak(rows: Sequence[Row]) -> list[Row]:
 
 COMPILE = """
 import json, sys
-from mamt_jax.training.run import use_compilation_cache
 from benchmarks.contender import jax_training
-use_compilation_cache()
 import time
 begin = time.perf_counter()
 jax_training(*sys.argv[1:], 8)()
@@ -201,7 +199,7 @@ def compile_seconds(algorithm: str, env: str) -> Row:
     Includes tracing, compilation and that logging point's computation.
     """
     with tempfile.TemporaryDirectory() as cache:
-        environment = {**os.environ, "MAMT_JAX_CACHE": cache}
+        environment = {**os.environ, **QUIET, "MAMT_JAX_CACHE": cache}
         environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # would be used instead
 
         def once(how: str) -> float:
@@ -220,7 +218,7 @@ def _of_new_process(program: str, arguments: list[str], environment: Mapping[str
       ContenderError: it ends without.
     """
     command = [sys.executable, "-c", program, *arguments]
-    done = subprocess.run(command, env={**environment, **QUIET}, capture_output=True)
+    done = subprocess.run(command, env=environment, capture_output=True)
     if done.returncode:
         said = last_words(done.stderr, done.returncode)
         raise ContenderError(f"mamt_jax, {' on '.join(arguments[:2])}, ended: {said}")
@@ -251,6 +249,6 @@ def peak_memory(algorithm: str, env: str, seeds: int, buffer_size: int | None) -
     ``buffer_size`` None stands for algorithms without a replay.
     """
     arguments = [algorithm, env, str(seeds), str(buffer_size or 0)]
-    mib = _of_new_process(PEAK, arguments, os.environ)
+    mib = _of_new_process(PEAK, arguments, os.environ | QUIET)
     row = {"algorithm": algorithm, "env": env, "seeds": seeds, "buffer_size": buffer_size}
     return row | {"peak_mib": mib}

@@ -12,6 +12,8 @@ import envs
 from benchmarks.batches import SHAPES, TEAMS
 from mamt_jax.algorithms.registry import make
 from mamt_jax.config import make_config
+from mamt_jax.training import game
+from mamt_jax.training.programs import compilation_cache
 from mamt_jax.training.trainer import make_trainer
 from mamt_jax.types import Game
 
@@ -20,8 +22,7 @@ EPISODES_PER_POINT = 24
 
 def on_policy(algorithm: str) -> bool:
     """Whether a registered algorithm learns from rollouts."""
-    game = Game((1, 1), (2, 2), teams=((0, 1),))
-    return make(algorithm, game).on_policy
+    return make(algorithm, Game((1, 1), (2, 2), teams=((0, 1),))).on_policy
 
 
 def game_of(env: str) -> Game:
@@ -53,10 +54,10 @@ def logging_point(algorithm: str, env: str, seeds: int = 8, **options: Any) -> L
     settings = {"log_interval": EPISODES_PER_POINT, "episodes": 10_000} | options
     config = make_config(algorithm=algorithm, env=env, seeds=seeds, **settings)
     environment = envs.make(env, **config.env_options)
-    spec = environment.spec
-    learner = make(algorithm, Game(spec.obs_sizes, spec.action_counts, spec.teams), config.hyper)
+    learner = make(algorithm, game.game_of(environment.spec), config.hyper)
     trainer = make_trainer(config, environment, learner)
-    kept = [trainer.init(jnp.arange(seeds))]
+    with compilation_cache():
+        kept = [trainer.init(jnp.arange(seeds))]
 
     def run() -> None:
         kept[0], output = trainer.epoch(kept[0])

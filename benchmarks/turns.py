@@ -19,8 +19,14 @@ from mamt_jax.errors import MamtError
 
 Spec = dict[str, Any]
 
-QUIET = {"JAX_TRACEBACK_FILTERING": "off", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-"""Environment of processes on JAX: their last line is their error, and they share a GPU."""
+QUIET = {
+    "JAX_TRACEBACK_FILTERING": "off",
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    "MAMT_JAX_CACHE": "",
+}
+"""Environment of processes on JAX: their last line is their error, they share a GPU, and what they
+compile they compile anew.
+"""
 
 
 class ContenderError(MamtError):

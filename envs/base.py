@@ -35,6 +35,7 @@ class EnvSpec:
       agents_may_leave: whether an agent may be out of an episode that goes on without it.
       teams: the agents, divided into groups whose rewards do not depend on one another; None if
         that is not known.
+      agents: names of the agents; agent_0, agent_1, ... where none are given.
     """
 
     name: str
@@ -47,6 +48,11 @@ class EnvSpec:
     obs_dtype: str = "float32"
     agents_may_leave: bool = False
     teams: tuple[tuple[int, ...], ...] | None = None
+    agents: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.agents:
+            object.__setattr__(self, "agents", tuple(f"agent_{i}" for i in range(self.num_agents)))
 
     @property
     def obs_size(self) -> int:

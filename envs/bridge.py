@@ -250,4 +250,5 @@ def read_spec(
         obs_bounds=(min(low, 0.0), max(high, 0.0)),  # absent agents and padding read as zeros
         obs_dtype="uint8" if all(box.dtype == np.uint8 for box in boxes) else "float32",
         agents_may_leave=agents_may_leave,
+        agents=tuple(map(str, agents)),
     )

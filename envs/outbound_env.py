@@ -46,7 +46,7 @@ class OutboundEnv(ParallelEnv[str, NDArray[np.float32], int]):
             "render_fps": 1000 // drawing.milliseconds_per_frame(spec.episode_length),
             "is_parallelizable": True,
         }
-        self.possible_agents = [f"agent_{i}" for i in range(spec.num_agents)]
+        self.possible_agents = list(spec.agents)
         self.agents: list[str] = []
         low, high = spec.obs_bounds
         sizes = dict(zip(self.possible_agents, spec.obs_sizes, strict=True))

@@ -43,8 +43,8 @@ class Train:
 
     def run(self) -> None:
         """Trains and says where the results are."""
-        from experiments.returns import first_and_last
         from experiments.texts import sentence
+        from mamt_jax.analysis.returns import first_and_last
         from mamt_jax.analysis.seeds import surviving
         from mamt_jax.training.run import run_config
 

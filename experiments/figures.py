@@ -152,7 +152,9 @@ def _log_scale(axes: Axes) -> None:
 def _agents(axes: Axes, metrics: xr.Dataset, name: str, logarithmic: bool) -> None:
     for agent in range(metrics.sizes["agent"]):
         values = metrics[name].isel(agent=agent)
-        _moment_curve(axes, _episodes(metrics), values, f"agent {agent}", agent, logarithmic)
+        known = "agent" in values.coords  # old records do not have the names
+        label = str(values.agent.item()) if known else f"agent {agent}"
+        _moment_curve(axes, _episodes(metrics), values, label, agent, logarithmic)
     if logarithmic:
         _log_scale(axes)
 

@@ -20,7 +20,7 @@ import numpy as np
 import xarray as xr
 
 from experiments.guard import guarded
-from experiments.returns import first_and_last, last_by_seed
+from mamt_jax.analysis.returns import first_and_last, last_by_seed
 from mamt_jax.analysis.seeds import BY_SEED, MOMENTS, over_seeds, surviving
 from mamt_jax.analysis.statistics import Summary, supported
 from mamt_jax.config import TrainConfig
@@ -60,6 +60,8 @@ def record(run: Path, file: Path, note: str = "") -> None:
             if name not in BY_SEED
         },
     }
+    if "agent" in metrics.coords:
+        summary["agents"] = metrics.agent.values.tolist()
     if "diverged" in metrics.attrs:
         summary["diverged"] = metrics.attrs["diverged"]
     try:
@@ -108,9 +110,13 @@ def read_record(file: Path) -> tuple[TrainConfig, xr.Dataset]:
                 "seed": seeds,
                 "update": summary["update"],
                 "moment": list(MOMENTS),
+                "episode": ("update", summary["episode"]),
                 "episode_at_update": (("seed", "update"), _finished(summary)),
             },
         )
+        if "agent" in metrics.dims and "agents" in summary:
+            names = {dim: summary["agents"] for dim in ("agent", "opponent") if dim in metrics.dims}
+            metrics = metrics.assign_coords(names)
         if lost := summary.get("diverged"):
             metrics.attrs["diverged"] = {int(seed): int(update) for seed, update in lost.items()}
         first, last = first_and_last(metrics)

@@ -12,10 +12,10 @@ from rich.table import Table
 
 from experiments.figures import Panel, draw_all
 from experiments.references import References, references
-from experiments.returns import first_and_last, windows
 from experiments.sources import find_runs, open_run
 from experiments.tasks import task
 from experiments.texts import PASSING, SPREAD, passed, seeds, text
+from mamt_jax.analysis.returns import first_and_last, windows
 from mamt_jax.analysis.statistics import WINDOW
 from mamt_jax.config import ConfigError, TrainConfig
 from mamt_jax.training.run_dir import disk_errors

@@ -21,10 +21,10 @@ from experiments.guard import guarded
 from experiments.paper import NAMES, TABLE10
 from experiments.references import References, references
 from experiments.report import print_tables
-from experiments.returns import LAST, first_and_last, windows
 from experiments.sources import find_runs, open_run
 from experiments.tasks import task
 from experiments.texts import PASSING, SPREAD, interval, mean_std, passed, seeds
+from mamt_jax.analysis.returns import LAST, first_and_last, windows
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import OutputError, RunError
 

@@ -56,11 +56,18 @@ class Game(NamedTuple):
     """Number of actions of each agent."""
     teams: tuple[tuple[int, ...], ...] | None = None
     """Agents whose rewards depend on one another, if that is known."""
+    agents: tuple[str, ...] = ()
+    """Their names, for people; nothing computed depends on them."""
 
     @property
     def num_agents(self) -> int:
         """n."""
         return len(self.obs_sizes)
+
+    @property
+    def obs_size(self) -> int:
+        """O."""
+        return max(self.obs_sizes)
 
     @property
     def num_actions(self) -> int:

@@ -93,7 +93,9 @@ def test_the_readmes_twelfth_algorithm_runs(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("extended")
-def test_new_algorithm_learns_new_environment(tmp_path: Path) -> None:
+def test_new_algorithm_learns_new_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = mamt_jax.train(
         "bandit",
         "countdown",
@@ -104,8 +106,11 @@ def test_new_algorithm_learns_new_environment(tmp_path: Path) -> None:
     )
     returns = run.metrics.return_mean.values
     assert (returns[:, -1] > returns[:, 0]).all()
-    assert (mamt_jax.load(tmp_path / "run").policies.act(np.zeros((2, 1))) == 1).all()
     assert (run.evaluate(episodes=3) == 10.0).all()  # five steps, two points each
+    monkeypatch.delitem(envs._REGISTRY, "countdown")  # type: ignore[arg-type]
+    elsewhere = mamt_jax.load(tmp_path / "run")
+    assert (elsewhere.policies.act(np.zeros((2, 1))) == 1).all()
+    assert elsewhere.metrics.reward_mean.agent.values.tolist() == ["agent_0", "agent_1"]
 
 
 @pytest.mark.usefixtures("extended")

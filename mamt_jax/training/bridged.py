@@ -21,6 +21,7 @@ from envs.hosted import HostEnvironment
 from envs.workers import HostVectorEnv, WorkerError
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import EnvironmentFailed
+from mamt_jax.training.game import game_of
 from mamt_jax.training.programs import Program
 from mamt_jax.training.trainer import (
     EpochOutput,
@@ -49,8 +50,8 @@ def make_bridged_trainer(
     replay = make_store(config, plan, env.spec, algorithm)
     loop = _Loop(config, plan, Learning(config, algorithm, replay), env)
     greedy = make_bridged_evaluator(algorithm, env, config, config.evaluation_episodes)
-    init = jax.jit(loop.init)
-    return Trainer(plan, replay, init, loop.epoch, loop.compile_ahead, greedy, loop.close)
+    init, game = jax.jit(loop.init), game_of(env.spec)
+    return Trainer(plan, replay, init, loop.epoch, loop.compile_ahead, greedy, game, loop.close)
 
 
 @contextmanager

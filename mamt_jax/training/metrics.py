@@ -5,11 +5,13 @@ Two time axes, both counted per seed:
     update   one entry per logging point; its coordinate is the number of updates done so far
     event    one entry per collection period (``steps_per_update`` transitions)
 
+``episode`` counts along ``update``, too, so that means over seeds can be drawn over episodes.
 On-policy, an event is a rollout and makes one update: means over all its minibatches are recorded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,64 +26,113 @@ class Quantity(NamedTuple):
     dims: tuple[str, ...]
     """Dimensions after ``seed`` and ``update``."""
     unit: str
-    meaning: str
+    name: str
+    """Short enough for an axis; becomes ``long_name``."""
+    description: str
 
 
+_AGENT, _PAIR = ("agent",), ("agent", "opponent")
+_SCALED = "standardised reward"
 QUANTITIES: dict[str, Quantity] = {
-    "critic_loss": Quantity(("agent",), "standardised reward squared", "mean squared TD error"),
-    "critic_grad_norm": Quantity((), "1", "global norm of the critic's gradient before clipping"),
-    "q_mean": Quantity(("agent",), "standardised reward", "batch mean of Q(o, a)"),
+    "critic_loss": Quantity(
+        _AGENT, f"{_SCALED} squared", "critic loss", "mean squared TD error of the critic"
+    ),
+    "critic_grad_norm": Quantity(
+        (), "1", "gradient norm, critic", "global norm of the critic's gradient before clipping"
+    ),
+    "q_mean": Quantity(_AGENT, _SCALED, "Q(o, a)", "batch mean of Q(o, a)"),
     "attention_entropy": Quantity(
-        ("agent", "head"), "nat", "entropy of the critic's attention over the other agents"
+        ("agent", "head"),
+        "nat",
+        "attention entropy, critic",
+        "entropy of the critic's attention over the other agents",
     ),
-    "policy_loss": Quantity(("agent",), "1", "policy objective that is descended"),
+    "policy_loss": Quantity(_AGENT, "1", "policy loss", "policy objective that is descended"),
     "policy_grad_norm": Quantity(
-        ("agent",), "1", "global norm of the policy's gradient before clipping"
+        _AGENT,
+        "1",
+        "gradient norm, policy",
+        "global norm of the policy's gradient before clipping",
     ),
-    "entropy": Quantity(("agent",), "nat", "entropy of the policy, batch mean"),
+    "entropy": Quantity(_AGENT, "nat", "policy entropy", "entropy of the policy, batch mean"),
     "clip_fraction": Quantity(
-        ("agent",), "1", "share of samples at which PPO's clip binds, mean over all minibatches"
+        _AGENT,
+        "1",
+        "share of samples clipped",
+        "share of samples at which PPO's clip binds, mean over all minibatches",
     ),
     "explained_variance": Quantity(
-        ("agent",), "1", "share of the returns' variance that the critic had foreseen (on-policy)"
+        _AGENT,
+        "1",
+        "explained variance of returns",
+        "share of the returns' variance that the critic had foreseen (on-policy)",
     ),
-    "local_kl": Quantity(("agent",), "nat", "KL of the policy to its old policy, batch mean"),
+    "local_kl": Quantity(
+        _AGENT, "nat", "local KL to the old policy", "KL of the policy to its old one, batch mean"
+    ),
     "switching_cost": Quantity(
-        ("agent",),
+        _AGENT,
         "nat",
+        "opponent switching cost",
         "opponent switching cost since the last refresh (Definition 2), maximum over the batch",
     ),
-    "delta_stationarity": Quantity((), "nat", "switching cost averaged over agents (Definition 3)"),
-    "reward_mean": Quantity(("agent",), "reward", "mean reward of the replay's contents"),
-    "reward_std": Quantity(
-        ("agent",), "reward", "standard deviation of the reward over the replay's contents"
+    "delta_stationarity": Quantity(
+        (), "nat", "δ-stationarity", "switching cost averaged over agents (Definition 3)"
     ),
-    "delta": Quantity(("agent",), "nat", "local trust region δ_i, before the random offset"),
-    "delta_within_budget": Quantity((), "1", "share of updates whose sum of δ_i is at most δ"),
+    "reward_mean": Quantity(
+        _AGENT, "reward", "mean reward", "mean reward of the replay's contents, or of the rollout"
+    ),
+    "reward_std": Quantity(
+        _AGENT,
+        "reward",
+        "standard deviation of the reward",
+        "standard deviation of the reward over the replay's contents, or over the rollout",
+    ),
+    "delta": Quantity(
+        _AGENT, "nat", "local trust region δ_i", "local trust region before the random offset"
+    ),
+    "delta_within_budget": Quantity(
+        (), "1", "share of updates within the budget", "share of updates whose Σ δ_i is at most δ"
+    ),
     "coordination_score": Quantity(
-        ("agent", "opponent"), "standardised reward", "score in Eq. 5's softmax, before scaling"
+        _PAIR, _SCALED, "coordination score", "score in the softmax of Eq. 5, before scaling"
     ),
     "coordination_mean": Quantity(
-        ("agent", "opponent"), "1", "coordination coefficient C_ij (Eq. 5), batch mean"
+        _PAIR, "1", "coordination C_ij", "coordination coefficient C_ij (Eq. 5), batch mean"
     ),
     "coordination_var": Quantity(
-        ("agent", "opponent"), "1", "coordination coefficient C_ij (Eq. 5), batch variance"
+        _PAIR,
+        "1",
+        "variance of coordination C_ij",
+        "coordination coefficient C_ij (Eq. 5), batch variance",
     ),
-    "nonstationarity": Quantity(("agent",), "nat", "non-stationarity D_i,ns (Eq. 6), batch mean"),
+    "nonstationarity": Quantity(
+        _AGENT, "nat", "non-stationarity D_i,ns", "non-stationarity D_i,ns (Eq. 6), batch mean"
+    ),
     "modelling_loss": Quantity(
-        ("agent",), "nat", "cross-entropy of the modelling policies on the replay"
+        _AGENT,
+        "nat",
+        "modelling loss",
+        "cross-entropy of the modelling policies on the replay",
     ),
     "modelling_grad_norm": Quantity(
-        ("agent",), "1", "global norm of the modelling policy's gradient before clipping"
+        _AGENT,
+        "1",
+        "gradient norm, modelling policy",
+        "global norm of the modelling policy's gradient before clipping",
     ),
-    "trd_loss": Quantity((), "nat squared", "TRD-Net's loss (Eq. 7)"),
-    "trd_grad_norm": Quantity((), "1", "global norm of TRD-Net's gradient before clipping"),
-    "trd_kl": Quantity(("agent",), "nat", "local KL predicted by TRD-Net, batch mean"),
+    "trd_loss": Quantity((), "nat squared", "TRD-Net loss", "loss of TRD-Net (Eq. 7)"),
+    "trd_grad_norm": Quantity(
+        (), "1", "gradient norm, TRD-Net", "global norm of TRD-Net's gradient before clipping"
+    ),
+    "trd_kl": Quantity(
+        _AGENT, "nat", "local KL, predicted", "local KL predicted by TRD-Net, batch mean"
+    ),
     "delta_grad_value": Quantity(
-        ("agent",), "1", "∂V/∂log δ_i, value term of the last slow step (Eq. 8)"
+        _AGENT, "1", "∂V/∂log δ_i", "value term of the last slow step on δ (Eq. 8)"
     ),
     "delta_grad_kl": Quantity(
-        ("agent",), "1", "∂ΣKL/∂log δ_i, divergence term of the last slow step (Eq. 8)"
+        _AGENT, "1", "∂ΣKL/∂log δ_i", "divergence term of the last slow step on δ (Eq. 8)"
     ),
 }
 """Everything an algorithm may report, as means over the updates of a logging point."""
@@ -90,18 +141,48 @@ _BLAME = sorted(QUANTITIES, key=lambda name: not name.endswith("_loss"))
 """Which quantity of an update is named first where several are not finite: losses, then others."""
 
 _EVENT_QUANTITIES = {
-    "return_sum": Quantity((), "reward", "summed return of the episodes finished in the event"),
-    "episodes": Quantity((), "episode", "number of episodes finished in the event"),
+    "return_sum": Quantity(
+        (), "reward", "sum of returns", "summed return of the episodes finished in the event"
+    ),
+    "episodes": Quantity((), "episode", "episodes", "number of episodes finished in the event"),
 }
 _DERIVED = {
     "return_mean": Quantity(
-        (), "reward", "mean return (mean over agents) of the episodes of a logging point"
+        (),
+        "reward",
+        "return per episode",
+        "mean return (mean over agents) of the episodes of a logging point",
     ),
     "greedy_return": Quantity(
-        (), "reward", "mean return of greedy episodes; NaN at logging points without evaluation"
+        (),
+        "reward",
+        "return of greedy policies",
+        "mean return of greedy episodes; NaN at logging points without evaluation",
     ),
     "diverged_at_update": Quantity(
-        (), "update", "update at which a quantity was first NaN or infinite; NaN: there was none"
+        (),
+        "update",
+        "update of divergence",
+        "update at which a quantity was first NaN or infinite; NaN: there was none",
+    ),
+}
+_AXES = {
+    "seed": Quantity((), "", "seed", "number from which all randomness of a seed is drawn"),
+    "update": Quantity((), "update", "updates", "updates done so far, per seed"),
+    "agent": Quantity((), "", "agent", "name of the agent in its environment"),
+    "opponent": Quantity((), "", "opponent", "name of the agent that is looked at"),
+    "head": Quantity((), "", "attention head", "number of the critic's attention head"),
+    "episode": Quantity(
+        (),
+        "episode",
+        "episodes, mean over seeds",
+        "episodes finished up to this logging point, mean over the seeds that have not diverged",
+    ),
+    "episode_at_update": Quantity(
+        (), "episode", "episodes of a seed", "episodes finished up to this logging point"
+    ),
+    "episode_at_event": Quantity(
+        (), "episode", "episodes of a seed", "episodes finished up to the end of this event"
     ),
 }
 
@@ -112,10 +193,14 @@ class Recorder:
     Args:
         seeds: Seed ids, in the order of the leading axis of every output.
         updates_per_event: Updates in every event that updates at all.
+        agents: Their names; agents are numbered where none are given.
     """
 
-    def __init__(self, seeds: list[int], updates_per_event: int) -> None:
+    def __init__(
+        self, seeds: list[int], updates_per_event: int, agents: Sequence[str] = ()
+    ) -> None:
         self.seeds = seeds
+        self._agents = agents
         self._per_event = updates_per_event
         self.updates: list[int] = []
         self._rows: dict[str, list[np.ndarray]] = {}
@@ -227,7 +312,7 @@ class Recorder:
         return f"return {self.last_return():.2f}{lost}"
 
     def to_dataset(self, **attrs: Any) -> xr.Dataset:
-        """Everything recorded, with units and meaning as attributes of each variable."""
+        """Everything recorded; attributes of each variable say its unit and what it is."""
         points, seeds = self.points, len(self.seeds)
         return_sum = np.stack(self._return_sum, 1) if points else np.zeros((seeds, 0, 0), "f4")
         episodes = np.stack(self._episodes, 1) if points else np.zeros((seeds, 0, 0), "i4")
@@ -249,27 +334,35 @@ class Recorder:
         data["diverged_at_update"] = lost
         if self.diverged:
             attrs["divergence"] = [self.diverged.get(seed, "") for seed in self.seeds]
-        finished = np.cumsum(episodes.reshape(seeds, -1), axis=1)
-        coords = {
-            "seed": ("seed", np.asarray(self.seeds, np.int64)),
-            "update": (
-                "update",
-                np.asarray(self.updates, np.int64),
-                _note("update", "done so far"),
-            ),
-            "episode_at_update": (
-                ("seed", "update"),
-                np.cumsum(count, axis=1),
-                _note("episode", "finished up to this logging point"),
-            ),
-            "episode_at_event": (("seed", "event"), finished, _note("episode", "finished so far")),
+        dataset = xr.Dataset(data, attrs={"points": points, **attrs})
+        return dataset.assign_coords(self._coordinates(dataset, episodes))
+
+    def _coordinates(self, dataset: xr.Dataset, episodes: np.ndarray) -> dict[str, Any]:
+        """Coordinates of what was recorded; ``episodes`` are ``[S, points, events of each]``."""
+        by_event = np.cumsum(episodes.reshape(len(self.seeds), -1), axis=1)
+        by_point = np.cumsum(episodes.sum(axis=2), axis=1)
+        kept = np.isnan(self._diverged_at)
+        counting = by_point[kept] if kept.any() else by_point
+        found: dict[str, tuple[tuple[str, ...], Any]] = {
+            "seed": (("seed",), np.asarray(self.seeds, np.int64)),
+            "update": (("update",), np.asarray(self.updates, np.int64)),
+            "episode": (("update",), counting.mean(axis=0)),
+            "episode_at_update": (("seed", "update"), by_point),
+            "episode_at_event": (("seed", "event"), by_event),
         }
-        return xr.Dataset(data, coords, {"points": points, **attrs})
+        for dim in ("agent", "opponent"):
+            if size := dataset.sizes.get(dim):
+                names = self._agents or [f"agent_{i}" for i in range(size)]
+                found[dim] = ((dim,), np.asarray(names, np.str_))
+        if heads := dataset.sizes.get("head"):
+            found["head"] = (("head",), np.arange(heads))
+        return {name: _variable(*where, _AXES[name]) for name, where in found.items()}
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset, points: int, updates_per_event: int) -> Recorder:
         """Recorder that holds the first ``points`` logging points of a recorded run."""
-        recorder = cls([int(seed) for seed in dataset.seed.values], updates_per_event)
+        agents = [str(name) for name in dataset["agent"].values] if "agent" in dataset else []
+        recorder = cls([int(seed) for seed in dataset.seed.values], updates_per_event, agents)
         recorder.updates = [int(update) for update in dataset["update"].values[:points]]
         for name in QUANTITIES:
             if name in dataset:
@@ -308,9 +401,6 @@ def _first_bad(done: dict[str, np.ndarray]) -> tuple[int, str] | None:
     return first
 
 
-def _note(unit: str, meaning: str) -> dict[str, str]:
-    return {"units": unit, "long_name": meaning}
-
-
 def _variable(dims: tuple[str, ...], values: np.ndarray, quantity: Quantity) -> tuple[Any, ...]:
-    return dims, values, _note(quantity.unit, quantity.meaning)
+    attrs = {"long_name": quantity.name, "description": quantity.description}
+    return dims, values, ({"units": quantity.unit} if quantity.unit else {}) | attrs

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -12,10 +13,10 @@ import numpy as np
 from mamt_jax.config import ConfigError
 from mamt_jax.errors import DivergedError
 from mamt_jax.training.programs import Program
-from mamt_jax.types import Algorithm
+from mamt_jax.types import Algorithm, Game
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Policies:
     """Trained policies of all seeds.
 
@@ -23,19 +24,24 @@ class Policies:
         algorithm: The learning rule they come from.
         learner: Its state, stacked over seeds.
         seeds: Seed ids, in that order.
+        game: Sizes of the environment, where they are known.
     """
 
     algorithm: Algorithm
-    learner: Any = field(repr=False)
+    learner: Any
     seeds: tuple[int, ...]
+    game: Game | None = None
+
+    def __repr__(self) -> str:
+        return f"<Policies of {self.algorithm.name}, seeds: {', '.join(map(str, self.seeds))}>"
 
     @cached_property
     def _greedy(self) -> Program:
-        return Program(self.algorithm.greedy)
+        return Program(_of_one_seed(self.algorithm.greedy))
 
     @cached_property
     def _sample(self) -> Program:
-        return Program(self.algorithm.act)
+        return Program(_of_one_seed(self.algorithm.act))
 
     def act(
         self,
@@ -57,24 +63,31 @@ class Policies:
             int32 ``[n]`` or ``[E, n]``.
 
         Raises:
-            ConfigError: Wrong number of axes, numbers that are not finite, unknown seed, or
+            ConfigError: Wrong shape, numbers that are not finite, unknown seed, or
                 sampling without a key.
             DivergedError: The policies are not finite there, as those of a seed that diverged.
         """
-        obs = np.asarray(obs, np.float32)
+        try:
+            obs = np.asarray(obs, np.float32)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"obs must be an array of numbers: {error}.") from error
         if obs.ndim not in (2, 3):
             raise ConfigError(f"obs must be [n, O] or [E, n, O], got shape {obs.shape}.")
+        if self.game and obs.shape[-2:] != (self.game.num_agents, self.game.obs_size):
+            sizes = f"{self.game.num_agents}, {self.game.obs_size}"
+            raise ConfigError(f"obs must be [{sizes}] or [E, {sizes}], got shape {obs.shape}.")
         if not np.isfinite(obs).all():
             raise ConfigError("obs must hold finite numbers, got NaN or infinity.")
         batched = obs if obs.ndim == 3 else obs[None]
         seed = self.seeds[0] if seed is None else seed
-        state = self._of_seed(seed)
+        self.check_seed(seed)
+        index = self.seeds.index(seed)
         if greedy:
-            actions = np.asarray(self._greedy(state, batched))
+            actions = np.asarray(self._greedy(self.learner, index, batched))
         elif key is None:
             raise ConfigError("Sampling actions (greedy=False) needs a random key.")
         else:
-            actions = np.asarray(self._sample(state, key, batched))
+            actions = np.asarray(self._sample(self.learner, index, key, batched))
         if (actions < 0).any():
             raise DivergedError(
                 f"The policies of seed {seed} are NaN or infinite at these observations; if it "
@@ -87,7 +100,14 @@ class Policies:
         if seed not in self.seeds:
             raise ConfigError(f"No seed {seed}; the run has {', '.join(map(str, self.seeds))}.")
 
-    def _of_seed(self, seed: int) -> Any:
-        self.check_seed(seed)
-        index = self.seeds.index(seed)
-        return jax.tree.map(lambda leaf: leaf[index], self.learner)
+
+def _of_one_seed(act: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """(states of all seeds, index of one, ...) -> its actions.
+
+    The seed is chosen inside of the program: only what acting needs is ever looked up.
+    """
+
+    def chosen(learners: Any, index: jax.Array, *inputs: jax.Array) -> jax.Array:
+        return act(jax.tree.map(lambda leaf: leaf[index], learners), *inputs)
+
+    return chosen

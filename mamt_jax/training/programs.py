@@ -1,17 +1,59 @@
 """How programs are compiled: one place for training, evaluation, and policies that act.
 
 What a policy answers must not depend on who asks, so all entry points compute with the same
-precision.
+precision. Compiled programs are kept between processes; the calling process' own are left alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
+
+
+@contextmanager
+def compilation_cache() -> Iterator[None]:
+    """Keeps on disk what is compiled inside of it, and takes it from there.
+
+    ``MAMT_JAX_CACHE`` names the directory; empty turns this off. A cache that the user has set
+    serves instead. On leaving, JAX's own settings are as they were.
+    """
+    before = getattr(jax.config, "jax_compilation_cache_dir", None)
+    directory = None if before else _cache_directory()
+    if directory is None:
+        yield
+        return
+    # JAX opens a cache once, at the first program, and writes there whatever the setting says
+    # later: it is made to forget before and after.
+    jax.config.update("jax_compilation_cache_dir", str(directory))
+    reset_cache()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+        reset_cache()
+
+
+def _cache_directory() -> Path | None:
+    """Where compiled programs are kept; None where they are not, or it cannot be written."""
+    chosen = os.environ.get("MAMT_JAX_CACHE")
+    if chosen is None:
+        chosen = f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/mamt_jax"
+    if not chosen:
+        return None
+    try:
+        directory = Path(chosen).expanduser().absolute()
+        directory.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # the latter where there is no home
+        return None
+    return directory if os.access(directory, os.W_OK) else None
 
 
 class Program:
@@ -33,9 +75,15 @@ class Program:
         self.__wrapped__ = function
         self._jitted = jax.jit(exact, donate_argnums=donate, compiler_options=_options())
         self._ahead: Any = None
+        self._called = False
 
     def __call__(self, *arguments: Any) -> Any:
-        return (self._ahead or self._jitted)(*arguments)
+        if self._ahead or self._called:
+            return (self._ahead or self._jitted)(*arguments)
+        with compilation_cache():
+            result = self._jitted(*arguments)
+        self._called = True
+        return result
 
     def lower(self, *arguments: Any) -> Any:
         """The program for arguments of these shapes, to look at."""
@@ -48,7 +96,8 @@ class Program:
           The compiled program, which knows its memory.
         """
         if self._ahead is None:
-            self._ahead = self.lower(*arguments).compile()
+            with compilation_cache():
+                self._ahead = self.lower(*arguments).compile()
         return self._ahead
 
 

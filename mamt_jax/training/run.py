@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property, lru_cache, partial
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,34 +19,55 @@ import xarray as xr
 
 from mamt_jax.config import MOST_EPISODES, ConfigError, TrainConfig, check, make_config
 from mamt_jax.errors import RunError
-from mamt_jax.training import checkpoint
+from mamt_jax.training import checkpoint, summary
+from mamt_jax.training.game import game_of
 from mamt_jax.training.loop import Start, train_loop
 from mamt_jax.training.memory import check_memory
 from mamt_jax.training.metrics import Recorder
 from mamt_jax.training.policies import Policies
+from mamt_jax.training.programs import compilation_cache
 from mamt_jax.training.run_dir import RunDir
-from mamt_jax.types import Algorithm, Game
+from mamt_jax.types import Algorithm
 
 if TYPE_CHECKING:
     from envs import Environment, HostEnvironment
     from mamt_jax.training.trainer import Trainer
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """A finished or recorded run.
 
     Attributes:
         config: What was run.
         metrics: Everything recorded; ``training.metrics`` lists the quantities.
-        policies: The trained policies.
         path: The run directory, None for a run in memory.
     """
 
     config: TrainConfig
-    metrics: xr.Dataset = field(repr=False)
-    policies: Policies = field(repr=False)
-    path: Path | None = None
+    metrics: xr.Dataset
+    path: Path | None
+    _find_policies: Callable[[], Policies]
+
+    @cached_property
+    def policies(self) -> Policies:
+        """The trained policies; those of a recorded run are read when they are first asked for.
+
+        Raises:
+            RunError: The run has no checkpoint yet, or no intact one.
+            ConfigError: There is no such algorithm any more.
+        """
+        return self._find_policies()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle: what was compiled or read on demand stays behind."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    def __repr__(self) -> str:
+        return summary.as_text(self.config, self.metrics, self.path)
+
+    def _repr_html_(self) -> str:
+        return summary.as_html(self.config, self.metrics, self.path)
 
     def evaluate(self, episodes: int = 10, seed: int = 0) -> np.ndarray:
         """Returns of greedy episodes.
@@ -56,15 +79,33 @@ class Run:
         Returns:
             ``[S, episodes]``: undiscounted return, averaged over agents; NaN for seeds that
             diverged in training.
-        """
-        from mamt_jax.training.evaluate import evaluation_keys, make_evaluator
 
-        accepted = f"in 1 to {MOST_EPISODES:,}"
-        check(1 <= episodes <= MOST_EPISODES, "episodes", episodes, accepted)
-        check(0 <= seed < 2**31, "seed", seed, "in 0 to 2**31 - 1")
-        env = make_env(self.config)
-        play = make_evaluator(self.policies.algorithm, env, self.config, episodes)
+        Raises:
+            ConfigError: An argument is out of range, or the environment is not to be had.
+            EnvironmentFailed: A process that steps a host environment crashed or hangs.
+        """
+        from mamt_jax.training.evaluate import evaluation_keys
+
+        whole = isinstance(episodes, Integral) and 1 <= episodes <= MOST_EPISODES
+        check(whole, "episodes", episodes, f"an integer in 1 to {MOST_EPISODES:,}")
+        whole = isinstance(seed, Integral) and 0 <= seed < 2**31
+        check(whole, "seed", seed, "an integer in 0 to 2**31 - 1")
+        play = self._evaluator(int(episodes))
         return np.asarray(play(self.policies.learner, evaluation_keys(self.policies.seeds, seed)))
+
+    @cached_property
+    def _evaluator(self) -> Callable[[int], Callable[[Any, jax.Array], Any]]:
+        """Number of episodes -> what plays them, compiled once."""
+        from mamt_jax.training.evaluate import make_evaluator
+
+        rule, game, env = self.policies.algorithm, self.policies.game, make_env(self.config)
+        now = game_of(env.spec)
+        if game and (game.obs_sizes, game.action_counts) != (now.obs_sizes, now.action_counts):
+            raise ConfigError(
+                f"{self.config.env} has changed since the run: observations {now.obs_sizes} and "
+                f"actions {now.action_counts}, then {game.obs_sizes} and {game.action_counts}."
+            )
+        return lru_cache(4)(lambda episodes: make_evaluator(rule, env, self.config, episodes))
 
 
 def train(
@@ -129,7 +170,8 @@ def run_config(
     if directory is not None and not resume:
         from mamt_jax.training.trainer import REPLAY_SIZES
 
-        directory.create(config, without=REPLAY_SIZES if algorithm.on_policy else ())
+        without = REPLAY_SIZES if algorithm.on_policy else ()
+        directory.create(config, trainer.game, without)
     return run_trainer(trainer, algorithm, config, directory, resume, progress)
 
 
@@ -141,7 +183,6 @@ def prepare(config: TrainConfig) -> tuple[Trainer, Algorithm, TrainConfig]:
     """
     from mamt_jax.training.trainer import check_sizes, make_trainer, seed_batch
 
-    use_compilation_cache()
     algorithm, env = make_algorithm(config)
     options = config.env_options | getattr(env, "found", {})
     config = replace(config, hyper=config.hyper.settled(), env_options=options)
@@ -171,13 +212,14 @@ def run_trainer(
                 return load_with(algorithm, config, directory)
             start = _restore(directory, jax.eval_shape(trainer.init, ids), per_event)
         if start is None:
-            recorder = Recorder(list(seeds), per_event)
-            start = Start(trainer.init(ids), recorder, 0.0)
+            recorder = Recorder(list(seeds), per_event, trainer.game.agents)
+            with compilation_cache():
+                start = Start(trainer.init(ids), recorder, 0.0)
         start = start._replace(seconds=start.seconds + time.monotonic() - begin)
         with closing(trainer):
             state, metrics = train_loop(trainer, start, config, directory, progress)
-    policies = Policies(algorithm, state.learner, seeds)
-    return Run(config, metrics, policies, directory.path if directory else None)
+    policies = Policies(algorithm, state.learner, seeds, trainer.game)
+    return Run(config, metrics, directory.path if directory else None, lambda: policies)
 
 
 def _restore(directory: RunDir, like: Any, updates_per_event: int) -> Start | None:
@@ -204,25 +246,47 @@ def is_finished(directory: RunDir) -> bool:
 
 
 def load(path: str | Path) -> Run:
-    """Opens a recorded run: policies ready to act, config and metrics.
+    """Opens a recorded run, finished or not: config, metrics, and policies ready to act.
+
+    Nothing of this needs the run's environment; ``evaluate`` does.
 
     Raises:
-        RunError: No run, no checkpoint yet, or corrupt files.
+        RunError: There is no run, no metrics yet, or they are corrupt. Checkpoints are first looked
+            at when the policies are asked for.
     """
     directory = RunDir(Path(path))
     config = directory.read_config()
-    return load_with(make_algorithm(config)[0], config, directory)
+
+    find_policies = partial(_recorded_policies, config, directory)
+    return Run(config, directory.read_metrics(), directory.path, find_policies)
+
+
+def _recorded_policies(config: TrainConfig, directory: RunDir) -> Policies:
+    from mamt_jax.algorithms import registry
+
+    game = directory.read_game()
+    algorithm = registry.make(config.algorithm, game, config.hyper)
+    return replace(read_policies(algorithm, config, directory), game=game)
 
 
 def load_with(algorithm: Algorithm, config: TrainConfig, directory: RunDir) -> Run:
     """As :func:`load`, for a given algorithm."""
+    find_policies = partial(read_policies, algorithm, config, directory)
+    return Run(config, directory.read_metrics(), directory.path, find_policies)
+
+
+def read_policies(algorithm: Algorithm, config: TrainConfig, directory: RunDir) -> Policies:
+    """Policies at the newest intact checkpoint.
+
+    Raises:
+        RunError: There is none.
+    """
     seeds = tuple(range(config.seed, config.seed + config.seeds))
     like = jax.eval_shape(jax.vmap(algorithm.init), jax.random.split(jax.random.key(0), len(seeds)))
     learner = directory.newest_intact(lambda step: checkpoint.restore_learner(step, like))
     if learner is None:
         raise RunError(f"{directory.path} holds no checkpoint yet.")
-    policies = Policies(algorithm, learner, seeds)
-    return Run(config, directory.read_metrics(), policies, directory.path)
+    return Policies(algorithm, learner, seeds)
 
 
 def make_env(config: TrainConfig) -> Environment | HostEnvironment:
@@ -240,23 +304,4 @@ def make_algorithm(config: TrainConfig) -> tuple[Algorithm, Environment | HostEn
     from mamt_jax.algorithms import registry
 
     env = make_env(config)
-    game = Game(env.spec.obs_sizes, env.spec.action_counts, env.spec.teams)
-    return registry.make(config.algorithm, game, config.hyper), env
-
-
-def use_compilation_cache() -> None:
-    """Keeps compiled programs between runs, unless the user has set a cache of their own.
-
-    ``MAMT_JAX_CACHE`` names another directory; empty turns the cache off.
-    """
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mamt_jax"
-    chosen = os.environ.get("MAMT_JAX_CACHE", str(default))
-    if not chosen or getattr(jax.config, "jax_compilation_cache_dir", None):
-        return
-    try:
-        Path(chosen).mkdir(parents=True, exist_ok=True)
-        writable = os.access(chosen, os.W_OK)
-    except OSError:
-        return
-    if writable:
-        jax.config.update("jax_compilation_cache_dir", chosen)
+    return registry.make(config.algorithm, game_of(env.spec), config.hyper), env

@@ -1,4 +1,4 @@
-"""The directory of a run: config, versions, metrics, checkpoints, and what may go wrong."""
+"""The directory of a run: config, game, versions, metrics, checkpoints, and what may go wrong."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ import xarray as xr
 from mamt_jax.config import ConfigError, TrainConfig, make_config
 from mamt_jax.errors import RunError
 from mamt_jax.training import checkpoint
+from mamt_jax.training.game import game_from_json
+from mamt_jax.types import Game
 
 T = TypeVar("T")
 _PACKAGES = (
@@ -70,11 +72,14 @@ class RunDir:
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise RunError(f"{self.path} exists and is not an empty directory; choose another one.")
 
-    def create(self, config: TrainConfig, without: Sequence[str] = ()) -> None:
+    def create(
+        self, config: TrainConfig, game: Game | None = None, without: Sequence[str] = ()
+    ) -> None:
         """Starts a run here.
 
         Args:
             config: Of the run.
+            game: Sizes of its environment, from which its policies can be read without it.
             without: Settings that the run does not have, and does not record.
 
         Raises:
@@ -84,6 +89,8 @@ class RunDir:
         self.check_free()
         recorded = {k: v for k, v in json.loads(_config_text(config)).items() if k not in without}
         texts = {"config.json": _json(recorded), "versions.json": _json(versions())}
+        if game is not None:
+            texts["game.json"] = _json(game._asdict())
         with disk_errors(self.path, "create the run directory", "nothing is kept"):
             self.checkpoints.mkdir(parents=True)
             for name, text in texts.items():
@@ -129,6 +136,23 @@ class RunDir:
             raise RunError(
                 f"{self.path}/config.json is corrupt or of another version: {error}"
             ) from error
+
+    def read_game(self) -> Game:
+        """Sizes of the run's environment, as they were when it was started.
+
+        Raises:
+            RunError: They are missing or cannot be read.
+        """
+        file = self.path / "game.json"
+        try:
+            return game_from_json(json.loads(file.read_text(encoding="utf-8")))
+        except FileNotFoundError as error:
+            raise RunError(
+                f"{self.path} has no game.json, the sizes of its environment: its metrics can be "
+                f"read, its policies cannot."
+            ) from error
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(f"{file} is corrupt or of another version: {error}") from error
 
     def check_same(self, config: TrainConfig) -> None:
         """Refuses to go on with another config than the one the run was started with.

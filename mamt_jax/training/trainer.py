@@ -24,10 +24,11 @@ from envs.hosted import HostEnvironment
 from envs.wrappers import VectorEnv
 from mamt_jax.config import ConfigError, TrainConfig
 from mamt_jax.training.evaluate import make_evaluator
+from mamt_jax.training.game import game_of
 from mamt_jax.training.programs import Program
 from mamt_jax.training.replay import Replay, make_replay
 from mamt_jax.training.rollout import make_rollout
-from mamt_jax.types import Algorithm, Batch, Metrics, Transition
+from mamt_jax.types import Algorithm, Batch, Game, Metrics, Transition
 
 Seeds = TypeVar("Seeds")
 
@@ -118,6 +119,8 @@ class Trainer(NamedTuple):
     evaluate: Callable[[Any, jax.Array], Any]
     """Algorithm's states ``[S, ...]``, keys [S] -> returns of greedy episodes float32 ``[S, E]``;
     NaN where a policy is not finite."""
+    game: Game
+    """Sizes of the environment."""
     close: Callable[[], None] = lambda: None
     """Closes the environments of training; the next epoch opens new ones."""
 
@@ -220,7 +223,8 @@ def make_trainer(
     loop = _Loop(config, plan, learning, VectorEnv(env, config.num_envs))
     greedy = make_evaluator(algorithm, env, config, config.evaluation_episodes)
     epoch = Program(loop.epoch, donate=(0,))
-    return Trainer(plan, replay, jax.jit(loop.init), epoch, epoch.compile_ahead, greedy)
+    init, ahead = jax.jit(loop.init), epoch.compile_ahead
+    return Trainer(plan, replay, init, epoch, ahead, greedy, game_of(env.spec))
 
 
 def make_store(config: TrainConfig, plan: Plan, spec: EnvSpec, algorithm: Algorithm) -> Replay:

@@ -31,6 +31,7 @@ def test_spec_is_read_from_the_spaces() -> None:
     assert (spec.num_agents, spec.obs_sizes, spec.action_counts) == (3, (3, 3, 4), (3, 3, 3))
     assert spec.episode_length == 10 and spec.obs_bounds == (0.0, 1000.0)
     assert spec.obs_dtype == "float32" and spec.agents_may_leave
+    assert spec.agents == ("a", "b", "c")
     matching = envs.make("pettingzoo", module=GAMES, game="matching", agents_may_leave=False).spec
     assert matching.obs_dtype == "uint8" and not matching.agents_may_leave
     assert dwindling(episode_length=4).spec.episode_length == 4

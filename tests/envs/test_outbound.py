@@ -206,7 +206,9 @@ def test_refusals() -> None:
     class Blind:
         spec = envs.EnvSpec("blind", 2, (1, 1), (2, 2), 5)
 
-    assert envs.to_pettingzoo(Blind()).metadata["render_modes"] == []  # type: ignore[arg-type]
+    blind = envs.to_pettingzoo(Blind())  # type: ignore[arg-type]
+    assert blind.metadata["render_modes"] == []
+    assert blind.possible_agents == list(Blind.spec.agents) == ["agent_0", "agent_1"]
     with pytest.raises(ValueError, match="blind has no render method"):
         envs.to_pettingzoo(Blind(), "rgb_array")  # type: ignore[arg-type]
 

@@ -27,7 +27,7 @@ from tests.training import fakes
 def recorded(tmp_path: Path) -> Path:
     """A finished run of the fake trainer."""
     directory = RunDir(tmp_path / "run")
-    directory.create(fakes.config())
+    directory.create(fakes.config(), fakes.trainer().game)
     run_trainer(fakes.trainer(), fakes.algorithm(), fakes.config(), directory)
     return directory.path
 
@@ -196,9 +196,7 @@ def test_train_ends_with_the_return(
 def test_evaluate_writes_an_animation(
     recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        "mamt_jax.training.run.make_algorithm", lambda config: (fakes.algorithm(), None)
-    )
+    monkeypatch.setattr("mamt_jax.algorithms.registry.make", lambda *_: fakes.algorithm())
     path = recorded.parent / "out.gif"
     assert cli.main(["evaluate", str(recorded)]) == 0
     alone = capsys.readouterr().out

@@ -90,6 +90,8 @@ def test_report_reads_records_like_runs(directory: RunDir, tmp_path: Path) -> No
     )
     np.testing.assert_allclose(returns.return_mean, metrics.return_mean, rtol=1e-3)
     np.testing.assert_array_equal(returns.episode_at_update, metrics.episode_at_update)
+    np.testing.assert_array_equal(returns.episode, metrics.episode)
+    assert returns.agent.values.tolist() == metrics.agent.values.tolist() == ["left", "right"]
     assert returns.episodes.sum() == metrics.episodes.sum()
     tables, files = report([tmp_path / "one.json"], tmp_path / "figures")
     assert tables[0].row_count >= 1

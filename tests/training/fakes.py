@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mamt_jax.config import TrainConfig, make_config
-from mamt_jax.types import Algorithm
+from mamt_jax.types import Algorithm, Game
 
 EVENTS, PER_EVENT, AGENTS = 3, 2, 2
 
@@ -52,6 +52,7 @@ class FakeTrainer(NamedTuple):
     init: Any
     epoch: Any
     evaluate: Any
+    game: Game = Game((12, 12), (5, 5), None, ("left", "right"))
     close: Any = lambda: None
 
 

@@ -1,19 +1,26 @@
-"""One precision, whoever asks: programs are read, because a CPU computes alike either way."""
+"""How programs are compiled: one precision, whoever asks, and a cache that is nobody else's.
+
+For the precision programs are read, because a CPU computes alike either way.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 import envs
 from mamt_jax.config import make_config
 from mamt_jax.training.evaluate import evaluation_keys, make_evaluator
 from mamt_jax.training.policies import Policies
-from mamt_jax.training.programs import Program
+from mamt_jax.training.programs import Program, _cache_directory
 from mamt_jax.training.run import make_algorithm
 from mamt_jax.training.trainer import make_trainer
 
@@ -42,9 +49,8 @@ def test_native_training_evaluation_and_policies() -> None:
     assert_exact(trainer.evaluate, state.learner, keys)  # type: ignore[arg-type]
     assert_exact(make_evaluator(algorithm, env, config, 3), state.learner, keys)  # type: ignore[arg-type]
     policies, obs = Policies(algorithm, None, (0,)), np.zeros((1, 2, 3), np.float32)
-    one = jax.eval_shape(algorithm.init, jax.random.key(0))
-    assert_exact(policies._greedy, one, obs)
-    assert_exact(policies._sample, one, jax.random.key(0), obs)
+    assert_exact(policies._greedy, state.learner, 0, obs)
+    assert_exact(policies._sample, state.learner, 0, jax.random.key(0), obs)
 
 
 def test_hosted_training() -> None:
@@ -72,3 +78,86 @@ def test_what_is_compiled_ahead_is_what_runs() -> None:
     assert compiled.memory_analysis() is not None
     np.testing.assert_array_equal(program(jnp.arange(3.0)), [0, 2, 4])
     assert traced == [(3,)] and program.compile_ahead(jnp.zeros(3)) is compiled
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Our cache in a directory of the test, in a process that has none of its own."""
+    kept = {
+        name: getattr(jax.config, name)
+        for name in ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    }
+    jax.config.update("jax_compilation_cache_dir", None)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    reset_cache()
+    monkeypatch.setenv("MAMT_JAX_CACHE", str(tmp_path / "own"))
+    yield tmp_path / "own"
+    for name, value in kept.items():
+        jax.config.update(name, value)
+    reset_cache()
+
+
+def files(path: Path) -> set[str]:
+    """Programs that a cache holds; beside some lie times of access."""
+    return {file.name for file in path.glob("*-cache")}
+
+
+def test_our_programs_are_kept_and_those_of_the_user_are_not(own: Path) -> None:
+    def function(x: jax.Array) -> jax.Array:
+        return jnp.sin(x) @ x
+
+    x = jnp.arange(3.0)
+    jax.jit(lambda x: x * 5)(x)  # JAX has decided by now that there is no cache
+    Program(function)(x)
+    first = files(own)
+    assert len(first) == 1
+    jax.jit(lambda x: x * 7)(x)
+    Program(lambda x: x - 1).compile_ahead(x)
+    assert len(files(own)) == 2 and first < files(own)
+    assert getattr(jax.config, "jax_compilation_cache_dir") is None  # noqa: B009 - unknown to mypy
+
+    class Hits(list[str]):
+        def __call__(self, event: str, **_: Any) -> None:
+            self.append(event)
+
+    hits = Hits()
+    jax.monitoring.register_event_listener(hits)
+    try:
+        np.testing.assert_allclose(Program(function)(x), function(x), rtol=1e-6)
+    finally:
+        jax.monitoring.unregister_event_listener(hits)
+    assert "/jax/compilation_cache/cache_hits" in hits
+
+
+def test_a_cache_of_the_user_serves_us(own: Path, tmp_path: Path) -> None:
+    """It was set after ours was used: nothing of ours is left."""
+    x = jnp.arange(3.0)
+    Program(lambda x: x + 1)(x)
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "users"))
+    jax.jit(lambda x: x + 2)(x)
+    Program(lambda x: x + 3)(x)
+    assert len(files(tmp_path / "users")) == 2 and len(files(own)) == 1
+
+
+@pytest.mark.parametrize(
+    ("chosen", "where"),
+    [
+        (None, "home/.cache/mamt_jax"),
+        ("", None),
+        ("~/x", "home/x"),
+        ("y", "y"),
+        ("file/cache", None),
+        ("~nobody-of-this-name/x", None),
+    ],
+)
+def test_where_programs_are_kept(
+    chosen: str | None, where: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("MAMT_JAX_CACHE", raising=False)
+    Path("file").touch()
+    if chosen is not None:
+        monkeypatch.setenv("MAMT_JAX_CACHE", chosen)
+    assert _cache_directory() == (where and tmp_path / where)

@@ -1,19 +1,15 @@
-"""The progress bar and its plain stand-in, and the cache of compiled programs."""
+"""The progress bar and its plain stand-in."""
 
 from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
-import jax
 import pytest
 from rich.console import Console
 
 from mamt_jax.training import progress
 from mamt_jax.training.progress import ProgressLine, StopRequest
-from mamt_jax.training.run import use_compilation_cache
 
 
 def show(terminal: bool, shown: bool = True) -> str:
@@ -69,29 +65,3 @@ def test_signals_are_left_alone_outside_of_the_main_thread() -> None:
     thread.start()
     thread.join()
     assert entered == [False]
-
-
-@pytest.fixture
-def no_cache() -> Iterator[None]:
-    """Puts the cache directory back after the test."""
-    before = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", None)
-    yield
-    jax.config.update("jax_compilation_cache_dir", before)
-
-
-@pytest.mark.usefixtures("no_cache")
-def test_cache_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MAMT_JAX_CACHE", "")
-    use_compilation_cache()
-    assert jax.config.jax_compilation_cache_dir is None
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("MAMT_JAX_CACHE", str(tmp_path / "file/cache"))  # cannot be made
-    use_compilation_cache()
-    assert jax.config.jax_compilation_cache_dir is None
-    monkeypatch.setenv("MAMT_JAX_CACHE", str(tmp_path / "cache"))
-    use_compilation_cache()
-    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "cache")
-    monkeypatch.setenv("MAMT_JAX_CACHE", str(tmp_path / "other"))  # the first choice stays
-    use_compilation_cache()
-    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "cache")

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import os
+import pickle
 import signal
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
 
 from mamt_jax import DivergedError, InterruptedRun, RunError
+from mamt_jax.algorithms import registry
 from mamt_jax.config import ConfigError
 from mamt_jax.training import run as run_module
+from mamt_jax.training.policies import Policies
 from mamt_jax.training.progress import StopRequest
 from mamt_jax.training.run import Run, run_trainer
 from mamt_jax.training.run_dir import RunDir
@@ -293,5 +299,120 @@ def test_loaded_policies_act(tmp_path: Path) -> None:
 
 def test_load_without_a_checkpoint(tmp_path: Path) -> None:
     RunDir(tmp_path / "run").create(fakes.config())
+    with pytest.raises(RunError, match="holds no metrics yet"):
+        run_module.load(tmp_path / "run")
+    whole = run_trainer(fakes.trainer(), fakes.algorithm(), fakes.config(), None)
+    RunDir(tmp_path / "run").write_metrics(whole.metrics)
+    run = run_module.load_with(fakes.algorithm(), fakes.config(), RunDir(tmp_path / "run"))
     with pytest.raises(RunError, match="holds no checkpoint yet"):
-        run_module.load_with(fakes.algorithm(), fakes.config(), RunDir(tmp_path / "run"))
+        _ = run.policies
+
+
+@pytest.fixture
+def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished run in an environment that this process does not have."""
+    entry = registry.Entry("of the tests", lambda game, hyper: fakes.algorithm())
+    monkeypatch.setitem(registry.ALGORITHMS, "fake", entry)
+    config = fakes.config(algorithm="fake", env="of_somebody_else")
+    directory, trainer = RunDir(tmp_path / "run"), fakes.trainer()
+    directory.create(config, trainer.game)
+    run_trainer(trainer, fakes.algorithm(), config, directory)
+    return directory.path
+
+
+def test_a_run_is_read_without_its_environment(foreign: Path) -> None:
+    run = run_module.load(foreign)
+    assert run.metrics.agent.values.tolist() == ["left", "right"]
+    assert run.policies.game == fakes.trainer().game
+    assert run.policies.act(np.zeros((2, 12)), seed=1).shape == (2,)
+    assert "of_somebody_else" in repr(run) and "seeds: 0, 1, 2" in repr(run.policies)
+    with pytest.raises(ConfigError, match="No environment is called 'of_somebody_else'"):
+        run.evaluate()
+    for shape in ((3, 12), (2, 11), (4, 2, 13)):
+        with pytest.raises(ConfigError, match=r"obs must be \[2, 12\] or \[E, 2, 12\]"):
+            run.policies.act(np.zeros(shape))
+    with pytest.raises(ConfigError, match="obs must be an array of numbers"):
+        run.policies.act([[1, 2], [3]])
+
+
+def test_metrics_are_read_whatever_became_of_the_policies(
+    foreign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for content, says in (
+        ("{", "game.json is corrupt"),
+        ('{"obs_sizes": [12], "action_counts": [5, 5], "agents": ["a", "b"]}', "game.json is corr"),
+        ('{"sizes": 3}', "game.json is corrupt"),
+        ("3", "game.json is corrupt"),
+        (None, "has no game.json"),
+    ):
+        (foreign / "game.json").unlink()
+        if content:
+            (foreign / "game.json").write_text(content)
+        run = run_module.load(foreign)
+        assert run.metrics.sizes["update"] == 7
+        with pytest.raises(RunError, match=says):
+            _ = run.policies
+    RunDir(foreign).path.joinpath("game.json").write_text(
+        json.dumps(fakes.trainer().game._asdict())
+    )
+    for step in (foreign / "checkpoints").iterdir():
+        (step / "meta.json").write_text("{")
+    with pytest.raises(RunError, match="is corrupt"):
+        _ = run_module.load(foreign).policies
+    monkeypatch.delitem(registry.ALGORITHMS, "fake")
+    with pytest.raises(ConfigError, match="Unknown algorithm 'fake'"):
+        _ = run_module.load(foreign).policies
+    assert "fake" in run_module.load(foreign)._repr_html_()
+
+
+def test_a_run_can_be_copied_and_sent_elsewhere(foreign: Path) -> None:
+    run = run_module.load(foreign)
+    expected = run.policies.act(np.ones((2, 12)))
+    for other in (copy.copy(run), copy.deepcopy(run), pickle.loads(pickle.dumps(run))):
+        assert other.metrics.identical(run.metrics)
+        np.testing.assert_array_equal(other.policies.act(np.ones((2, 12))), expected)
+
+
+def test_seeds_act_by_one_program_that_is_compiled_once() -> None:
+    traced = []
+
+    def greedy(state: Any, obs: jax.Array) -> jax.Array:
+        traced.append(obs.shape)
+        return jnp.full(obs.shape[:2], state["w"])
+
+    rule = fakes.algorithm()._replace(greedy=greedy)
+    policies = Policies(rule, {"w": jnp.array([4, 2, 3])}, (7, 8, 9))
+    for seed, action in ((7, 4), (8, 2), (9, 3), (7, 4)):
+        assert policies.act(np.zeros((2, 12)), seed).tolist() == [action, action]
+    assert traced == [(1, 2, 12)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax.tree, "map", lambda *_: pytest.fail("a call walks through the learner"))
+        policies.act(np.zeros((2, 12)), 9)
+
+
+def test_an_evaluation_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def make_evaluator(rule: Any, env: Any, config: Any, episodes: int) -> Any:
+        made.append(episodes)
+        return lambda learners, keys: np.full(
+            (len(keys), episodes), jax.random.key_data(keys)[0, 0]
+        )
+
+    monkeypatch.setattr("mamt_jax.training.evaluate.make_evaluator", make_evaluator)
+    run = run_trainer(fakes.trainer(points=1), fakes.algorithm(), fakes.config(), None)
+    first, other, longer = run.evaluate(2), run.evaluate(2, seed=1), run.evaluate(3)
+    assert (first != other).all() and longer.shape == (3, 3)
+    np.testing.assert_array_equal(first, run.evaluate(2))
+    assert made == [2, 3]
+    for wrong in ({"episodes": 0}, {"episodes": 2.5}, {"episodes": "3"}, {"seed": -1}):
+        with pytest.raises(ConfigError, match=f"{next(iter(wrong))} must be an integer in"):
+            run.evaluate(**wrong)  # type: ignore[arg-type]
+
+
+def test_an_environment_that_has_changed_is_refused() -> None:
+    trainer = fakes.trainer(points=1)
+    trainer = trainer._replace(game=trainer.game._replace(obs_sizes=(12, 11)))
+    run = run_trainer(trainer, fakes.algorithm(), fakes.config(), None)
+    with pytest.raises(ConfigError, match=r"spread has changed since the run: .*\(12, 11\)"):
+        run.evaluate(2)

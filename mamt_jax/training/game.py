@@ -1,0 +1,32 @@
+"""The sizes of an environment apart from it: all that building an algorithm needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envs.base import EnvSpec
+from mamt_jax.types import Game
+
+
+def game_of(spec: EnvSpec) -> Game:
+    """What an algorithm knows of an environment."""
+    return Game(spec.obs_sizes, spec.action_counts, spec.teams, spec.agents)
+
+
+def game_from_json(values: Any) -> Game:
+    """Inverse of ``game._asdict()`` after a round trip through JSON.
+
+    Raises:
+        ValueError, TypeError: These are no sizes of a game.
+    """
+    game = Game(**values)
+    game = Game(
+        tuple(map(int, game.obs_sizes)),
+        tuple(map(int, game.action_counts)),
+        None if game.teams is None else tuple(tuple(map(int, team)) for team in game.teams),
+        tuple(map(str, game.agents)),
+    )
+    sizes = *game.obs_sizes, *game.action_counts
+    if not (1 < game.num_agents == len(game.action_counts) == len(game.agents) and min(sizes) > 0):
+        raise ValueError("its lists must be as long as there are agents")
+    return game
