@@ -44,9 +44,6 @@ def state():
 
 def differences(before):
     after = state()
-    for name in "SDL_VIDEODRIVER", "PYGAME_HIDE_SUPPORT_PROMPT":  # see envs.bridge
-        for seen in before, after:
-            seen["environ"].pop(name, None)
     for name in "backend", "backend_fallback":  # see experiments.figures
         after["matplotlib"][name] = before["matplotlib"].get(name)
     return {
