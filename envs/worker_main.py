@@ -34,7 +34,7 @@ CLOSING = 10.0
 """Seconds that closing one environment may take."""
 CLOSED = -1
 """In the place of the things that a row's environment has done."""
-_LEFT_TO_PARENT = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")
+_LEFT_TO_PARENT = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2", "SIGXCPU")
 
 
 def main(connection: int, memory: int) -> None:
