@@ -17,8 +17,9 @@ import xarray as xr
 
 from mamt_jax.config import MOST_EPISODES, ConfigError, TrainConfig, check, make_config
 from mamt_jax.errors import RunError
+from mamt_jax.files import user_path
 from mamt_jax.training import checkpoint
-from mamt_jax.training.loop import Start, train_loop
+from mamt_jax.training.loop import Start, evaluation_due, train_loop
 from mamt_jax.training.memory import check_memory
 from mamt_jax.training.metrics import Recorder
 from mamt_jax.training.policies import Policies
@@ -87,7 +88,8 @@ def train(
         seeds: Number of independent seeds.
         episodes: Training episodes per seed.
         out: Run directory; None keeps everything in memory.
-        resume: Goes on with the run in ``out``; its settings must be the same.
+        resume: Goes on with the run in ``out``. Its settings must be the same but for
+            ``config.EXECUTION`` and ``episodes``, which may also prolong a finished run.
         env_options: Keyword options of the environment.
         progress: Shows a progress bar.
         **options: Any other field of ``TrainConfig`` or ``AlgorithmConfig``.
@@ -97,7 +99,7 @@ def train(
         RunError: ``out`` is taken, corrupt, or its disk is full.
         DivergedError: A recorded quantity became NaN or infinite in every seed.
         EnvironmentFailed: A process that steps a host environment crashed or hangs.
-        InterruptedRun: Ctrl-C or SIGTERM; the run was saved first.
+        InterruptedRun: Ctrl-C or another signal; the run was saved first.
     """
     config = make_config(
         algorithm=algorithm,
@@ -118,19 +120,43 @@ def run_config(
     progress: bool = False,
 ) -> Run:
     """As :func:`train`, for a finished config."""
-    directory = None if out is None else RunDir(Path(out))
+    directory = None if out is None else RunDir(user_path(out))
     trainer, algorithm, config = prepare(config)
     if resume and directory is None:
         raise ConfigError("resume needs the run directory (out).")
     if directory is not None:  # before anything is compiled
-        directory.check_same(config) if resume else directory.check_free()
-    if not (resume and directory is not None and is_finished(directory)):
+        _check_resumable(directory, trainer, config) if resume else directory.check_free()
+    if not (resume and directory is not None and _done(directory) >= trainer.plan.points):
         check_memory(trainer, config)
     if directory is not None and not resume:
-        from mamt_jax.training.trainer import REPLAY_SIZES
-
-        directory.create(config, without=REPLAY_SIZES if algorithm.on_policy else ())
+        directory.create(config, without=_absent(algorithm))
     return run_trainer(trainer, algorithm, config, directory, resume, progress)
+
+
+def _absent(algorithm: Algorithm) -> tuple[str, ...]:
+    """Settings that runs of the algorithm do not have."""
+    from mamt_jax.training.trainer import REPLAY_SIZES
+
+    return REPLAY_SIZES if algorithm.on_policy else ()
+
+
+def _check_resumable(directory: RunDir, trainer: Trainer, config: TrainConfig) -> None:
+    """Refuses settings that the run in ``directory`` cannot go on with.
+
+    Raises:
+        ConfigError: They differ where they may not, or divide the episodes otherwise.
+        RunError: There is no run.
+    """
+    directory.check_same(config)
+    before = directory.read_config()
+    if before.episodes == config.episodes:
+        return
+    was, now = prepare(before)[0].plan, trainer.plan
+    if (was.steps_per_point, was.collect) != (now.steps_per_point, now.collect):
+        raise ConfigError(
+            f"episodes cannot change from {before.episodes:,} to {config.episodes:,}: logging "
+            f"points would be of another length; start another run."
+        )
 
 
 def prepare(config: TrainConfig) -> tuple[Trainer, Algorithm, TrainConfig]:
@@ -164,11 +190,15 @@ def run_trainer(
     start = None
     with directory.lock() if directory else nullcontext():
         if resume and directory is not None:
-            if is_finished(directory):
+            _check_length(directory, trainer)
+            complete = _is_complete(directory, trainer, config)
+            if not complete:
+                start = _restore(directory, jax.eval_shape(trainer.init, ids), per_event)
+            directory.update_config(config, without=_absent(algorithm))
+            if complete:
                 message = f"The run in {directory.path} is finished; nothing to do."
                 warnings.warn(message, stacklevel=4)
                 return load_with(algorithm, config, directory)
-            start = _restore(directory, jax.eval_shape(trainer.init, ids), per_event)
         if start is None:
             recorder = Recorder(list(seeds), per_event)
             start = Start(trainer.init(ids), recorder, 0.0)
@@ -195,28 +225,71 @@ def _restore(directory: RunDir, like: Any, updates_per_event: int) -> Start | No
     return Start(state, recorder, meta.seconds)
 
 
+def _done(directory: RunDir) -> int:
+    """Logging points before the newest checkpoint, intact or not."""
+    return max(directory.saved(), default=0)
+
+
+def _check_length(directory: RunDir, trainer: Trainer) -> None:
+    """Raises ConfigError if more is done already than the run is to have."""
+    done, plan = _done(directory), trainer.plan
+    if done > plan.points:
+        raise ConfigError(
+            f"episodes must be at least the {done * plan.episodes_per_point:,} that are done in "
+            f"{directory.path}."
+        )
+
+
+def _is_complete(directory: RunDir, trainer: Trainer, config: TrainConfig) -> bool:
+    """Whether all of the planned run is done, its last evaluation included.
+
+    Warns of corrupt checkpoints that are passed over.
+
+    Raises:
+        RunError: All checkpoints are corrupt.
+    """
+    points = trainer.plan.points
+    meta = directory.newest_intact(checkpoint.check_whole)
+    if meta is None or meta.points < points:
+        return False
+    if not evaluation_due(points, points, config):
+        return True
+    metrics = directory.read_metrics()
+    return "greedy_return" in metrics and bool(np.isfinite(metrics.greedy_return[:, -1]).any())
+
+
 def is_finished(directory: RunDir) -> bool:
     """Whether the run reached the end of its plan."""
     meta = directory.newest_intact(checkpoint.read_meta)
-    return meta is not None and meta.finished
+    return meta is not None and meta.points >= prepare(directory.read_config())[0].plan.points
 
 
-def load(path: str | Path) -> Run:
+def load(path: str | Path, checkpoint: int | None = None) -> Run:
     """Opens a recorded run: policies ready to act, config and metrics.
 
+    Args:
+        path: Run directory.
+        checkpoint: Whose policies: the logging points done before it, as its folder is named. By
+            default the newest that is intact.
+
     Raises:
-        RunError: No run, no checkpoint yet, or corrupt files.
+        RunError: No run, no checkpoint yet, no such checkpoint, or corrupt files.
     """
-    directory = RunDir(Path(path))
+    directory = RunDir(user_path(path))
     config = directory.read_config()
-    return load_with(make_algorithm(config)[0], config, directory)
+    return load_with(make_algorithm(config)[0], config, directory, checkpoint)
 
 
-def load_with(algorithm: Algorithm, config: TrainConfig, directory: RunDir) -> Run:
+def load_with(
+    algorithm: Algorithm, config: TrainConfig, directory: RunDir, points: int | None = None
+) -> Run:
     """As :func:`load`, for a given algorithm."""
     seeds = tuple(range(config.seed, config.seed + config.seeds))
     like = jax.eval_shape(jax.vmap(algorithm.init), jax.random.split(jax.random.key(0), len(seeds)))
-    learner = directory.newest_intact(lambda step: checkpoint.restore_learner(step, like))
+    if points is None:
+        learner = directory.newest_intact(lambda step: checkpoint.restore_learner(step, like))
+    else:
+        learner = checkpoint.restore_learner(directory.checkpoint_at(points), like)
     if learner is None:
         raise RunError(f"{directory.path} holds no checkpoint yet.")
     policies = Policies(algorithm, learner, seeds)
@@ -247,14 +320,27 @@ def use_compilation_cache() -> None:
 
     ``MAMT_JAX_CACHE`` names another directory; empty turns the cache off.
     """
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mamt_jax"
-    chosen = os.environ.get("MAMT_JAX_CACHE", str(default))
-    if not chosen or getattr(jax.config, "jax_compilation_cache_dir", None):
+    if getattr(jax.config, "jax_compilation_cache_dir", None):
         return
     try:
-        Path(chosen).mkdir(parents=True, exist_ok=True)
+        chosen = _cache_directory()
+        if chosen is None:
+            return
+        chosen.mkdir(parents=True, exist_ok=True)
         writable = os.access(chosen, os.W_OK)
-    except OSError:
+    except (OSError, ConfigError):
         return
     if writable:
-        jax.config.update("jax_compilation_cache_dir", chosen)
+        jax.config.update("jax_compilation_cache_dir", str(chosen))
+
+
+def _cache_directory() -> Path | None:
+    """Where compiled programs go; None for nowhere.
+
+    Raises:
+        ConfigError: The user has no home.
+    """
+    chosen = os.environ.get("MAMT_JAX_CACHE")
+    if chosen is not None:
+        return user_path(chosen) if chosen else None
+    return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "mamt_jax"

@@ -129,10 +129,10 @@ def test_full_disk_in_the_middle(
 ) -> None:
     written = checkpoint.save
 
-    def save(directory: Path, state: Any, meta: checkpoint.Meta) -> None:
+    def save(directory: Path, state: Any, meta: checkpoint.Meta, *how: Any) -> None:
         if meta.points >= 4:
             raise OSError(28, "No space left on device")
-        written(directory, state, meta)
+        written(directory, state, meta, *how)
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", save)
@@ -167,11 +167,21 @@ def test_interrupted_process_resumes_bit_identically(
     assert_same_run(finished, run)
 
 
+def test_a_finished_run_is_prolonged(finished: Path, tmp_path: Path) -> None:
+    """Its replay grows, and its settings change where that changes no number."""
+    run = tmp_path / "run"
+    mamt_jax.train(**SMALL | {"episodes": 100}, out=run, keep_checkpoints=2)
+    line = ["train", "--resume", "--out", str(run), "--episodes", "200"]
+    assert cli.main([*line, "--keep-checkpoints", "all", "--checkpoint-interval", "1"]) == 0
+    assert_same_run(finished, run)
+    assert list(RunDir(run).saved()) == [4, 5, 6, 7, 8, 9, 10]
+
+
 def test_nan_in_a_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A step size that blows the networks up within few updates."""
     said = complaint(
         arguments(tmp_path / "run", learning_rate=1e30, soft_reward_scale=1e-30), capsys
     )
     assert "is NaN or infinite at update" in said and "metrics up to there are kept" in said
-    with xr.open_zarr(tmp_path / "run/metrics.zarr", consolidated=False) as metrics:
+    with xr.open_zarr(tmp_path / "run/metrics.zarr") as metrics:
         assert metrics.sizes["update"] >= 1

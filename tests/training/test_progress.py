@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +74,66 @@ def test_signals_are_left_alone_outside_of_the_main_thread() -> None:
     assert entered == [False]
 
 
+def test_signals_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``nohup`` ignores SIGHUP; a batch system's own package handles SIGUSR1."""
+
+    def own(*_: object) -> None: ...
+
+    before = [
+        (number, signal.signal(number, handler))
+        for number, handler in ((signal.SIGHUP, signal.SIG_IGN), (signal.SIGUSR1, own))
+    ]
+    try:
+        with StopRequest() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(signal.SIGUSR1)
+            assert not stop.requested
+            assert signal.getsignal(signal.SIGUSR1) is own
+            signal.raise_signal(signal.SIGUSR2)
+            assert stop.requested
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+def test_platforms_without_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"):
+        monkeypatch.delattr(signal, name)
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.requested
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_that_is_closed_stops_nothing(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Closed(io.StringIO):
+        gone = False
+
+        def write(self, text: str) -> int:
+            if self.gone:
+                raise OSError(5, "Input/output error")
+            return super().write(text)
+
+        def flush(self) -> None:
+            self.write("")
+
+        def isatty(self) -> bool:
+            return terminal
+
+    file = Closed()
+    monkeypatch.setattr(sys, "stderr", file)
+    monkeypatch.setattr(progress, "_PLAIN_INTERVAL", 0.0)
+    with StopRequest() as stop, ProgressLine(True, 1000) as line:
+        line.update(100, "return -41.24")
+        file.gone = True
+        signal.raise_signal(signal.SIGHUP)
+        line.update(500, "return -41.24")
+        assert stop.requested
+    assert "500/1,000" not in file.getvalue()
+
+
 @pytest.fixture
 def no_cache() -> Iterator[None]:
     """Puts the cache directory back after the test."""
@@ -95,3 +158,26 @@ def test_cache_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("MAMT_JAX_CACHE", str(tmp_path / "other"))  # the first choice stays
     use_compilation_cache()
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "cache")
+
+
+@pytest.mark.usefixtures("no_cache")
+def test_cache_directory_of_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    for given, wanted in ((None, "home/.cache/mamt_jax"), ("~/x", "home/x"), ("y", "y")):
+        if given is None:
+            monkeypatch.delenv("MAMT_JAX_CACHE", raising=False)
+        else:
+            monkeypatch.setenv("MAMT_JAX_CACHE", given)
+        jax.config.update("jax_compilation_cache_dir", None)
+        use_compilation_cache()
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / wanted)
+    monkeypatch.delenv("MAMT_JAX_CACHE")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # a user without a home
+    jax.config.update("jax_compilation_cache_dir", None)
+    use_compilation_cache()
+    assert jax.config.jax_compilation_cache_dir is None
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    use_compilation_cache()
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "xdg/mamt_jax")
