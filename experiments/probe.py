@@ -24,6 +24,7 @@ from experiments.guard import guarded
 from mamt_jax.analysis.seeds import diverged
 from mamt_jax.config import ConfigError, check
 from mamt_jax.errors import RunError
+from mamt_jax.files import user_path
 from mamt_jax.training import checkpoint
 from mamt_jax.training.programs import Program
 from mamt_jax.training.run import make_algorithm
@@ -159,7 +160,7 @@ def main() -> int:
     chosen = parser.parse_args()
 
     def show() -> None:
-        Console(width=140).print(table(*slopes(RunDir(chosen.run), chosen.batches)))
+        Console(width=140).print(table(*slopes(RunDir(user_path(chosen.run)), chosen.batches)))
 
     return guarded(show)
 

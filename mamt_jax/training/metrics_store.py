@@ -2,9 +2,9 @@
 
 Chunks hold a fixed number of logging points, and zarr fills the last one up: rows are added to
 files that keep their shape. Whoever has read the list of arrays, their sizes and all attributes
-(one file, ``zarr.json``) therefore finds the rows that it speaks of, also where a chunk is newer. So
-files appear by one rename each, rows before the list that speaks of them; where rows go, the list is
-first.
+(one file, ``zarr.json``) therefore finds the rows that it speaks of, also where a chunk is newer.
+So files appear by one rename each, rows before the list that speaks of them; where rows go, the
+list is first.
 """
 
 from __future__ import annotations

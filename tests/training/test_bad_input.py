@@ -30,6 +30,7 @@ SMALL: dict[str, Any] = {
     "hidden_size": 8,
     "attention_heads": 2,
     "batch_size": 32,
+    "buffer_size": 400,
     "num_envs": 4,
     "steps_per_update": 20,
     "log_interval": 20,
@@ -168,7 +169,7 @@ def test_interrupted_process_resumes_bit_identically(
 
 
 def test_a_finished_run_is_prolonged(finished: Path, tmp_path: Path) -> None:
-    """Its replay grows, and its settings change where that changes no number."""
+    """Its replay has wrapped by then; settings change where that changes no number."""
     run = tmp_path / "run"
     mamt_jax.train(**SMALL | {"episodes": 100}, out=run, keep_checkpoints=2)
     line = ["train", "--resume", "--out", str(run), "--episodes", "200"]
