@@ -24,6 +24,7 @@ from mamt_jax.files import write_whole
 _LIST = "zarr.json"
 _POINTS = 256
 """Logging points in a chunk."""
+_CHANGES = "diverged_at_update"
 _TRIES = 5
 """Readings, while writers keep coming in between. Any of them is whole; only a run that went back
 to its checkpoint in between is worth another."""
@@ -94,7 +95,7 @@ def _files(dataset: xr.Dataset) -> dict[str, bytes]:
         }
         for name, variable in dataset.variables.items()
     }
-    plain = dataset.drop_encoding()
+    plain = _with_losses(dataset).drop_encoding()
     for name, variable in dataset.variables.items():
         if variable.dtype.kind == "U":  # zarr's own type for text; NumPy's is not in its standard
             plain[name] = variable.astype(object)
@@ -160,14 +161,19 @@ def _chunks(listed: bytes) -> Iterator[str]:
             yield "/".join((name, "c", *map(str, index)))
 
 
-def _without_later_losses(dataset: xr.Dataset) -> xr.Dataset:
-    """The one variable that does not grow by rows: seeds lost after the last row are not lost."""
-    name = "diverged_at_update"
-    if name not in dataset or "update" not in dataset:
+def _with_losses(dataset: xr.Dataset) -> xr.Dataset:
+    """Notes in the list which seeds are lost: the one variable that does not grow by rows."""
+    if _CHANGES not in dataset:
         return dataset
-    at, updates = dataset[name].values, dataset["update"].values
-    lost = at <= (updates[-1] if updates.size else 0)
-    if "divergence" in dataset.attrs:
-        lost &= np.array([bool(reason) for reason in dataset.attrs["divergence"]])
-    dataset[name] = dataset[name].copy(data=np.where(lost, at, np.nan))
-    return dataset
+    lost = np.isfinite(dataset[_CHANGES].values).tolist()
+    return dataset.assign({_CHANGES: dataset[_CHANGES].assign_attrs(lost=lost)})
+
+
+def _without_later_losses(dataset: xr.Dataset) -> xr.Dataset:
+    """What :func:`_with_losses` was given, where the values may be newer than the list."""
+    if _CHANGES not in dataset:
+        return dataset
+    known = dataset[_CHANGES]
+    values = known.copy(data=np.where(known.attrs["lost"], known.values, np.nan))
+    del values.attrs["lost"]
+    return dataset.assign({_CHANGES: values})

@@ -74,7 +74,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"episodes": -5}, "episodes must be greater than 0, got -5"),
         ({"num_envs": 0}, "num_envs must be greater than 0"),
         ({"batch_size": 64, "buffer_size": 32}, r"batch_size must be at most buffer_size"),
-        ({"batch_size": 100_000}, "batch_size must be at most the transitions"),
+        ({"batch_size": 10**5, "buffer_size": 10**6}, "batch_size must be at most the transitions"),
         ({"seed_batch": 3, "seeds": 4}, "seed_batch must divide seeds"),
         ({"hidden_size": 9}, "multiple of attention_heads"),
         ({"learning_rate": "nan"}, "learning_rate must be a finite number"),
