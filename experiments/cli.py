@@ -15,6 +15,7 @@ import tyro
 from experiments.guard import guarded
 from mamt_jax.config import ConfigError, TrainConfig, make_config
 from mamt_jax.errors import RunError
+from mamt_jax.files import quoted, user_path
 
 if TYPE_CHECKING:
     from mamt_jax.training.run import Run
@@ -53,11 +54,12 @@ class Train:
             config = replace(config, env_options=_parse_options(self.env_option))
         if self.dry_run:
             return print_plan(config)
-        run = run_config(config, out=self.directory(), resume=self.resume, progress=True)
+        out = user_path(self.directory())
+        run = run_config(config, out=out, resume=self.resume, progress=True)
         metrics = surviving(run.metrics)
         _, last = first_and_last(metrics)
         print(f"Return of the last episodes: {sentence(last, metrics.sizes['seed'])}")
-        print(f"Recorded in {self.directory()}; see: mamt report {self.directory()}")
+        print(f"Recorded in {quoted(out)}; see: mamt report {quoted(out)}")
 
 
 def print_plan(config: TrainConfig) -> None:
@@ -208,7 +210,7 @@ def _parse_train(arguments: Sequence[str]) -> Train:
         return command
     from mamt_jax.training.run_dir import RunDir
 
-    saved = Train(RunDir(command.directory()).read_config())
+    saved = Train(RunDir(user_path(command.directory())).read_config())
     return tyro.cli(Train, prog="mamt train", default=saved, args=arguments)
 
 

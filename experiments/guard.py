@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 
 from mamt_jax.errors import MamtError
 
@@ -18,7 +19,8 @@ def guarded(work: Callable[[], None], trains: bool = False) -> int:
         work()
         return 0
     except MamtError as error:
-        print(f"mamt: {error}", file=sys.stderr)
+        with suppress(OSError):  # the terminal may be gone: SIGHUP ends a run
+            print(f"mamt: {error}", file=sys.stderr)
         return error.exit_code
     except Exception as error:
         if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):

@@ -2,7 +2,7 @@
 
     python -m experiments.probe runs/mix --batches 16
 
-Forks an unfinished run of a learned trust region at its newest checkpoint: one update is done with
+Forks a run of a learned trust region at its newest checkpoint: one update is done with
 each log δ_j a little larger and a little smaller, on the same batch with the same random numbers,
 and D_i,ns is measured on another batch afterwards. Beside the measured slope ∂ΣD/∂log δ_j stand the
 two terms of Eq. 8's gradient as the run computes them.
@@ -24,6 +24,7 @@ from experiments.guard import guarded
 from mamt_jax.analysis.seeds import diverged
 from mamt_jax.config import ConfigError, check
 from mamt_jax.errors import RunError
+from mamt_jax.files import user_path
 from mamt_jax.training import checkpoint
 from mamt_jax.training.programs import Program
 from mamt_jax.training.run import make_algorithm
@@ -58,7 +59,7 @@ def slopes(directory: RunDir, batches: int) -> tuple[int, Slopes]:
 
     Raises:
         ConfigError: The run's algorithm learns no trust region, or no batch is asked for.
-        RunError: There is no run, or no checkpoint of an unfinished one.
+        RunError: There is no run, or no checkpoint of it yet.
     """
     check(batches > 0, "batches", batches, "greater than 0")
     config = directory.read_config()
@@ -67,11 +68,9 @@ def slopes(directory: RunDir, batches: int) -> tuple[int, Slopes]:
     like = jax.eval_shape(trainer.init, jnp.arange(config.seeds))
     if not hasattr(getattr(like.learner, "region", None), "log_delta"):
         raise ConfigError(f"{config.algorithm} learns no trust region; probe a run of mamt.")
-    state = directory.newest_intact(
-        lambda step: None if checkpoint.read_meta(step).finished else checkpoint.restore(step, like)
-    )
+    state = directory.newest_intact(lambda step: checkpoint.restore(step, like))
     if state is None:
-        raise RunError(f"{directory.path} has no checkpoint of an unfinished run to fork.")
+        raise RunError(f"{directory.path} has no checkpoint to fork yet.")
 
     def one(inputs: tuple[Any, jax.Array]) -> Slopes:
         seed, key = inputs
@@ -161,7 +160,7 @@ def main() -> int:
     chosen = parser.parse_args()
 
     def show() -> None:
-        Console(width=140).print(table(*slopes(RunDir(chosen.run), chosen.batches)))
+        Console(width=140).print(table(*slopes(RunDir(user_path(chosen.run)), chosen.batches)))
 
     return guarded(show)
 

@@ -25,6 +25,7 @@ from mamt_jax.analysis.seeds import BY_SEED, MOMENTS, over_seeds, surviving
 from mamt_jax.analysis.statistics import Summary, supported
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import RunError
+from mamt_jax.files import user_path
 from mamt_jax.training.metrics import QUANTITIES
 from mamt_jax.training.run_dir import RunDir
 
@@ -39,6 +40,7 @@ def record(run: Path, file: Path, note: str = "") -> None:
         RunError: The directory lacks config, versions or metrics, all its seeds diverged, or the
             file cannot be written.
     """
+    run, file = user_path(run), user_path(file)
     _, metrics = open_directory(run)
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))  # as it is
     first, last = first_and_last(metrics)

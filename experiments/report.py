@@ -18,6 +18,7 @@ from experiments.texts import PASSING, SPREAD, passed, seeds, text
 from mamt_jax.analysis.returns import first_and_last, windows
 from mamt_jax.analysis.statistics import WINDOW
 from mamt_jax.config import ConfigError, TrainConfig
+from mamt_jax.files import user_path
 from mamt_jax.training.run_dir import disk_errors
 
 
@@ -35,6 +36,7 @@ def report(paths: list[Path], figures: Path | None = None) -> tuple[list[Table],
     """
     if not paths:
         raise ConfigError("report needs at least one run directory, record or folder of these.")
+    paths = [user_path(path) for path in paths]
     runs = find_runs(paths)
     times = Counter(path.resolve() for path in runs)
     for path in runs:
@@ -52,7 +54,9 @@ def report(paths: list[Path], figures: Path | None = None) -> tuple[list[Table],
             table.caption = None
         explained.add(table.caption)
     first = paths[0]
-    figures = figures or (first.parent if first.is_file() else first) / "figures"
+    figures = (
+        user_path(figures) if figures else (first.parent if first.is_file() else first) / "figures"
+    )
     with disk_errors(figures, "write the figures", "the runs are untouched"):
         return tables, draw_all(panels, figures)
 

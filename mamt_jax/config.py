@@ -14,6 +14,7 @@ from mamt_jax.errors import MamtError
 CoordinationKind = Literal["counterfactual", "released"]
 CoordinationUnits = Literal["relative", "raw"]
 DeltaObjective = Literal["lookahead", "surrogate", "kl_only"]
+Kept = int | Literal["all"]
 
 
 MOST_EPISODES = 100_000
@@ -261,6 +262,9 @@ class TrainConfig:
     about 1,500 transitions (60 episodes of Spread)."""
     checkpoint_interval: int = 10
     """Logging points between checkpoints."""
+    keep_checkpoints: Kept = 5
+    """Checkpoints that are kept, or "all": the newest two, from which a run can go on, and of
+    earlier ones the policies, about evenly spaced over training, the first included."""
     evaluation_interval: int = 10
     """Logging points between evaluations of the greedy policies; 0 means none while training."""
     evaluation_episodes: int = 10
@@ -301,6 +305,8 @@ class TrainConfig:
             self.evaluation_episodes,
             f"at most {MOST_EPISODES}",
         )
+        kept = self.keep_checkpoints
+        check(kept == "all" or int(kept) >= 2, "keep_checkpoints", kept, '2 or greater, or "all"')
         options = self.env_options
         named = isinstance(options, dict) and all(isinstance(name, str) for name in options)
         check(named, "env_options", options, "a dict from names to values")
@@ -326,6 +332,11 @@ class TrainConfig:
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
         """Inverse of :meth:`to_dict`; unknown names raise :class:`ConfigError`."""
         return make_config(**values)
+
+
+EXECUTION = ("checkpoint_interval", "keep_checkpoints", "seed_batch", "env_workers", "env_timeout")
+"""Settings of how a run is carried out. They may change when it is resumed: what it computes stays
+the same (to rounding, where ``seed_batch`` changes)."""
 
 
 def make_config(**options: Any) -> TrainConfig:
@@ -366,6 +377,12 @@ def _check_types(config: Any) -> None:
             if value is None:
                 continue
             kind = get_args(kind)[0]
+        if kind == Kept:
+            if value == "all":
+                continue
+            kind = int
+            whole = isinstance(value, Integral) and not isinstance(value, bool)
+            check(whole, name, value, 'an integer or "all"')
         if get_args(kind) and all(isinstance(a, str) for a in get_args(kind)):
             check(value in get_args(kind), name, value, "one of " + ", ".join(get_args(kind)))
         elif kind is bool:

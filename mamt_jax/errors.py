@@ -26,6 +26,6 @@ class EnvironmentFailed(MamtError):  # noqa: N818 - as DivergedError: what happe
 
 
 class InterruptedRun(MamtError):  # noqa: N818 - an outcome, not a fault
-    """Ctrl-C or SIGTERM stopped the run after a logging point; the text says how to resume."""
+    """Ctrl-C or another signal stopped the run after a logging point; the text says what now."""
 
     exit_code = 130

@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LEAVES = {"mamt_jax", "mamt_jax.errors", "mamt_jax.config", "mamt_jax.types"}
+LEAVES = {"mamt_jax", "mamt_jax.errors", "mamt_jax.config", "mamt_jax.types", "mamt_jax.files"}
 OPS = LEAVES | {"mamt_jax.ops"}
 NETWORKS = OPS | {"mamt_jax.networks"}
 ALGORITHMS = NETWORKS | {"mamt_jax.algorithms"}
@@ -14,6 +14,7 @@ ALLOWED: dict[str, set[str]] = {
     "envs": set(),
     "mamt_jax.errors": set(),
     "mamt_jax.config": LEAVES,
+    "mamt_jax.files": LEAVES,
     "mamt_jax.types": LEAVES,
     "mamt_jax.ops": LEAVES,
     "mamt_jax.analysis": OPS,

@@ -12,6 +12,7 @@ import xarray as xr
 
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import DivergedError, EnvironmentFailed, InterruptedRun
+from mamt_jax.files import quoted
 from mamt_jax.training.checkpoint import Meta, steps
 from mamt_jax.training.evaluate import evaluation_keys
 from mamt_jax.training.metrics import Recorder
@@ -56,6 +57,10 @@ def train_loop(
     clock = _Clock(seconds, plan.steps_per_point * config.num_envs * config.seeds)
     total, done = plan.points * plan.episodes_per_point, recorder.points * plan.episodes_per_point
     with StopRequest() as stop, ProgressLine(progress, total, done) as line:
+        if recorder.points:  # resumed
+            _settle(trainer, start, config)
+            if directory is not None:
+                directory.write_metrics(_dataset(recorder, config, clock))
         while recorder.points < plan.points:
             try:
                 state, output = trainer.epoch(state)
@@ -82,14 +87,33 @@ def train_loop(
             due = recorder.points % config.checkpoint_interval == 0
             stopping = stop.requested  # read once: a signal may come at any moment
             if directory and (finished or due or stopping):
+                directory.check_present()
                 directory.write_metrics(_dataset(recorder, config, clock))
-                meta = Meta(recorder.points, recorder.update_count, clock.seconds, finished)
-                directory.save_checkpoint(state, meta)
+                meta = Meta(recorder.points, recorder.update_count, clock.seconds)
+                directory.save_checkpoint(state, meta, config.keep_checkpoints, plan.points)
             if stopping and not finished:
                 raise InterruptedRun(_interruption(directory, recorder.points, plan.points))
     if lost := recorder.diverged:
         warnings.warn(_losses(list(lost.values()), config.seeds), stacklevel=2)
     return state, _dataset(recorder, config, clock)
+
+
+def _settle(trainer: Trainer, start: Start, config: TrainConfig) -> None:
+    """Brings the newest evaluation of a resumed run to what it is in a run of this length.
+
+    One that was made because the run ended there goes if it no longer does, and the other way
+    round.
+    """
+    recorder = start.recorder
+    due = evaluation_due(recorder.points, trainer.plan.points, config)
+    if due != recorder.evaluated:
+        recorder.replace_greedy(_evaluate(trainer, start.state, config, recorder.points))
+
+
+def evaluation_due(point: int, points: int, config: TrainConfig) -> bool:
+    """Whether the greedy policies are evaluated at a logging point of a run of so many."""
+    interval = config.evaluation_interval
+    return bool(interval) and (point % interval == 0 or point >= points)
 
 
 def _evaluate(trainer: Trainer, state: Any, config: TrainConfig, point: int) -> np.ndarray | None:
@@ -98,8 +122,7 @@ def _evaluate(trainer: Trainer, state: Any, config: TrainConfig, point: int) -> 
     The starts depend on the seed and the point alone: a resumed run draws the same, and so does the
     same seed in another run.
     """
-    interval = config.evaluation_interval
-    if not interval or (point % interval and point < trainer.plan.points):
+    if not evaluation_due(point, trainer.plan.points, config):
         return None
     seeds = range(config.seed, config.seed + config.seeds)
     keys = evaluation_keys(seeds, point=point)
@@ -153,7 +176,7 @@ def _interruption(directory: RunDir | None, points: int, planned: int) -> str:
 
 
 def _how_to_resume(directory: RunDir) -> str:
-    return f"To go on: mamt train --resume --out {directory.path}"
+    return f"To go on: mamt train --resume --out {quoted(directory.path)}"
 
 
 def _wait(output: Any) -> Any:

@@ -221,6 +221,16 @@ class Recorder:
         """Updates done so far, per seed."""
         return self.updates[-1] if self.updates else 0
 
+    @property
+    def evaluated(self) -> bool:
+        """Whether there was an evaluation at the newest logging point."""
+        return bool(self._greedy) and bool(np.isfinite(self._greedy[-1]).any())
+
+    def replace_greedy(self, greedy: np.ndarray | None) -> None:
+        """Puts another evaluation in the place of the newest logging point's, or none."""
+        missing = np.full(len(self.seeds), np.nan, np.float32)
+        self._greedy[-1] = missing if greedy is None else np.asarray(greedy, np.float32)
+
     def append(self, output: Any, greedy: np.ndarray | None = None) -> None:
         """Adds one logging point, finite or not.
 

@@ -17,6 +17,9 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
+from mamt_jax.config import ConfigError
+from mamt_jax.files import user_path
+
 
 @contextmanager
 def compilation_cache() -> Iterator[None]:
@@ -49,9 +52,9 @@ def _cache_directory() -> Path | None:
     if not chosen:
         return None
     try:
-        directory = Path(chosen).expanduser().absolute()
+        directory = user_path(chosen)
         directory.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # the latter where there is no home
+    except (OSError, ConfigError):  # the latter where there is no home
         return None
     return directory if os.access(directory, os.W_OK) else None
 

@@ -6,13 +6,37 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 _PLAIN_INTERVAL = 20.0  # seconds between lines where the output is not a terminal
+_ASKED = ("SIGINT", "SIGTERM")
+"""What a person sends to end a run; sent a second time, it ends at once."""
+_WARNED = ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGBREAK")
+"""What terminals, batch systems and limits send before they end a run. They may repeat it."""
+
+
+class _Lenient:
+    """A stream that nobody has to read: writing to a closed terminal or pipe is no error."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class ProgressLine:
@@ -28,7 +52,7 @@ class ProgressLine:
     def __init__(
         self, shown: bool, episodes: int, done: int = 0, console: Console | None = None
     ) -> None:
-        self._console = console or Console(file=sys.stderr)
+        self._console = console or Console(file=cast(TextIO, _Lenient(sys.stderr)))
         self._episodes = episodes
         self._printed = time.monotonic()
         self._timed: tuple[int, float] | None = None
@@ -83,19 +107,28 @@ class ProgressLine:
 
 
 class StopRequest:
-    """Turns the first SIGINT or SIGTERM into a polite request, the second into KeyboardInterrupt.
+    """Turns signals that would end the process into a polite request.
 
-    In a thread other than the main one signals are left alone and nothing is ever requested.
+    SIGINT and SIGTERM for the second time raise KeyboardInterrupt. Of the others only those are
+    taken that would end the process: ``nohup`` goes on ignoring SIGHUP, and who has a handler of
+    their own keeps it. In a thread other than the main one signals are left alone and nothing is
+    ever requested.
     """
 
     def __init__(self) -> None:
         self.requested = False
+        self._asked = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._receive)
+            for name in (*_ASKED, *_WARNED):
+                number = getattr(signal, name, None)  # no platform has them all
+                if number is None:
+                    continue
+                before = signal.getsignal(number)
+                if before == signal.SIG_DFL or (name in _ASKED and before is not None):
+                    self._before[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(
@@ -108,10 +141,14 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        asked = signal.Signals(number).name in _ASKED
+        if asked and self._asked:
             raise KeyboardInterrupt
-        self.requested = True
-        print(
-            "\nStopping after this logging point and saving; Ctrl-C again stops at once.",
-            file=sys.stderr,
-        )
+        if self.requested and not asked:
+            return
+        self.requested, self._asked = True, asked
+        with suppress(OSError, ValueError, RuntimeError):  # the terminal is gone, or being written
+            print(
+                "\nStopping after this logging point and saving; Ctrl-C again stops at once.",
+                file=sys.stderr,
+            )

@@ -19,9 +19,10 @@ import xarray as xr
 
 from mamt_jax.config import MOST_EPISODES, ConfigError, TrainConfig, check, make_config
 from mamt_jax.errors import RunError
+from mamt_jax.files import user_path
 from mamt_jax.training import checkpoint, summary
 from mamt_jax.training.game import game_of
-from mamt_jax.training.loop import Start, train_loop
+from mamt_jax.training.loop import Start, evaluation_due, train_loop
 from mamt_jax.training.memory import check_memory
 from mamt_jax.training.metrics import Recorder
 from mamt_jax.training.policies import Policies
@@ -128,7 +129,8 @@ def train(
         seeds: Number of independent seeds.
         episodes: Training episodes per seed.
         out: Run directory; None keeps everything in memory.
-        resume: Goes on with the run in ``out``; its settings must be the same.
+        resume: Goes on with the run in ``out``. Its settings must be the same but for
+            ``config.EXECUTION`` and ``episodes``, which may also prolong a finished run.
         env_options: Keyword options of the environment.
         progress: Shows a progress bar.
         **options: Any other field of ``TrainConfig`` or ``AlgorithmConfig``.
@@ -138,7 +140,7 @@ def train(
         RunError: ``out`` is taken, corrupt, or its disk is full.
         DivergedError: A recorded quantity became NaN or infinite in every seed.
         EnvironmentFailed: A process that steps a host environment crashed or hangs.
-        InterruptedRun: Ctrl-C or SIGTERM; the run was saved first.
+        InterruptedRun: Ctrl-C or another signal; the run was saved first.
     """
     config = make_config(
         algorithm=algorithm,
@@ -159,20 +161,43 @@ def run_config(
     progress: bool = False,
 ) -> Run:
     """As :func:`train`, for a finished config."""
-    directory = None if out is None else RunDir(Path(out))
+    directory = None if out is None else RunDir(user_path(out))
     trainer, algorithm, config = prepare(config)
     if resume and directory is None:
         raise ConfigError("resume needs the run directory (out).")
     if directory is not None:  # before anything is compiled
-        directory.check_same(config) if resume else directory.check_free()
-    if not (resume and directory is not None and is_finished(directory)):
+        _check_resumable(directory, trainer, config) if resume else directory.check_free()
+    if not (resume and directory is not None and _done(directory) >= trainer.plan.points):
         check_memory(trainer, config)
     if directory is not None and not resume:
-        from mamt_jax.training.trainer import REPLAY_SIZES
-
-        without = REPLAY_SIZES if algorithm.on_policy else ()
-        directory.create(config, trainer.game, without)
+        directory.create(config, trainer.game, _absent(algorithm))
     return run_trainer(trainer, algorithm, config, directory, resume, progress)
+
+
+def _absent(algorithm: Algorithm) -> tuple[str, ...]:
+    """Settings that runs of the algorithm do not have."""
+    from mamt_jax.training.trainer import REPLAY_SIZES
+
+    return REPLAY_SIZES if algorithm.on_policy else ()
+
+
+def _check_resumable(directory: RunDir, trainer: Trainer, config: TrainConfig) -> None:
+    """Refuses settings that the run in ``directory`` cannot go on with.
+
+    Raises:
+        ConfigError: They differ where they may not, or divide the episodes otherwise.
+        RunError: There is no run.
+    """
+    directory.check_same(config)
+    before = directory.read_config()
+    if before.episodes == config.episodes:
+        return
+    was, now = prepare(before)[0].plan, trainer.plan
+    if (was.steps_per_point, was.collect) != (now.steps_per_point, now.collect):
+        raise ConfigError(
+            f"episodes cannot change from {before.episodes:,} to {config.episodes:,}: logging "
+            f"points would be of another length; start another run."
+        )
 
 
 def prepare(config: TrainConfig) -> tuple[Trainer, Algorithm, TrainConfig]:
@@ -206,11 +231,15 @@ def run_trainer(
     start = None
     with directory.lock() if directory else nullcontext():
         if resume and directory is not None:
-            if is_finished(directory):
+            _check_length(directory, trainer)
+            complete = _is_complete(directory, trainer, config)
+            if not complete:
+                start = _restore(directory, jax.eval_shape(trainer.init, ids), per_event)
+            directory.update_config(config, without=_absent(algorithm))
+            if complete:
                 message = f"The run in {directory.path} is finished; nothing to do."
                 warnings.warn(message, stacklevel=4)
                 return load_with(algorithm, config, directory)
-            start = _restore(directory, jax.eval_shape(trainer.init, ids), per_event)
         if start is None:
             recorder = Recorder(list(seeds), per_event, trainer.game.agents)
             with compilation_cache():
@@ -239,51 +268,97 @@ def _restore(directory: RunDir, like: Any, updates_per_event: int) -> Start | No
     return Start(state, recorder, meta.seconds)
 
 
+def _done(directory: RunDir) -> int:
+    """Logging points before the newest checkpoint, intact or not."""
+    return max(directory.saved(), default=0)
+
+
+def _check_length(directory: RunDir, trainer: Trainer) -> None:
+    """Raises ConfigError if more is done already than the run is to have."""
+    done, plan = _done(directory), trainer.plan
+    if done > plan.points:
+        raise ConfigError(
+            f"episodes must be at least the {done * plan.episodes_per_point:,} that are done in "
+            f"{directory.path}."
+        )
+
+
+def _is_complete(directory: RunDir, trainer: Trainer, config: TrainConfig) -> bool:
+    """Whether all of the planned run is done, its last evaluation included.
+
+    Warns of corrupt checkpoints that are passed over.
+
+    Raises:
+        RunError: All checkpoints are corrupt.
+    """
+    points = trainer.plan.points
+    meta = directory.newest_intact(checkpoint.check_whole)
+    if meta is None or meta.points < points:
+        return False
+    if not evaluation_due(points, points, config):
+        return True
+    metrics = directory.read_metrics()
+    return "greedy_return" in metrics and bool(np.isfinite(metrics.greedy_return[:, -1]).any())
+
+
 def is_finished(directory: RunDir) -> bool:
     """Whether the run reached the end of its plan."""
     meta = directory.newest_intact(checkpoint.read_meta)
-    return meta is not None and meta.finished
+    return meta is not None and meta.points >= prepare(directory.read_config())[0].plan.points
 
 
-def load(path: str | Path) -> Run:
+def load(path: str | Path, checkpoint: int | None = None) -> Run:
     """Opens a recorded run, finished or not: config, metrics, and policies ready to act.
 
     Nothing of this needs the run's environment; ``evaluate`` does.
 
-    Raises:
-        RunError: There is no run, no metrics yet, or they are corrupt. Checkpoints are first looked
-            at when the policies are asked for.
-    """
-    directory = RunDir(Path(path))
-    config = directory.read_config()
+    Args:
+        path: Run directory.
+        checkpoint: Whose policies: the logging points done before it, as its folder is named. By
+            default the newest that is intact.
 
-    find_policies = partial(_recorded_policies, config, directory)
+    Raises:
+        RunError: There is no run, no metrics yet, or they are corrupt, or there is no such
+            checkpoint. Checkpoints are first read when the policies are asked for.
+    """
+    directory = RunDir(user_path(path))
+    config = directory.read_config()
+    if checkpoint is not None:
+        directory.checkpoint_at(checkpoint)
+    find_policies = partial(_recorded_policies, config, directory, checkpoint)
     return Run(config, directory.read_metrics(), directory.path, find_policies)
 
 
-def _recorded_policies(config: TrainConfig, directory: RunDir) -> Policies:
+def _recorded_policies(config: TrainConfig, directory: RunDir, points: int | None) -> Policies:
     from mamt_jax.algorithms import registry
 
     game = directory.read_game()
     algorithm = registry.make(config.algorithm, game, config.hyper)
-    return replace(read_policies(algorithm, config, directory), game=game)
+    return replace(read_policies(algorithm, config, directory, points), game=game)
 
 
-def load_with(algorithm: Algorithm, config: TrainConfig, directory: RunDir) -> Run:
+def load_with(
+    algorithm: Algorithm, config: TrainConfig, directory: RunDir, points: int | None = None
+) -> Run:
     """As :func:`load`, for a given algorithm."""
-    find_policies = partial(read_policies, algorithm, config, directory)
+    find_policies = partial(read_policies, algorithm, config, directory, points)
     return Run(config, directory.read_metrics(), directory.path, find_policies)
 
 
-def read_policies(algorithm: Algorithm, config: TrainConfig, directory: RunDir) -> Policies:
-    """Policies at the newest intact checkpoint.
+def read_policies(
+    algorithm: Algorithm, config: TrainConfig, directory: RunDir, points: int | None = None
+) -> Policies:
+    """Policies at the checkpoint after that many logging points, or the newest intact one.
 
     Raises:
         RunError: There is none.
     """
     seeds = tuple(range(config.seed, config.seed + config.seeds))
     like = jax.eval_shape(jax.vmap(algorithm.init), jax.random.split(jax.random.key(0), len(seeds)))
-    learner = directory.newest_intact(lambda step: checkpoint.restore_learner(step, like))
+    if points is None:
+        learner = directory.newest_intact(lambda step: checkpoint.restore_learner(step, like))
+    else:
+        learner = checkpoint.restore_learner(directory.checkpoint_at(points), like)
     if learner is None:
         raise RunError(f"{directory.path} holds no checkpoint yet.")
     return Policies(algorithm, learner, seeds)

@@ -8,7 +8,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import shutil
 import subprocess
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -19,9 +18,10 @@ from typing import Any, TypeVar
 import jax
 import xarray as xr
 
-from mamt_jax.config import ConfigError, TrainConfig, make_config
-from mamt_jax.errors import RunError
-from mamt_jax.training import checkpoint
+from mamt_jax.config import EXECUTION, ConfigError, TrainConfig, make_config
+from mamt_jax.errors import MamtError, RunError
+from mamt_jax.files import write_whole
+from mamt_jax.training import checkpoint, metrics_store
 from mamt_jax.training.game import game_from_json
 from mamt_jax.types import Game
 
@@ -36,11 +36,11 @@ _PACKAGES = (
     "tfp-nightly",
     "chex",
     "numpy",
-    "orbax-checkpoint",
     "xarray",
     "zarr",
     "mamt-jax",
 )
+_DEEPEST = "metrics.zarr/" + "n" * 60  # about as long as the names in a run directory get
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ class RunDir:
 
     def holds_run(self) -> bool:
         """Whether a run was started here."""
-        return (self.path / "config.json").exists()
+        return os.path.exists(self.path / "config.json")
 
     def check_free(self) -> None:
         """Raises RunError if the directory holds a run or other files."""
@@ -69,8 +69,16 @@ class RunDir:
             raise RunError(
                 f"{self.path} already holds a run; resume it (--resume) or choose another one."
             )
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise RunError(f"{self.path} exists and is not an empty directory; choose another one.")
+        with disk_errors(self.path, "use the directory", "nothing is kept"):
+            if os.path.lexists(self.path) and not (self.path.is_dir() and _is_empty(self.path)):
+                raise RunError(
+                    f"{self.path} exists and is not an empty directory; choose another one."
+                )
+
+    def check_present(self) -> None:
+        """Raises RunError if the run has gone from here since it was started."""
+        if not self.holds_run():
+            raise RunError(f"{self.path} was moved or deleted while the run was being written.")
 
     def create(
         self, config: TrainConfig, game: Game | None = None, without: Sequence[str] = ()
@@ -87,16 +95,24 @@ class RunDir:
             ConfigError: ``env_options`` cannot be written as JSON.
         """
         self.check_free()
-        recorded = {k: v for k, v in json.loads(_config_text(config)).items() if k not in without}
-        texts = {"config.json": _json(recorded), "versions.json": _json(versions())}
-        if game is not None:
-            texts["game.json"] = _json(game._asdict())
+        text = _recorded(config, without)
         with disk_errors(self.path, "create the run directory", "nothing is kept"):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                os.lstat(self.path / _DEEPEST)  # fails where the path is too long for its files
             self.checkpoints.mkdir(parents=True)
-            for name, text in texts.items():
-                temporary = self.path / f"{name}.new"
-                temporary.write_text(text, encoding="utf-8")
-                temporary.replace(self.path / name)
+            write_whole(self.path / "versions.json", _json(versions()).encode())
+            if game is not None:
+                write_whole(self.path / "game.json", _json(game._asdict()).encode())
+            write_whole(self.path / "config.json", text.encode())
+
+    def update_config(self, config: TrainConfig, without: Sequence[str] = ()) -> None:
+        """Records settings that were changed on resuming; arguments and errors as those of
+        :meth:`create`.
+        """
+        text = _recorded(config, without)
+        with disk_errors(self.path, "write the settings", "the run is kept as it was"):
+            if (self.path / "config.json").read_text(encoding="utf-8") != text:
+                write_whole(self.path / "config.json", text.encode())
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -127,12 +143,14 @@ class RunDir:
         Raises:
             RunError: There is no run here, or its config cannot be read.
         """
-        if not self.holds_run():
-            raise RunError(f"{self.path} holds no run (no config.json).")
         try:
             values = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
             return make_config(**values)
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise RunError(f"{self.path} holds no run (no config.json).") from error
+        except OSError as error:
+            raise RunError(f"{self.path}/config.json: {error.strerror or error}.") from error
+        except (ValueError, TypeError, AttributeError) as error:
             raise RunError(
                 f"{self.path}/config.json is corrupt or of another version: {error}"
             ) from error
@@ -157,6 +175,8 @@ class RunDir:
     def check_same(self, config: TrainConfig) -> None:
         """Refuses to go on with another config than the one the run was started with.
 
+        The length of the run and how it is carried out (``config.EXECUTION``) may differ.
+
         Raises:
             ConfigError: Names every field that differs.
         """
@@ -164,7 +184,7 @@ class RunDir:
         differing = [
             f"{name} (run: {before.get(name)!r}, asked: {now.get(name)!r})"
             for name in sorted(before | now)
-            if before.get(name) != now.get(name)
+            if before.get(name) != now.get(name) and name not in ("episodes", *EXECUTION)
         ]
         if differing:
             raise ConfigError(
@@ -177,20 +197,9 @@ class RunDir:
         Raises:
             RunError: The disk is full or refuses; the metrics recorded before stay.
         """
-        new, old = self.path / "metrics.new", self.path / "metrics.old"
         kept = "the earlier metrics and checkpoints are kept"
         with disk_errors(self.path, "write the metrics", kept):
-            try:
-                shutil.rmtree(new, ignore_errors=True)
-                dataset.to_zarr(new, mode="w", consolidated=False)
-                shutil.rmtree(old, ignore_errors=True)
-                if self.metrics.exists():
-                    self.metrics.rename(old)
-                new.rename(self.metrics)
-                shutil.rmtree(old, ignore_errors=True)
-            except BaseException:
-                shutil.rmtree(new, ignore_errors=True)
-                raise
+            metrics_store.write(self.metrics, dataset)
 
     def read_metrics(self) -> xr.Dataset:
         """The recorded metrics, in memory.
@@ -198,29 +207,55 @@ class RunDir:
         Raises:
             RunError: There are none, or they are corrupt.
         """
-        old = self.path / "metrics.old"  # left where a crash fell between the two renames
-        path = old if old.exists() and not self.metrics.exists() else self.metrics
-        if not path.exists():
+        if not os.path.exists(self.metrics):
             raise RunError(f"{self.path} holds no metrics yet.")
         try:
-            with xr.open_zarr(path, consolidated=False) as dataset:
-                loaded = dataset.load()
+            loaded = metrics_store.read(self.metrics)
         except Exception as error:  # zarr's codecs raise many kinds on damaged files
-            raise RunError(f"The metrics in {path} are corrupt.") from error
+            raise RunError(
+                f"The metrics in {self.metrics} are corrupt, or of an earlier version of mamt_jax."
+            ) from error
         missing = {"return_mean", "return_sum", "episodes"} - set(loaded)
         if missing:
-            raise RunError(f"The metrics in {path} are corrupt: no {', '.join(sorted(missing))}.")
+            raise RunError(
+                f"The metrics in {self.metrics} are corrupt: no {', '.join(sorted(missing))}."
+            )
         return loaded
 
-    def save_checkpoint(self, state: Any, meta: checkpoint.Meta) -> None:
-        """Writes a checkpoint.
+    def save_checkpoint(
+        self, state: Any, meta: checkpoint.Meta, keep: int | str = "all", planned: int = 0
+    ) -> None:
+        """Writes a checkpoint and reads it back; arguments as those of :func:`checkpoint.save`.
 
         Raises:
-            RunError: The disk is full or refuses; earlier checkpoints stay.
+            RunError: The disk is full or refuses, or gives back something else; earlier checkpoints
+                stay.
         """
         kept = "the metrics and earlier checkpoints are kept"
-        with disk_errors(self.path, "write a checkpoint", kept):
-            checkpoint.save(self.checkpoints, state, meta)
+        try:
+            with disk_errors(self.path, "write a checkpoint", kept):
+                checkpoint.save(self.checkpoints, state, meta, keep, planned)
+        except checkpoint.CorruptCheckpoint as error:
+            raise RunError(
+                f"A checkpoint in {self.path} was written and could not be read back: {error} "
+                f"Its disk is not to be trusted; {kept}."
+            ) from error
+
+    def saved(self) -> dict[int, Path]:
+        """All checkpoints, by the logging points they were made at."""
+        return {int(step.name): step for step in checkpoint.steps(self.checkpoints)}
+
+    def checkpoint_at(self, points: int) -> Path:
+        """The checkpoint made after this many logging points.
+
+        Raises:
+            RunError: There is none; names those that there are.
+        """
+        found = self.saved()
+        if points not in found:
+            held = ", ".join(map(str, found)) or "none"
+            raise RunError(f"{self.path} holds no checkpoint {points}; it holds {held}.")
+        return found[points]
 
     def newest_intact(self, read: Callable[[Path], T]) -> T | None:
         """What ``read`` makes of the newest checkpoint it can read; None where there is none.
@@ -252,10 +287,12 @@ class RunDir:
 def disk_errors(path: Path, action: str, kept: str) -> Iterator[None]:
     """Turns a full or unwilling disk into one sentence that ends with what is ``kept``.
 
-    Orbax and zarr wrap what the system says, so the whole chain of causes is searched for it.
+    Libraries wrap what the system says, so the whole chain of causes is searched for it.
     """
     try:
         yield
+    except MamtError:
+        raise
     except Exception as error:
         cause: BaseException | None = error
         while cause is not None:
@@ -316,6 +353,11 @@ def _flat(config: TrainConfig) -> dict[str, Any]:
     return values | values.pop("hyper")
 
 
+def _recorded(config: TrainConfig, without: Sequence[str]) -> str:
+    """What ``config.json`` says of a config."""
+    return _json({k: v for k, v in json.loads(_config_text(config)).items() if k not in without})
+
+
 def _config_text(config: TrainConfig) -> str:
     try:
         return _json(config.to_dict())
@@ -324,4 +366,13 @@ def _config_text(config: TrainConfig) -> str:
 
 
 def _json(values: dict[str, Any]) -> str:
-    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # bytes of a file name that are no text
+        return json.dumps(values, indent=2) + "\n"
+    return text
+
+
+def _is_empty(path: Path) -> bool:
+    return next(path.iterdir(), None) is None

@@ -55,7 +55,7 @@ def test_runs_that_cannot_be_probed(tmp_path: Path, algorithm: str, error: str) 
 
 
 def test_a_run_is_probed_at_its_checkpoint(tmp_path: Path) -> None:
-    """From a checkpoint to the table; a finished run has nothing left to fork."""
+    """From a checkpoint to the table, also of a finished run."""
     config = fakes.config(
         algorithm="mamt", env="toy_matching", seeds=2, episodes=80, num_envs=4, batch_size=8,
         hidden_size=4, attention_heads=2,
@@ -65,11 +65,10 @@ def test_a_run_is_probed_at_its_checkpoint(tmp_path: Path) -> None:
     algorithm, env = make_algorithm(config)
     state = make_trainer(config, env, algorithm).init(jnp.arange(2))
     state = state._replace(transitions=jnp.int32(40), updates=jnp.int32(12))
-    directory.save_checkpoint(state, Meta(points=1, updates=12, seconds=0.0, finished=False))
+    with pytest.raises(RunError, match="no checkpoint to fork yet"):
+        probe.slopes(directory, 2)
+    directory.save_checkpoint(state, Meta(points=1, updates=12, seconds=0.0))
     updates, found = probe.slopes(directory, 2)
     assert updates == 12
     assert all(np.isfinite(values).all() and values.shape == (2, 2, 2) for values in found)
     assert probe.table(updates, found).row_count == len(probe.Slopes._fields)
-    directory.save_checkpoint(state, Meta(points=2, updates=24, seconds=0.0, finished=True))
-    with pytest.raises(RunError, match="no checkpoint of an unfinished run"):
-        probe.slopes(directory, 2)

@@ -30,6 +30,7 @@ SMALL: dict[str, Any] = {
     "hidden_size": 8,
     "attention_heads": 2,
     "batch_size": 32,
+    "buffer_size": 400,
     "num_envs": 4,
     "steps_per_update": 20,
     "log_interval": 20,
@@ -73,7 +74,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"episodes": -5}, "episodes must be greater than 0, got -5"),
         ({"num_envs": 0}, "num_envs must be greater than 0"),
         ({"batch_size": 64, "buffer_size": 32}, r"batch_size must be at most buffer_size"),
-        ({"batch_size": 100_000}, "batch_size must be at most the transitions"),
+        ({"batch_size": 10**5, "buffer_size": 10**6}, "batch_size must be at most the transitions"),
         ({"seed_batch": 3, "seeds": 4}, "seed_batch must divide seeds"),
         ({"hidden_size": 9}, "multiple of attention_heads"),
         ({"learning_rate": "nan"}, "learning_rate must be a finite number"),
@@ -121,7 +122,7 @@ def test_corrupt_checkpoint(
         said = complaint(line, capsys)
         assert f"{run}/checkpoints/000010 is corrupt" in said and "start the run anew" in said
     with pytest.raises(mamt_jax.RunError, match="is corrupt"):
-        mamt_jax.load(run)
+        _ = mamt_jax.load(run).policies
 
 
 def test_full_disk_in_the_middle(
@@ -129,10 +130,10 @@ def test_full_disk_in_the_middle(
 ) -> None:
     written = checkpoint.save
 
-    def save(directory: Path, state: Any, meta: checkpoint.Meta) -> None:
+    def save(directory: Path, state: Any, meta: checkpoint.Meta, *how: Any) -> None:
         if meta.points >= 4:
             raise OSError(28, "No space left on device")
-        written(directory, state, meta)
+        written(directory, state, meta, *how)
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", save)
@@ -167,11 +168,21 @@ def test_interrupted_process_resumes_bit_identically(
     assert_same_run(finished, run)
 
 
+def test_a_finished_run_is_prolonged(finished: Path, tmp_path: Path) -> None:
+    """Its replay has wrapped by then; settings change where that changes no number."""
+    run = tmp_path / "run"
+    mamt_jax.train(**SMALL | {"episodes": 100}, out=run, keep_checkpoints=2)
+    line = ["train", "--resume", "--out", str(run), "--episodes", "200"]
+    assert cli.main([*line, "--keep-checkpoints", "all", "--checkpoint-interval", "1"]) == 0
+    assert_same_run(finished, run)
+    assert list(RunDir(run).saved()) == [4, 5, 6, 7, 8, 9, 10]
+
+
 def test_nan_in_a_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A step size that blows the networks up within few updates."""
     said = complaint(
         arguments(tmp_path / "run", learning_rate=1e30, soft_reward_scale=1e-30), capsys
     )
     assert "is NaN or infinite at update" in said and "metrics up to there are kept" in said
-    with xr.open_zarr(tmp_path / "run/metrics.zarr", consolidated=False) as metrics:
+    with xr.open_zarr(tmp_path / "run/metrics.zarr") as metrics:
         assert metrics.sizes["update"] >= 1

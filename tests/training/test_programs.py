@@ -147,7 +147,7 @@ def test_a_cache_of_the_user_serves_us(own: Path, tmp_path: Path) -> None:
         ("~/x", "home/x"),
         ("y", "y"),
         ("file/cache", None),
-        ("~nobody-of-this-name/x", None),
+        ("~nobody-of-this-name/x", "~nobody-of-this-name/x"),
     ],
 )
 def test_where_programs_are_kept(

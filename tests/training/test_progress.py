@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import signal
+import sys
 import threading
 
 import pytest
@@ -65,3 +67,63 @@ def test_signals_are_left_alone_outside_of_the_main_thread() -> None:
     thread.start()
     thread.join()
     assert entered == [False]
+
+
+def test_signals_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``nohup`` ignores SIGHUP; a batch system's own package handles SIGUSR1."""
+
+    def own(*_: object) -> None: ...
+
+    before = [
+        (number, signal.signal(number, handler))
+        for number, handler in ((signal.SIGHUP, signal.SIG_IGN), (signal.SIGUSR1, own))
+    ]
+    try:
+        with StopRequest() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(signal.SIGUSR1)
+            assert not stop.requested
+            assert signal.getsignal(signal.SIGUSR1) is own
+            signal.raise_signal(signal.SIGUSR2)
+            assert stop.requested
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+def test_platforms_without_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"):
+        monkeypatch.delattr(signal, name)
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.requested
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_that_is_closed_stops_nothing(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Closed(io.StringIO):
+        gone = False
+
+        def write(self, text: str) -> int:
+            if self.gone:
+                raise OSError(5, "Input/output error")
+            return super().write(text)
+
+        def flush(self) -> None:
+            self.write("")
+
+        def isatty(self) -> bool:
+            return terminal
+
+    file = Closed()
+    monkeypatch.setattr(sys, "stderr", file)
+    monkeypatch.setattr(progress, "_PLAIN_INTERVAL", 0.0)
+    with StopRequest() as stop, ProgressLine(True, 1000) as line:
+        line.update(100, "return -41.24")
+        file.gone = True
+        signal.raise_signal(signal.SIGHUP)
+        line.update(500, "return -41.24")
+        assert stop.requested
+    assert "500/1,000" not in file.getvalue()

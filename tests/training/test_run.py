@@ -19,11 +19,13 @@ import xarray as xr
 from mamt_jax import DivergedError, InterruptedRun, RunError
 from mamt_jax.algorithms import registry
 from mamt_jax.config import ConfigError
+from mamt_jax.files import quoted
 from mamt_jax.training import run as run_module
 from mamt_jax.training.policies import Policies
 from mamt_jax.training.progress import StopRequest
 from mamt_jax.training.run import Run, run_trainer
 from mamt_jax.training.run_dir import RunDir
+from tests.test_files import FEW
 from tests.training import fakes
 
 
@@ -92,11 +94,18 @@ def test_in_memory_run_equals_recorded_run(tmp_path: Path) -> None:
     memory = run_trainer(fakes.trainer(), fakes.algorithm(), fakes.config(), None)
     assert memory.path is None
     assert_same(recorded, memory)
-    with xr.open_zarr(tmp_path / "run/metrics.zarr", consolidated=False) as stored:
+    with xr.open_zarr(tmp_path / "run/metrics.zarr") as stored:
         np.testing.assert_array_equal(stored.critic_loss, memory.metrics.critic_loss)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGBREAK")
+    if hasattr(signal, name)
+]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
 def test_interrupted_run_resumes_bit_identically(tmp_path: Path, number: int) -> None:
     whole = start(tmp_path / "whole")
     with pytest.raises(InterruptedRun, match="mamt train --resume --out") as stopped:
@@ -164,10 +173,58 @@ def test_second_signal_stops_at_once(tmp_path: Path) -> None:
     assert RunDir(tmp_path / "run").read_metrics().sizes["update"] == 2
 
 
+def test_warnings_of_a_batch_system_may_repeat(tmp_path: Path) -> None:
+    """A closed terminal sends SIGHUP more than once; SIGTERM follows SIGUSR1."""
+    inner, calls = fakes.trainer(), [0]
+
+    def epoch(state: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 3:
+            for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
+                os.kill(os.getpid(), number)
+        return inner.epoch(state)
+
+    with pytest.raises(InterruptedRun, match="after 3 of 7 logging points; saved"):
+        start(tmp_path / "run", trainer=inner._replace(epoch=epoch))
+    assert RunDir(tmp_path / "run").read_metrics().sizes["update"] == 3
+
+
 def test_signal_handlers_are_put_back() -> None:
-    before = signal.getsignal(signal.SIGINT)
+    before = [signal.getsignal(number) for number in SIGNALS]
     run_trainer(fakes.trainer(points=1), fakes.algorithm(), fakes.config(), None)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_nothing_depends_on_the_characters_of_a_path(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the environment changes the working directory after the run has begun."""
+    monkeypatch.setattr(run_module, "prepare", lambda config: (moving, fakes.algorithm(), config))
+    monkeypatch.setattr(run_module, "check_memory", lambda *_: None)
+    monkeypatch.setattr("mamt_jax.algorithms.registry.make", lambda *_: fakes.algorithm())
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    inner = stopping(2)
+
+    def epoch(state: Any) -> Any:
+        os.chdir(tmp_path / "there")
+        return inner.epoch(state)
+
+    moving: Any = inner._replace(epoch=epoch)
+    name = f"./{name}" if name.startswith("~") else name
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(InterruptedRun) as stopped:
+        run_module.run_config(fakes.config(), out=name)
+    assert str(stopped.value).endswith(f"--out {quoted(tmp_path / 'here' / name)}")
+    monkeypatch.chdir(tmp_path / "here")
+    run = run_module.run_config(fakes.config(), out=name, resume=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert_same(run, run_module.load(name))
+    assert list((tmp_path / "there").iterdir()) == []
+    assert [os.fsencode(path.name) for path in (tmp_path / "here").iterdir()] == [
+        os.fsencode(os.path.basename(name))
+    ]
 
 
 def test_resuming_a_finished_run_says_so(tmp_path: Path) -> None:

@@ -13,14 +13,14 @@ import xarray as xr
 from mamt_jax import RunError
 from mamt_jax.config import ConfigError
 from mamt_jax.training import run_dir
-from mamt_jax.training.checkpoint import CorruptCheckpoint
+from mamt_jax.training.checkpoint import CorruptCheckpoint, Meta
 from mamt_jax.training.run_dir import RunDir
 from tests.training import fakes
 
 
-def dataset(value: float = 1.0) -> xr.Dataset:
+def dataset(value: float = 1.0, rows: int = 3) -> xr.Dataset:
     names = ("delta", "return_mean", "return_sum", "episodes")
-    return xr.Dataset({name: ("update", np.full(3, value, np.float32)) for name in names})
+    return xr.Dataset({name: ("update", np.full(rows, value, np.float32)) for name in names})
 
 
 def test_config_round_trip(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_versions_name_what_matters(tmp_path: Path) -> None:
     found = run_dir.versions()
     for name in ("python", "jax", "jaxlib", "flax", "optax", "numpy", "mamt_jax", "device_kind"):
         assert found[name], name
-    for name in ("distrax", "jraph", "tfp_nightly", "chex", "orbax_checkpoint", "xarray", "zarr"):
+    for name in ("distrax", "jraph", "tfp_nightly", "chex", "xarray", "zarr"):
         assert found[name], name
     json.dumps(found)
 
@@ -68,6 +68,9 @@ def test_taken_directories_are_refused(tmp_path: Path) -> None:
         RunDir(tmp_path / "other").create(fakes.config())
     with pytest.raises(RunError, match="not an empty directory"):
         RunDir(tmp_path / "other/thesis.tex").create(fakes.config())
+    (tmp_path / "nowhere").symlink_to("gone")
+    with pytest.raises(RunError, match="not an empty directory"):
+        RunDir(tmp_path / "nowhere").create(fakes.config())
     with pytest.raises(RunError, match="Could not create"):
         RunDir(tmp_path / "other/thesis.tex/run").create(fakes.config())
 
@@ -91,17 +94,54 @@ def test_lock_keeps_a_second_writer_out(tmp_path: Path) -> None:
         pass
 
 
+def test_how_a_run_is_carried_out_may_differ(tmp_path: Path) -> None:
+    """So may its length; what is asked for is recorded, whole, and once."""
+    directory = RunDir(tmp_path / "run")
+    directory.create(fakes.config())
+    changed: dict[str, Any] = {"env_workers": 3, "env_timeout": 9.0, "checkpoint_interval": 4}
+    changed |= {"keep_checkpoints": "all", "seed_batch": 3, "episodes": 140}
+    config = fakes.config(**changed)
+    directory.check_same(config)
+    directory.update_config(config, without=("batch_size",))
+    assert directory.read_config() == config
+    assert "batch_size" not in json.loads((directory.path / "config.json").read_text())
+    before = (directory.path / "config.json").stat().st_mtime_ns
+    directory.update_config(config, without=("batch_size",))
+    assert (directory.path / "config.json").stat().st_mtime_ns == before
+    assert {path.name for path in directory.path.iterdir()} == {
+        "config.json",
+        "versions.json",
+        "checkpoints",
+    }
+
+
+def test_names_that_no_disk_takes(tmp_path: Path) -> None:
+    long = tmp_path / ("n" * 300)
+    with pytest.raises(RunError, match="Could not create the run directory .*: File name too long"):
+        RunDir(long).create(fakes.config())
+    with pytest.raises(RunError, match="File name too long"):
+        RunDir(long).read_config()
+    deep = tmp_path
+    while len(str(deep)) < 4040:
+        deep = deep / ("d" * min(200, 4050 - len(str(deep))))
+    with pytest.raises(RunError, match="Could not create the run directory .*: File name too long"):
+        RunDir(deep).create(fakes.config())
+    assert not any(tmp_path.iterdir())
+
+
+def test_bytes_that_are_no_text_are_recorded(tmp_path: Path) -> None:
+    config = fakes.config(env_options={"level": "caf\udce9", "title": "é"})
+    RunDir(tmp_path / "run").create(config)
+    assert RunDir(tmp_path / "run").read_config() == config
+
+
 def test_metrics_are_replaced_whole(tmp_path: Path) -> None:
     directory = RunDir(tmp_path)
     with pytest.raises(RunError, match="no metrics yet"):
         directory.read_metrics()
-    directory.write_metrics(dataset(1))
-    directory.write_metrics(dataset(2))
-    assert directory.read_metrics().delta.values.tolist() == [2, 2, 2]
-    directory.metrics.rename(tmp_path / "metrics.old")  # a crash between the two renames
-    assert directory.read_metrics().delta.values.tolist() == [2, 2, 2]
-    directory.write_metrics(dataset(3))
-    assert directory.read_metrics().delta.values.tolist() == [3, 3, 3]
+    for value in (1, 2):
+        directory.write_metrics(dataset(value))
+        assert directory.read_metrics().delta.values.tolist() == [value] * 3
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.zarr"]
 
 
@@ -116,16 +156,38 @@ def test_full_disk_keeps_the_metrics_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = RunDir(tmp_path)
-    directory.write_metrics(dataset(1))
+    before, longer = dataset(1), dataset(1, rows=5)
+    directory.write_metrics(before)
 
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
+    written, left = Path.write_bytes, [0]
 
-    with monkeypatch.context() as patch:
-        patch.setattr(xr.Dataset, "to_zarr", full)
-        with pytest.raises(RunError, match="write the metrics .* the disk is full; .* are kept.$"):
-            directory.write_metrics(dataset(2))
-    assert directory.read_metrics().delta.values.tolist() == [1, 1, 1]
+    def write(path: Path, data: bytes) -> int:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device")
+        return written(path, data)
+
+    for files in range(4):  # in addition to those of the times before
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_bytes", write)
+            left[0] = files
+            with pytest.raises(RunError, match="write the metrics .* the disk is full; .* kept.$"):
+                directory.write_metrics(longer)
+        xr.testing.assert_identical(directory.read_metrics(), before)
+    directory.write_metrics(longer)
+    xr.testing.assert_identical(directory.read_metrics(), longer)
+
+
+def test_a_checkpoint_that_does_not_come_back_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: Any) -> None:
+        raise CorruptCheckpoint("rest.npz does not hold what was written.")
+
+    monkeypatch.setattr("mamt_jax.training.checkpoint.save", lost)
+    with pytest.raises(RunError, match="could not be read back: rest.npz .* are kept.$") as said:
+        RunDir(tmp_path).save_checkpoint(None, Meta(1, 1, 1.0))
+    assert not isinstance(said.value, CorruptCheckpoint)
 
 
 def test_full_disk_is_found_behind_library_errors(tmp_path: Path) -> None:
