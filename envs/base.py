@@ -32,6 +32,8 @@ class EnvSpec:
       agents_may_leave: whether an agent may be out of an episode that goes on without it.
       teams: the agents, divided into groups whose rewards do not depend on one another; None if
         that is not known.
+      action_names: a short word for each action of each agent, for people; None where they have
+        only numbers.
     """
 
     name: str
@@ -44,6 +46,15 @@ class EnvSpec:
     obs_dtype: str = "float32"
     agents_may_leave: bool = False
     teams: tuple[tuple[int, ...], ...] | None = None
+    action_names: tuple[tuple[str, ...], ...] | None = None
+
+    def __post_init__(self) -> None:
+        names = self.action_names
+        if names is not None and tuple(map(len, names)) != tuple(self.action_counts):
+            raise ValueError(
+                f"{self.name}: action_names must be one word for each of {self.action_counts} "
+                f"actions, got {names}."
+            )
 
     @property
     def obs_size(self) -> int:
@@ -100,7 +111,7 @@ class Environment(Protocol):
         ...
 
     def render(self, state: Any) -> NDArray[np.uint8]:
-        """Picture of a state, uint8 [H, W, 3], of the same size for all states.
+        """Picture of a state, uint8 [H, W, 3]: the same size and the same view for all states.
 
         On the host, never traced. Training does without it; only animations of episodes need it.
         """
