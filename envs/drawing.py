@@ -198,13 +198,13 @@ def plane() -> Canvas:
 
 
 def in_view(position: NDArray[Any], radius: float) -> NDArray[Any]:
-    """Where bodies are drawn on `plane`, [n, 2]: those outside at its rim, with room for an arrow.
+    """Where bodies are drawn on `plane`, [n, 2]: if not all inside, at its rim, beside an arrow.
 
     Args:
       position: [n, 2], where they are.
       radius: of the largest body.
     """
-    beyond = np.abs(position).max(axis=-1, keepdims=True) > _VIEW
+    beyond = np.abs(position).max(axis=-1, keepdims=True) > _VIEW - radius
     rim = _VIEW - 1.2 * radius - _ARROW
     return np.where(beyond, np.clip(position, -rim, rim), position)
 

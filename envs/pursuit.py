@@ -36,7 +36,7 @@ _VARIANTS: dict[str, dict[str, float]] = {
 }
 _PURSUER_COLOUR, _EVADER_COLOUR = drawing.colour_of(1), drawing.colour_of(0)
 _PURSUER_RIM = drawing.dark(_PURSUER_COLOUR)
-_SEEN_COLOUR = drawing.mix(drawing.WHITE, _PURSUER_COLOUR, 0.55)
+_SEEN_COLOUR = drawing.mix(drawing.WHITE, _PURSUER_COLOUR, 0.4)
 # Pixels of a cell, and of a picture's longer side. An animation is as large as what moves in it.
 _CELL, _LEAST, _MOST = 20, 320, 1000
 _QUARTERS = 0.24 * np.array([[-1, 1], [1, 1], [-1, -1], [1, -1]])  # of a cell, from its centre
@@ -395,7 +395,7 @@ def _cell(side: int, seen: bool, pursuers: tuple[int, ...], evaders: int) -> dra
     canvas.rectangle((-0.5, -0.5), (0.5, 0.5), drawing.FAINT)
     canvas.rectangle((line - 0.5, -0.5), (0.5, 0.5 - line), drawing.WHITE)
     if seen:
-        canvas.rectangle((-2 * line, -line), (2 * line, line), _SEEN_COLOUR)
+        canvas.rectangle((-2 * line, -2 * line), (2 * line, 2 * line), _SEEN_COLOUR)
     labels, room = [str(i) for i in pursuers], 3 if evaders else 4
     if len(labels) > room:
         labels[room - 1 :] = [f"+{len(labels) - room + 1}"]

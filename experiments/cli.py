@@ -114,7 +114,7 @@ class Evaluate:
         from mamt_jax.analysis.statistics import summarise
         from mamt_jax.training.run import load
 
-        which = self._check_gif()
+        pictures = self._check_gif()
         run = load(self.run_directory)
         seeds = run.policies.seeds
         lost = diverged(run.metrics)
@@ -126,7 +126,7 @@ class Evaluate:
             run.policies.check_seed(shown)
         if shown in lost:
             raise RunError(f"Seed {shown} diverged at update {lost[shown]:,}; show another seed.")
-        write = None if self.gif is None else _animation(run, shown, self.seed, self.gif, which)
+        write = None if self.gif is None else _animation(run, shown, self.seed, self.gif, pictures)
         returns = run.evaluate(self.episodes, self.seed).mean(axis=1)
         for seed, value in zip(seeds, returns, strict=True):
             played = f"{value:.2f}" if value == value else "its policies are NaN or infinite"

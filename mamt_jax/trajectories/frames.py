@@ -23,6 +23,7 @@ from envs.bridge import HostEpisodes
 from envs.drawing import Frame
 from envs.wrappers import advance, start
 from mamt_jax.config import ConfigError
+from mamt_jax.errors import EnvironmentFailed
 from mamt_jax.training.policies import Policies
 from mamt_jax.trajectories.pictures import as_picture, fitted, size_for
 from mamt_jax.trajectories.strip import OUT, Strip
@@ -149,16 +150,26 @@ def _play_on_host(
 ) -> Generator[Moment]:
     with _opened_to_look_at(env) as episodes:
         draw = partial(_drawn, episodes)
-        obs, total = episodes.reset(int(jax.random.bits(key)) >> 1), 0.0
+        with _foreign(env.spec.name):
+            obs, total = episodes.reset(int(jax.random.bits(key)) >> 1), 0.0
         yield Moment(0, total, None, draw)
         for step in count(1):
             actions = policies.act(obs, seed)
-            result = episodes.step(actions)
+            with _foreign(env.spec.name):
+                result = episodes.step(actions)
             obs = result.obs
             total += float(result.reward.mean(dtype=np.float64))
             yield Moment(step, total, np.where(result.alive, actions, OUT), draw)
             if result.finished:
                 return
+
+
+@contextmanager
+def _foreign(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # whatever foreign code raises
+        raise EnvironmentFailed(f"{name} failed while an episode was shown: {error}") from error
 
 
 def _drawn(episodes: HostEpisodes) -> Any:

@@ -212,6 +212,34 @@ def test_evaluate_writes_an_animation(
     assert path.read_bytes() != first
 
 
+def test_a_seed_and_a_range_can_be_chosen(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "mamt_jax.training.run.make_algorithm", lambda config: (fakes.algorithm(), None)
+    )
+    path = recorded.parent / "part.gif"
+    gif = ["evaluate", str(recorded), "--gif", str(path)]
+    assert cli.main([*gif, "--gif-seed", "1", "--gif-frames", "3:10"]) == 0
+    assert f"One episode of seed 1: 7 pictures in {path}\n" in capsys.readouterr().out
+    before = path.read_bytes()
+    for options, says in (
+        (["--gif-seed", "9"], "No seed 9"),
+        (["--gif-frames", "30:"], "within 0:26"),
+    ):
+        assert cli.main([*gif, *options]) == 1
+        captured = capsys.readouterr()
+        assert says in captured.err and len(captured.err.splitlines()) == 1 and not captured.out
+    monkeypatch.setattr("mamt_jax.training.run.load", lambda path: pytest.fail("loaded"))
+    for options, says in (
+        ([*gif, "--gif-frames", "10"], "must be FIRST:STOP"),
+        (["evaluate", str(recorded), "--gif-seed", "1"], "go with --gif FILE"),
+        (["evaluate", str(recorded), "--gif-frames", "1:"], "go with --gif FILE"),
+    ):
+        assert cli.main(options) == 1 and says in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
 def test_evaluate_refuses_a_bad_name_before_it_plays(
     recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
