@@ -17,6 +17,7 @@ from experiments import cli
 from mamt_jax.algorithms.registry import ALGORITHMS
 from mamt_jax.config import AlgorithmConfig, ConfigError, TrainConfig, default_settings
 from mamt_jax.errors import RunError
+from mamt_jax.training.policies import Policies
 from mamt_jax.training.run import run_trainer
 from mamt_jax.training.run_dir import RunDir
 from tests.experiments.records import diverging, made_up
@@ -238,6 +239,19 @@ def test_a_seed_and_a_range_can_be_chosen(
     ):
         assert cli.main(options) == 1 and says in capsys.readouterr().err
     assert path.read_bytes() == before
+
+
+def test_a_seed_that_diverged_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class FakeRun:
+        policies = Policies(fakes.algorithm(), None, (0, 1))
+        metrics = xr.Dataset({"diverged_at_update": ("seed", [np.nan, 1200])}, {"seed": [0, 1]})
+
+    monkeypatch.setattr("mamt_jax.training.run.load", lambda path: FakeRun())
+    line = ["evaluate", "runs/x", "--gif", str(tmp_path / "x.gif"), "--gif-seed", "1"]
+    assert cli.main(line) == 1
+    assert "Seed 1 diverged at update 1,200" in capsys.readouterr().err
 
 
 def test_evaluate_refuses_a_bad_name_before_it_plays(
