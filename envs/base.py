@@ -36,6 +36,8 @@ class EnvSpec:
       teams: the agents, divided into groups whose rewards do not depend on one another; None if
         that is not known.
       agents: names of the agents; agent_0, agent_1, ... where none are given.
+      action_names: a short word for each action of each agent, for people; None where they have
+        only numbers.
     """
 
     name: str
@@ -49,10 +51,17 @@ class EnvSpec:
     agents_may_leave: bool = False
     teams: tuple[tuple[int, ...], ...] | None = None
     agents: tuple[str, ...] = ()
+    action_names: tuple[tuple[str, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.agents:
             object.__setattr__(self, "agents", tuple(f"agent_{i}" for i in range(self.num_agents)))
+        names = self.action_names
+        if names is not None and tuple(map(len, names)) != tuple(self.action_counts):
+            raise ValueError(
+                f"{self.name}: action_names must be one word for each of {self.action_counts} "
+                f"actions, got {names}."
+            )
 
     @property
     def obs_size(self) -> int:
@@ -109,7 +118,7 @@ class Environment(Protocol):
         ...
 
     def render(self, state: Any) -> NDArray[np.uint8]:
-        """Picture of a state, uint8 [H, W, 3], of the same size for all states.
+        """Picture of a state, uint8 [H, W, 3]: the same size and the same view for all states.
 
         On the host, never traced. Training does without it; only animations of episodes need it.
         """

@@ -1,7 +1,10 @@
 """Drawing primitives for `Environment.render`: host side, NumPy and Pillow, never traced.
 
-A `Canvas` shows a rectangle of the plane, y upwards, with one line of text below it. It is drawn
-`_OVERSAMPLING` times too large and shrunk at the end, which smooths every edge.
+A `Canvas` shows a rectangle of the plane, y upwards. It is drawn `_OVERSAMPLING` times too large
+and shrunk at the end, which smooths every edge.
+
+What a canvas shows never depends on the state: pictures of one episode differ where something
+moved, and nowhere else.
 """
 
 from __future__ import annotations
@@ -36,8 +39,10 @@ _PALETTE: tuple[Colour, ...] = (
 )
 
 SIDE = 400  # pixels of a picture's longer side
+TEXT_SIZE = 13  # pixels, of text below a picture
 _STRIP = 26  # pixels of the line of text below it
-_CAPTION_SIZE = 13
+_VIEW = 1.5  # the particle worlds are shown from -_VIEW to _VIEW, along both axes
+_ARROW = 0.1  # length of an arrow to a body outside of the view
 _OVERSAMPLING = 2
 _SMALLEST_TEXT, _LARGEST_TEXT = 9.0, 40.0  # pixels
 
@@ -56,25 +61,29 @@ def milliseconds_per_frame(episode_length: int) -> int:
 
 
 @cache
-def _font(pixels: int) -> Any:
+def font(pixels: int) -> Any:
+    """Pillow's own font, of this height."""
     from PIL import ImageFont
 
     return ImageFont.load_default(pixels)
 
 
 class Canvas:
-    """A picture of the rectangle from `low` to `high`, in units of the plane."""
+    """A picture of the rectangle from `low` to `high`, in units of the plane.
 
-    def __init__(self, low: Point, high: Point, background: Colour = PAPER) -> None:
+    `side` is the length of its longer side in pixels.
+    """
+
+    def __init__(self, low: Point, high: Point, side: int = SIDE) -> None:
         from PIL import Image, ImageDraw
 
         width, height = high[0] - low[0], high[1] - low[1]
         self._low, self._high = low, high
-        self._unit = SIDE * _OVERSAMPLING / max(width, height)  # drawn pixels a unit
+        self._unit = side * _OVERSAMPLING / max(width, height)  # drawn pixels a unit
         # Even numbers of pixels, which video formats ask for.
         self._size = tuple(2 * round(self._unit * s / _OVERSAMPLING / 2) for s in (width, height))
-        drawn = (self._size[0] * _OVERSAMPLING, (self._size[1] + _STRIP) * _OVERSAMPLING)
-        self._image = Image.new("RGB", drawn, background)
+        drawn = (self._size[0] * _OVERSAMPLING, self._size[1] * _OVERSAMPLING)
+        self._image = Image.new("RGB", drawn, PAPER)
         # Blending is several times slower than painting over.
         self._painting, self._blending = (ImageDraw.Draw(self._image, m) for m in ("RGB", "RGBA"))
 
@@ -140,17 +149,17 @@ class Canvas:
     ) -> None:
         """Text of about this height in units of the plane, kept within a legible range."""
         pixels = min(max(height * self._unit / _OVERSAMPLING, _SMALLEST_TEXT), _LARGEST_TEXT)
-        font = _font(round(pixels * _OVERSAMPLING))
+        face = font(round(pixels * _OVERSAMPLING))
         rim: dict[str, Any] = {"stroke_width": round(1.5 * _OVERSAMPLING), "stroke_fill": halo}
         where, style = self._pixel(centre), rim if halo else {}
-        self._pen().text(where, text, colour, font, anchor="mm", **style)
+        self._pen().text(where, text, colour, face, anchor="mm", **style)
 
-    def caption(self, left: str, right: str) -> None:
-        """The line of text below the picture."""
-        font, (width, height) = _font(_CAPTION_SIZE * _OVERSAMPLING), self._size
-        inset, y = 10 * _OVERSAMPLING, (height + _STRIP / 2 - 1) * _OVERSAMPLING
-        self._pen().text((inset, y), left, INK, font, anchor="lm")
-        self._pen().text((width * _OVERSAMPLING - inset, y), right, INK, font, anchor="rm")
+    def arrow(self, start: Point, towards: Point, size: float, colour: Colour) -> None:
+        """A triangle of this length that points from `start` towards another place."""
+        ahead = np.asarray(edge_towards(start, towards, size)) - start
+        aside = 0.6 * np.array([-ahead[1], ahead[0]])
+        corners = (start + ahead, start + aside, start - aside)
+        self._pen().polygon([self._pixel(corner) for corner in corners], colour)
 
     def array(self) -> Frame:
         """What was drawn: uint8 [H, W, 3]."""
@@ -169,15 +178,18 @@ class Canvas:
         return left, top, max(right - 1, left), max(bottom - 1, top)
 
 
-def plane(position: NDArray[Any], radius: float) -> Canvas:
-    """Canvas of the particle worlds: the start square [-1, 1]^2, and more where bodies need it.
+def line_of_text(text: str, width: int) -> Frame:
+    """A line to put below a picture of this width."""
+    from PIL import Image, ImageDraw
 
-    Args:
-      position: [..., 2], everything that must be seen.
-      radius: of the largest body.
-    """
-    limit = max(1.25, float(np.abs(position).max()) + 1.5 * radius)
-    canvas = Canvas((-limit, -limit), (limit, limit))
+    image = Image.new("RGB", (width, _STRIP), PAPER)
+    ImageDraw.Draw(image).text((10, _STRIP / 2 - 1), text, INK, font(TEXT_SIZE), anchor="lm")
+    return np.asarray(image)
+
+
+def plane() -> Canvas:
+    """Canvas of the particle worlds: the start square [-1, 1]^2 and what is around it."""
+    canvas = Canvas((-_VIEW, -_VIEW), (_VIEW, _VIEW))
     canvas.rectangle((-1.0, -1.0), (1.0, 1.0), WHITE, outline=FAINT)
     for tick in (-0.5, 0.0, 0.5):
         canvas.line((tick, -1.0), (tick, 1.0), FAINT, width=0.5)
@@ -185,10 +197,37 @@ def plane(position: NDArray[Any], radius: float) -> Canvas:
     return canvas
 
 
+def in_view(position: NDArray[Any], radius: float) -> NDArray[Any]:
+    """Where bodies are drawn on `plane`, [n, 2]: if not all inside, at its rim, beside an arrow.
+
+    Args:
+      position: [n, 2], where they are.
+      radius: of the largest body.
+    """
+    beyond = np.abs(position).max(axis=-1, keepdims=True) > _VIEW - radius
+    rim = _VIEW - 1.2 * radius - _ARROW
+    return np.where(beyond, np.clip(position, -rim, rim), position)
+
+
+def point_outside(
+    canvas: Canvas, shown: NDArray[Any], position: NDArray[Any], radius: float, colour: Colour
+) -> None:
+    """An arrow from a disk at `shown` [2] towards its `position` [2], if that is elsewhere."""
+    if (shown != position).any():
+        start = np.asarray(edge_towards(shown, position, 1.15 * radius))
+        canvas.arrow(start, position, _ARROW, colour)
+
+
 def edge_towards(centre: Any, other: Any, radius: float) -> Point:
     """Where the line from `centre` [2] to `other` [2] leaves a disk; `other` if that is inside."""
     delta = np.asarray(other) - np.asarray(centre)
     return centre + delta * min(radius / max(float(np.hypot(*delta)), 1e-9), 1.0)
+
+
+def mix(colour: Colour, other: Colour, share: float) -> Colour:
+    """A colour between two, with this share of the other."""
+    red, green, blue = (round(a + share * (b - a)) for a, b in zip(colour, other, strict=True))
+    return red, green, blue
 
 
 def dark(colour: Colour) -> Colour:

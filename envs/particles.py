@@ -76,6 +76,13 @@ def uniform_bodies(
     )
 
 
+def action_names(mpe2_semantics: bool = False) -> tuple[str, ...]:
+    """What each action does, see `Bodies`."""
+    if mpe2_semantics:
+        return "stay", "left", "right", "down", "up"
+    return "stay", "right", "left", "up", "down"
+
+
 class State(NamedTuple):
     """A world at one time."""
 

@@ -9,8 +9,9 @@ Shape legend: n pursuers, m evaders, a grid of X by Y cells. A place is a pair (
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -24,6 +25,7 @@ from envs.base import EnvSpec, TimeStep, check_at_least, check_flag, check_numbe
 STAY = 4
 # Step in (x, y) of the actions left, right, up, down, stay.
 _MOVES = np.array([(-1, 0), (1, 0), (0, 1), (0, -1), (0, 0)], np.int32)
+_ACTION_NAMES = ("left", "right", "up", "down", "stay")
 _NUM_ACTIONS = len(_MOVES)
 # Share of the grid left open on either side of the obstacle, along x and along y.
 _OPEN_X, _OPEN_Y = 0.3, 0.2
@@ -33,6 +35,11 @@ _VARIANTS: dict[str, dict[str, float]] = {
     "pettingzoo": {"shared_reward": True, "urgency_reward": -0.1},
 }
 _PURSUER_COLOUR, _EVADER_COLOUR = drawing.colour_of(1), drawing.colour_of(0)
+_PURSUER_RIM = drawing.dark(_PURSUER_COLOUR)
+_SEEN_COLOUR = drawing.mix(drawing.WHITE, _PURSUER_COLOUR, 0.4)
+# Pixels of a cell, and of a picture's longer side. An animation is as large as what moves in it.
+_CELL, _LEAST, _MOST = 20, 320, 1000
+_QUARTERS = 0.24 * np.array([[-1, 1], [1, 1], [-1, -1], [1, -1]])  # of a cell, from its centre
 
 
 class PursuitState(NamedTuple):
@@ -153,6 +160,7 @@ class Pursuit:
             summary=self.summary,
             obs_bounds=(0.0, float(most)),
             obs_dtype="uint8" if most < 256 else "float32",
+            action_names=(_ACTION_NAMES,) * self.n_pursuers,
         )
 
     def reset(self, key: jax.Array) -> tuple[PursuitState, jax.Array]:
@@ -190,51 +198,33 @@ class Pursuit:
     def render(self, state: PursuitState) -> drawing.Frame:
         """Picture of a state, uint8 [H, W, 3], y upwards.
 
-        Shaded is what pursuers (disks) see, the darker the more of them do. Where several agents
-        of a kind share a cell, a number says how many.
+        Dotted is what pursuers (numbered disks) see. Evaders are squares. Several agents in a cell
+        are drawn small; those for whom there is no room are counted, as "+3", and so are evaders
+        that share a cell.
         """
         state = jax.device_get(state)
-        sizes, reach = (self.x_size, self.y_size), (self.obs_range - 1) // 2
-        canvas = drawing.Canvas((-0.9, -0.9), (self.x_size - 0.1, self.y_size - 0.1))
-        canvas.rectangle((-0.5, -0.5), (self.x_size - 0.5, self.y_size - 0.5), drawing.WHITE)
-        for place in state.pursuer:
-            low = np.maximum(place - reach, 0) - 0.5
-            high = np.minimum(place + reach, np.array(sizes) - 1) + 0.5
-            canvas.rectangle(low, high, _PURSUER_COLOUR, 0.09)
-        for edge in range(max(sizes) + 1):
-            if edge <= self.x_size:
-                canvas.line((edge - 0.5, -0.5), (edge - 0.5, self.y_size - 0.5), drawing.FAINT)
-            if edge <= self.y_size:
-                canvas.line((-0.5, edge - 0.5), (self.x_size - 0.5, edge - 0.5), drawing.FAINT)
-        wall = np.argwhere(_walls(*sizes))
-        if wall.size:
-            canvas.rectangle(wall.min(axis=0) - 0.5, wall.max(axis=0) + 0.5, drawing.INK)
-        self._draw_agents(canvas, state)
-        left = f"{state.alive.sum()} of {self.n_evaders} evaders left"
-        canvas.caption(f"{self.name}: {left}", f"step {state.time} of {self.max_cycles}")
-        return canvas.array()
-
-    def _draw_agents(self, canvas: drawing.Canvas, state: PursuitState) -> None:
-        """Pursuers as disks and evaders as squares, small ones where a pursuer is in the cell."""
-        shape, places = (self.x_size, self.y_size), np.asarray(state.evader)[state.alive]
-        pursuers, evaders = np.zeros(shape, int), np.zeros(shape, int)
-        np.add.at(pursuers, tuple(np.asarray(state.pursuer).T), 1)
-        np.add.at(evaders, tuple(places.T), 1)
-        for x, y in np.argwhere((pursuers > 0) | (evaders > 0)):
-            here, there = pursuers[x, y], evaders[x, y]
-            shift = 0.24 if here and there else 0.0
-            if here:
-                canvas.disk((x, y), 0.4, _PURSUER_COLOUR, 1.0, drawing.dark(_PURSUER_COLOUR))
-                if here > 1:
-                    canvas.text((x - shift / 3, y + shift / 3), str(here), 0.5, drawing.WHITE)
-            if there:
-                half, centre = (0.2 if here else 0.27), np.array([x + shift, y - shift])
-                shade = drawing.WHITE if here else drawing.dark(_EVADER_COLOUR)
-                canvas.rectangle(
-                    centre - half, centre + half, _EVADER_COLOUR, 1.0, shade, 0.3 * half
-                )
-                if there > 1:
-                    canvas.text(centre, str(there), 1.5 * half, drawing.WHITE)
+        pursuers: dict[tuple[int, int], tuple[int, ...]] = {}
+        for i, (x, y) in enumerate(state.pursuer.tolist()):
+            pursuers[x, y] = (*pursuers.get((x, y), ()), i)
+        evaders = Counter(map(tuple, state.evader[state.alive].tolist()))
+        reach = (self.obs_range - 1) // 2
+        seen = np.zeros((self.x_size, self.y_size), bool)
+        for x, y in state.pursuer:
+            seen[max(x - reach, 0) : x + reach + 1, max(y - reach, 0) : y + reach + 1] = True
+        walls, longest = _walls(self.x_size, self.y_size), max(self.x_size, self.y_size) + 1
+        side = 2 * (min(max(_CELL * longest, _LEAST), _MOST) // longest // 2)
+        height, width = side * (self.y_size + 1), side * (self.x_size + 1)
+        picture = np.full((height, width, 3), drawing.PAPER, np.uint8)
+        for x, y in np.ndindex(*seen.shape):
+            cell = (
+                _wall(side)
+                if walls[x, y]
+                else _cell(side, bool(seen[x, y]), pursuers.get((x, y), ()), evaders[x, y])
+            )
+            top, left = height - (y + 1) * side - side // 2, x * side + side // 2
+            picture[top : top + side, left : left + side] = cell
+        left_over = f"{state.alive.sum()} of {self.n_evaders} evaders left"
+        return np.concatenate([picture, drawing.line_of_text(left_over, width)])
 
     def step_given(
         self, state: PursuitState, actions: jax.Array, evader_actions: jax.Array
@@ -386,6 +376,40 @@ class _Start(NamedTuple):
 def _at(grid: jax.Array, place: jax.Array) -> jax.Array:
     """Entries [...] of `grid` [X, Y] at places [..., 2]."""
     return grid.at[place[..., 0], place[..., 1]].get(mode="promise_in_bounds")
+
+
+@cache
+def _wall(side: int) -> drawing.Frame:
+    """Picture of a cell of the obstacle, [side, side, 3]."""
+    return np.full((side, side, 3), drawing.INK, np.uint8)
+
+
+@lru_cache(4096)
+def _cell(side: int, seen: bool, pursuers: tuple[int, ...], evaders: int) -> drawing.Frame:
+    """Picture of a cell, [side, side, 3].
+
+    A single agent fills it; several share the four quarters, the evaders in the last.
+    """
+    canvas = drawing.Canvas((-0.5, -0.5), (0.5, 0.5), side)
+    line = 1.0 / side
+    canvas.rectangle((-0.5, -0.5), (0.5, 0.5), drawing.FAINT)
+    canvas.rectangle((line - 0.5, -0.5), (0.5, 0.5 - line), drawing.WHITE)
+    if seen:
+        canvas.rectangle((-2 * line, -2 * line), (2 * line, 2 * line), _SEEN_COLOUR)
+    labels, room = [str(i) for i in pursuers], 3 if evaders else 4
+    if len(labels) > room:
+        labels[room - 1 :] = [f"+{len(labels) - room + 1}"]
+    shared = len(labels) + bool(evaders) > 1
+    radius = 0.25 if shared else 0.4
+    for label, quarter in zip(labels, _QUARTERS, strict=False):
+        canvas.disk(quarter * shared, radius, _PURSUER_COLOUR, 1.0, _PURSUER_RIM, 1)
+        canvas.text(quarter * shared, label, 1.7 * radius)
+    if evaders:
+        half, centre = round(0.2 * side) * line, _QUARTERS[-1] * shared
+        canvas.rectangle(centre - half, centre + half, _EVADER_COLOUR)
+        if evaders > 1:
+            canvas.text(centre, str(evaders), 1.5 * half, drawing.WHITE)
+    return canvas.array()
 
 
 def _neighbours(grid: jax.Array, mode: str = "constant") -> jax.Array:

@@ -34,6 +34,7 @@ _UNUSED: drawing.Colour = (170, 172, 176)  # of landmarks that are nobody's goal
 _ROVER_OBS_SIZE = NUM_PAIRS + NUM_MESSAGES + 4
 _TOWER_OBS_SIZE = NUM_PAIRS + 4
 _SILENCE = -1
+_MESSAGES = tuple(f"says {symbol}" for symbol in range(NUM_MESSAGES))
 
 _BODIES = Bodies(
     radius=(AGENT_RADIUS,) * (2 * NUM_PAIRS),
@@ -140,6 +141,7 @@ class RoverTower:
             action_counts=(particles.NUM_ACTIONS,) * NUM_PAIRS + (NUM_MESSAGES,) * NUM_PAIRS,
             episode_length=self.episode_length,
             summary=self.summary,
+            action_names=(particles.action_names(),) * NUM_PAIRS + (_MESSAGES,) * NUM_PAIRS,
         )
 
     def reset(self, key: jax.Array) -> tuple[RoverTowerState, jax.Array]:
@@ -171,18 +173,21 @@ class RoverTower:
     def render(self, state: RoverTowerState) -> drawing.Frame:
         """Picture of a state, uint8 [H, W, 3].
 
-        A pair has one colour: its rover a numbered disk, its tower a square with the last message
-        in it, its goal a dot in a ring, which is darker while the rover in it is paid the bonus.
+        A pair has one colour: its rover a disk, its tower a square with the last message in a small
+        disk at its corner, its goal a dot in a ring, which is darker while the rover in it is paid
+        the bonus. Rovers and towers have their numbers as agents. Rovers outside of the picture are
+        shown at its rim, with an arrow.
         """
         state = jax.device_get(state)
         physics, goal = state.physics, state.goal
-        rover = physics.position[:NUM_PAIRS]
-        tower = physics.position[NUM_PAIRS:][state.tower_of]
+        place = np.asarray(physics.position)[:NUM_PAIRS]
+        rover = drawing.in_view(place, AGENT_RADIUS)
+        tower = np.asarray(physics.position)[NUM_PAIRS:][state.tower_of]
         target = physics.landmark[goal]
-        canvas = drawing.plane(np.concatenate([physics.position, physics.landmark]), AGENT_RADIUS)
+        canvas = drawing.plane()
         for i in range(NUM_PAIRS):
             colour = drawing.colour_of(i)
-            arrived = np.hypot(*(rover[i] - target[i])) < _BONUS_DISTANCE
+            arrived = np.hypot(*(place[i] - target[i])) < _BONUS_DISTANCE
             alpha = 0.24 if arrived else 0.08
             canvas.disk(target[i], _BONUS_DISTANCE, colour, alpha, drawing.dark(colour), 0.5)
         for i in range(NUM_PAIRS):
@@ -194,14 +199,24 @@ class RoverTower:
             shades = [drawing.dark(drawing.colour_of(i)) for i in seekers]
             canvas.shared_disk(centre, LANDMARK_RADIUS, shades or [_UNUSED])
         for i in range(NUM_PAIRS):
-            colour = drawing.colour_of(i)
-            low, high = tower[i] - AGENT_RADIUS, tower[i] + AGENT_RADIUS
-            shade = drawing.dark(colour)
-            canvas.rectangle(low, high, drawing.WHITE)
-            canvas.rectangle(low, high, colour, 0.35, shade, AGENT_RADIUS / 4)
-            message = state.message[state.tower_of[i]]
-            canvas.text(tower[i], "-" if message == _SILENCE else str(message), AGENT_RADIUS)
+            _draw_tower(canvas, tower[i], drawing.colour_of(i))
+        for i in range(NUM_PAIRS):
+            number, shade = int(state.tower_of[i]), drawing.dark(drawing.colour_of(i))
+            halo = drawing.light(drawing.colour_of(i))
+            canvas.text(tower[i], str(NUM_PAIRS + number), 1.2 * AGENT_RADIUS, halo=halo)
+            if state.message[number] != _SILENCE:
+                corner = tower[i] + 1.35 * AGENT_RADIUS
+                canvas.disk(corner, 0.75 * AGENT_RADIUS, shade)
+                canvas.text(corner, str(state.message[number]), AGENT_RADIUS, drawing.WHITE)
+        for i in range(NUM_PAIRS):
+            colour, shade = drawing.colour_of(i), drawing.dark(drawing.colour_of(i))
             canvas.disk(rover[i], AGENT_RADIUS, colour, 0.65, shade)
-            canvas.text(rover[i], str(i), AGENT_RADIUS, halo=drawing.light(colour))
-        canvas.caption(self.name, f"step {physics.time} of {self.episode_length}")
+            canvas.text(rover[i], str(i), 1.2 * AGENT_RADIUS, halo=drawing.light(colour))
+            drawing.point_outside(canvas, rover[i], place[i], AGENT_RADIUS, shade)
         return canvas.array()
+
+
+def _draw_tower(canvas: drawing.Canvas, centre: np.ndarray, colour: drawing.Colour) -> None:
+    low, high = centre - AGENT_RADIUS, centre + AGENT_RADIUS
+    canvas.rectangle(low, high, drawing.WHITE)
+    canvas.rectangle(low, high, colour, 0.35, drawing.dark(colour), AGENT_RADIUS / 4)

@@ -102,6 +102,7 @@ class _SpreadWorld(ABC):
             action_counts=(particles.NUM_ACTIONS,) * count,
             episode_length=self.episode_length,
             summary=self.summary,
+            action_names=(particles.action_names(self.bodies.mpe2_semantics),) * count,
             teams=self.teams,
         )
 
@@ -127,28 +128,29 @@ class _SpreadWorld(ABC):
         """Picture of a state, uint8 [H, W, 3].
 
         A team has one colour; a line leads from each of its landmarks to the nearest of its agents.
-        Agents that bump into each other have a red outline.
+        Agents that bump into each other have a red outline. Those outside of the picture are shown
+        at its rim, with an arrow.
         """
-        position, landmark, time = jax.device_get((state.position, state.landmark, state.time))
-        canvas = drawing.plane(np.concatenate([position, landmark]), AGENT_RADIUS)
-        colours = _team_colours(self.teams)
+        position, landmark = jax.device_get((state.position, state.landmark))
+        canvas, colours = drawing.plane(), _team_colours(self.teams)
+        shown = drawing.in_view(position, AGENT_RADIUS)
         for team in self.teams:
             for k in team:
                 distance = np.linalg.norm(position[list(team)] - landmark[k], axis=-1)
-                nearest = position[team[int(distance.argmin())]]
+                nearest = shown[team[int(distance.argmin())]]
                 end = drawing.edge_towards(nearest, landmark[k], AGENT_RADIUS)
                 canvas.dots(landmark[k], end, colours[k], 0.7)
         for k, centre in enumerate(landmark):
             shade = drawing.INK if len(self.teams) == 1 else drawing.dark(colours[k])
             canvas.disk(centre, _LANDMARK_RADIUS, shade)
         bumped = _bumped(self.bodies, position)
-        for i, centre in enumerate(position):
+        for i, centre in enumerate(shown):
             outline = drawing.ALERT if i in bumped else drawing.dark(colours[i])
             width = 3.0 if i in bumped else 1.5
             canvas.disk(centre, AGENT_RADIUS, colours[i], 0.55, outline, width)
-        for i, centre in enumerate(position):
+            drawing.point_outside(canvas, centre, position[i], AGENT_RADIUS, outline)
+        for i, centre in enumerate(shown):
             canvas.text(centre, str(i), AGENT_RADIUS, halo=drawing.light(colours[i]))
-        canvas.caption(self.name, f"step {time} of {self.episode_length}")
         return canvas.array()
 
 

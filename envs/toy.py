@@ -87,13 +87,14 @@ class _Toy:
 
     def render(self, state: ToyState) -> drawing.Frame:
         """Picture of a state, uint8 [H, W, 3]: the context and the actions that match it."""
-        context, time, alive = jax.device_get(state)
+        context, _, alive = jax.device_get(state)
         count = self.num_actions
         gap = 0.04 * count
         canvas = drawing.Canvas((-gap, -gap), (count + gap, 0.6 * count + gap))
         best = (int(context), (int(context) + 1) % count)
-        rows = {"context": best[0], "best of agent 0": best[0], "best of agent 1": best[1]}
-        for row, (label, chosen) in enumerate(rows.items()):
+        labels = [f"agent {i}: " + ("best action" if alive[i] else "has left") for i in range(2)]
+        rows = zip(("context", *labels), (best[0], *best), strict=True)
+        for row, (label, chosen) in enumerate(rows):
             top = (0.6 - 0.2 * row) * count
             canvas.text((0.5 * count, top - 0.035 * count), label, 0.04 * count)
             for action in range(count):
@@ -103,8 +104,6 @@ class _Toy:
                 if count <= _MOST_NUMBERS:
                     middle = (action + 0.5, top - 0.125 * count)
                     canvas.text(middle, str(action), 0.05 * count)
-        left = "".join(f", agent {agent} has left" for agent in range(2) if not alive[agent])
-        canvas.caption(self.name, f"step {time} of {self.episode_length}{left}")
         return canvas.array()
 
     def _draw_context(self, key: jax.Array) -> jax.Array:

@@ -101,7 +101,11 @@ class Evaluate:
     seed: int = 0
     """Seed of the evaluation's own randomness."""
     gif: Path | None = None
-    """Also play one more episode with the first seed's policies and write it as an animation."""
+    """Also play one more episode with the policies of one seed and write it as an animation."""
+    gif_seed: int | None = None
+    """Trained seed that plays it; by default the first that has not diverged."""
+    gif_frames: str = ":"
+    """Pictures FIRST:STOP of it, as a slice; picture 0 is the start, picture t follows step t."""
 
     def run(self) -> None:
         """Prints one line per seed and the summary over seeds."""
@@ -112,17 +116,19 @@ class Evaluate:
         from mamt_jax.analysis.statistics import summarise
         from mamt_jax.training.run import load
 
-        if self.gif is not None:
-            from mamt_jax.trajectories.gif import check_gif
-
-            check_gif(self.gif)
+        pictures = self._check_gif()
         run = load(self.run_directory)
         seeds = run.policies.seeds
         lost = diverged(run.metrics)
         if len(lost) == len(seeds):
             raise RunError(f"All seeds of {self.run_directory} diverged; nobody is left to play.")
-        first = next(seed for seed in seeds if seed not in lost)
-        write = None if self.gif is None else _animation(run, first, self.seed, self.gif)
+        shown = next(seed for seed in seeds if seed not in lost)
+        if self.gif_seed is not None:
+            shown = self.gif_seed
+            run.policies.check_seed(shown)
+        if shown in lost:
+            raise RunError(f"Seed {shown} diverged at update {lost[shown]:,}; show another seed.")
+        write = None if self.gif is None else _animation(run, shown, self.seed, self.gif, pictures)
         returns = run.evaluate(self.episodes, self.seed).mean(axis=1)
         for seed, value in zip(seeds, returns, strict=True):
             played = f"{value:.2f}" if value == value else "its policies are NaN or infinite"
@@ -132,7 +138,17 @@ class Evaluate:
             which = "all" if counts.all() else "other"
             print(f"{which} seeds: {sentence(summarise(returns[counts]), int(counts.sum()))}")
         if write is not None:
-            print(f"One episode of seed {first}: {write()} pictures in {self.gif}")
+            print(f"One episode of seed {shown}: {write()} pictures in {self.gif}")
+
+    def _check_gif(self) -> slice:
+        """Refuses what can be refused before a run is read; which pictures are asked for."""
+        from mamt_jax.trajectories.gif import check_gif, parse_range
+
+        if self.gif is not None:
+            check_gif(self.gif)
+        elif self.gif_seed is not None or self.gif_frames != Evaluate.gif_frames:
+            raise ConfigError("--gif-seed and --gif-frames go with --gif FILE.")
+        return parse_range(self.gif_frames)
 
 
 @dataclass(frozen=True)
@@ -214,7 +230,7 @@ def _parse_train(arguments: Sequence[str]) -> Train:
     return tyro.cli(Train, prog="mamt train", default=saved, args=arguments)
 
 
-def _animation(run: Run, trained: int, seed: int, path: Path) -> Callable[[], int]:
+def _animation(run: Run, trained: int, seed: int, path: Path, which: slice) -> Callable[[], int]:
     """Ready to play a greedy episode of a `trained` seed into `path`; returns how many pictures."""
     from envs.drawing import milliseconds_per_frame
     from mamt_jax.training.evaluate import evaluation_keys
@@ -224,7 +240,7 @@ def _animation(run: Run, trained: int, seed: int, path: Path) -> Callable[[], in
 
     env = make_env(run.config)
     (key,) = evaluation_keys([trained], seed, point=1)  # the evaluation's own have point 0
-    pictures = frames(env, run.policies, trained, key)
+    pictures = frames(env, run.policies, trained, key, which)
     return partial(write_gif, pictures, path, milliseconds_per_frame(env.spec.episode_length))
 
 

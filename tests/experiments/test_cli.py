@@ -17,6 +17,7 @@ from experiments import cli
 from mamt_jax.algorithms.registry import ALGORITHMS
 from mamt_jax.config import AlgorithmConfig, ConfigError, TrainConfig, default_settings
 from mamt_jax.errors import RunError
+from mamt_jax.training.policies import Policies
 from mamt_jax.training.run import run_trainer
 from mamt_jax.training.run_dir import RunDir
 from tests.experiments.records import diverging, made_up
@@ -208,6 +209,47 @@ def test_evaluate_writes_an_animation(
     first = path.read_bytes()
     assert cli.main(["evaluate", str(recorded), "--gif", str(path), "--seed", "1"]) == 0
     assert path.read_bytes() != first
+
+
+def test_a_seed_and_a_range_can_be_chosen(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "mamt_jax.training.run.make_algorithm", lambda config: (fakes.algorithm(), None)
+    )
+    path = recorded.parent / "part.gif"
+    gif = ["evaluate", str(recorded), "--gif", str(path)]
+    assert cli.main([*gif, "--gif-seed", "1", "--gif-frames", "3:10"]) == 0
+    assert f"One episode of seed 1: 7 pictures in {path}\n" in capsys.readouterr().out
+    before = path.read_bytes()
+    for options, says in (
+        (["--gif-seed", "9"], "No seed 9"),
+        (["--gif-frames", "30:"], "within 0:26"),
+    ):
+        assert cli.main([*gif, *options]) == 1
+        captured = capsys.readouterr()
+        assert says in captured.err and len(captured.err.splitlines()) == 1 and not captured.out
+    monkeypatch.setattr("mamt_jax.training.run.load", lambda path: pytest.fail("loaded"))
+    for options, says in (
+        ([*gif, "--gif-frames", "10"], "must be FIRST:STOP"),
+        (["evaluate", str(recorded), "--gif-seed", "1"], "go with --gif FILE"),
+        (["evaluate", str(recorded), "--gif-frames", "1:"], "go with --gif FILE"),
+    ):
+        assert cli.main(options) == 1 and says in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_a_seed_that_diverged_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class FakeRun:
+        policies = Policies(fakes.algorithm(), None, (0, 1))
+        metrics = xr.Dataset({"diverged_at_update": ("seed", [np.nan, 1200])}, {"seed": [0, 1]})
+
+    monkeypatch.setattr("mamt_jax.training.run.load", lambda path: FakeRun())
+    line = ["evaluate", "runs/x", "--gif", str(tmp_path / "x.gif"), "--gif-seed", "1"]
+    assert cli.main(line) == 1
+    assert "Seed 1 diverged at update 1,200" in capsys.readouterr().err
 
 
 def test_evaluate_refuses_a_bad_name_before_it_plays(
