@@ -21,7 +21,7 @@ from envs.bridge import HostEnvironment
 from envs.workers import HostVectorEnv, WorkerError
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import EnvironmentFailed
-from mamt_jax.training.programs import Program
+from mamt_jax.training.programs import Program, as_written
 from mamt_jax.training.trainer import (
     EpochOutput,
     Learning,
@@ -49,7 +49,9 @@ def make_bridged_trainer(
     replay = make_store(config, plan, env.spec, algorithm)
     loop = _Loop(config, plan, Learning(config, algorithm, replay), env)
     greedy = make_bridged_evaluator(algorithm, env, config, config.evaluation_episodes)
-    return Trainer(plan, replay, jax.jit(loop.init), loop.epoch, loop.compile_ahead, greedy)
+    return Trainer(
+        plan, replay, as_written()(jax.jit(loop.init)), loop.epoch, loop.compile_ahead, greedy
+    )
 
 
 @contextmanager
@@ -267,7 +269,8 @@ def make_bridged_evaluator(
 
     def play(learners: Any, keys: jax.Array) -> np.ndarray:
         seeds = len(keys)
-        drawn = np.asarray(jax.vmap(lambda key: jax.random.bits(key, (2,)))(keys)).tolist()
+        bits = jax.vmap(lambda key: jax.random.bits(key, (2,), jnp.uint32))
+        drawn = np.asarray(bits(keys)).tolist()
         returns = np.zeros((seeds, 0), np.float32)
         with worker_errors():
             workers = HostVectorEnv(env, seeds * width, config.env_workers, config.env_timeout)

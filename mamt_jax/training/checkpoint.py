@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mamt_jax.errors import RunError
+from mamt_jax.training.programs import as_written
 
 KEEP = 2
 _LEARNER = ".seeds.learner"  # where RunState keeps the algorithm's state
@@ -173,6 +174,7 @@ def _read(step: Path, part: str, checksums: dict[str, dict[str, int]]) -> dict[s
     return leaves
 
 
+@as_written()
 def _fill(step: Path, like: Any, names: list[str], leaves: dict[str, np.ndarray]) -> Any:
     """Puts named leaves into the structure of ``like``."""
     filled = []

@@ -22,6 +22,7 @@ from mamt_jax.training.loop import Start, train_loop
 from mamt_jax.training.memory import check_memory
 from mamt_jax.training.metrics import Recorder
 from mamt_jax.training.policies import Policies
+from mamt_jax.training.programs import as_written
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.types import Algorithm, Game
 
@@ -212,6 +213,7 @@ def load(path: str | Path) -> Run:
     return load_with(make_algorithm(config)[0], config, directory)
 
 
+@as_written()
 def load_with(algorithm: Algorithm, config: TrainConfig, directory: RunDir) -> Run:
     """As :func:`load`, for a given algorithm."""
     seeds = tuple(range(config.seed, config.seed + config.seeds))
@@ -228,11 +230,14 @@ def make_env(config: TrainConfig) -> Environment | HostEnvironment:
     import envs
 
     try:
-        return envs.make(config.env, **config.env_options)
+        env = envs.make(config.env, **config.env_options)
+        _ = env.spec  # what a host environment needs may be missing
+        return env
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error
 
 
+@as_written()
 def make_algorithm(config: TrainConfig) -> tuple[Algorithm, Environment | HostEnvironment]:
     """The config's algorithm and environment; unknown names raise ConfigError."""
     from mamt_jax.algorithms import registry

@@ -24,7 +24,7 @@ from envs.bridge import HostEnvironment
 from envs.wrappers import VectorEnv
 from mamt_jax.config import ConfigError, TrainConfig
 from mamt_jax.training.evaluate import make_evaluator
-from mamt_jax.training.programs import Program
+from mamt_jax.training.programs import Program, as_written
 from mamt_jax.training.replay import Replay, make_replay
 from mamt_jax.training.rollout import make_rollout
 from mamt_jax.types import Algorithm, Batch, Metrics, Transition
@@ -218,7 +218,9 @@ def make_trainer(
     loop = _Loop(config, plan, learning, VectorEnv(env, config.num_envs))
     greedy = make_evaluator(algorithm, env, config, config.evaluation_episodes)
     epoch = Program(loop.epoch, donate=(0,))
-    return Trainer(plan, replay, jax.jit(loop.init), epoch, epoch.compile_ahead, greedy)
+    return Trainer(
+        plan, replay, as_written()(jax.jit(loop.init)), epoch, epoch.compile_ahead, greedy
+    )
 
 
 def make_store(config: TrainConfig, plan: Plan, spec: EnvSpec, algorithm: Algorithm) -> Replay:
