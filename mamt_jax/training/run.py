@@ -23,6 +23,7 @@ from mamt_jax.training.memory import check_memory
 from mamt_jax.training.metrics import Recorder
 from mamt_jax.training.policies import Policies
 from mamt_jax.training.programs import as_written
+from mamt_jax.training.progress import notice
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.types import Algorithm, Game
 
@@ -126,6 +127,7 @@ def run_config(
     if directory is not None:  # before anything is compiled
         directory.check_same(config) if resume else directory.check_free()
     if not (resume and directory is not None and is_finished(directory)):
+        notice(progress, "Compiling the update of all seeds.")
         check_memory(trainer, config)
     if directory is not None and not resume:
         from mamt_jax.training.trainer import REPLAY_SIZES
