@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
 from benchmarks.files import Machine, Rows, by_machine
+from experiments.plots import Axes, Figure, default_style
 from mamt_jax.errors import OutputError
 
 COLOURS = {"mamt_jax": "C0", "PyTorch modules": "C1", "PyTorch batched": "C2", "original": "C1"}
@@ -53,6 +51,7 @@ class Curves(NamedTuple):
 Panel = Bars | Curves
 
 
+@default_style()
 def draw(files: Sequence[Path], out: Path) -> None:
     """Writes a PNG for every kind of measurement in the files; several machines get a folder each.
 

@@ -9,8 +9,9 @@ Example::
 
 from __future__ import annotations
 
+import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ __all__ = [
     "names",
     "options",
     "summaries",
+    "text_options",
     "to_pettingzoo",
 ]
 
@@ -92,6 +94,21 @@ def options(name: str) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
 
 
+def text_options(name: str) -> set[str]:
+    """Options of environment `name` that are texts, by their default or their annotation.
+
+    Raises:
+      ValueError: no environment is called `name`.
+    """
+    parameters = inspect.signature(_constructor(name)).parameters.values()
+    return {
+        p.name
+        for p in parameters
+        if isinstance(p.default, str)
+        or "str" in str(getattr(p.annotation, "__name__", p.annotation)).replace(" ", "").split("|")
+    }
+
+
 def make(name: str, **chosen: Any) -> Any:
     """Builds environment `name` with the `chosen` options, defaults for the rest.
 
@@ -106,7 +123,7 @@ def make(name: str, **chosen: Any) -> Any:
     unknown = [option for option in chosen if option not in accepted]
     if unknown and not _hands_on(constructor):
         raise ValueError(
-            f"{name} has no option {', '.join(map(repr, unknown))}; "
+            f"{name} has no option {', '.join(map(repr, unknown))}{_close(unknown[0], accepted)}; "
             f"it accepts {', '.join(accepted)}."
         )
     return constructor(**chosen)
@@ -114,12 +131,22 @@ def make(name: str, **chosen: Any) -> Any:
 
 def _constructor(name: str) -> type[Any]:
     if name not in _REGISTRY:
-        raise ValueError(f"No environment is called {name!r}; there are {', '.join(_REGISTRY)}.")
+        close = _close(name, _REGISTRY)
+        raise ValueError(
+            f"No environment is called {name!r}{close}; there are {', '.join(_REGISTRY)}."
+        )
     found = _REGISTRY[name]
     if isinstance(found, str):
         module, _, called = found.partition(":")
         found = getattr(import_module(module), called)
     return found
+
+
+def _close(name: str, accepted: Iterable[str]) -> str:
+    """As `mamt_jax.errors.close_to`: nothing of ours is imported here."""
+    known = {each.lower(): each for each in accepted}
+    found = difflib.get_close_matches(str(name).lower(), known, n=1)
+    return f" (did you mean {known[found[0]]!r}?)" if found else ""
 
 
 def _hands_on(constructor: type[Any]) -> bool:

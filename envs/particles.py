@@ -94,10 +94,11 @@ class State(NamedTuple):
 
 def reset(key: jax.Array, num_agents: int, num_landmarks: int) -> State:
     """Agents at rest and landmarks, all uniform in [-1, 1]^2."""
-    places = jax.random.uniform(key, (num_agents + num_landmarks, 2), minval=-1.0, maxval=1.0)
+    shape = (num_agents + num_landmarks, 2)
+    places = jax.random.uniform(key, shape, jnp.float32, minval=-1.0, maxval=1.0)
     return State(
         position=places[:num_agents],
-        velocity=jnp.zeros((num_agents, 2)),
+        velocity=jnp.zeros((num_agents, 2), jnp.float32),
         landmark=places[num_agents:],
         time=jnp.int32(0),
     )
@@ -129,7 +130,7 @@ def contact_force(bodies: Bodies, position: jax.Array) -> jax.Array:
 
     f = stiffness · Δ/‖Δ‖ · k·softplus((r_i + r_j − ‖Δ‖)/k), equal and opposite.
     """
-    total = [jnp.zeros(2)] * bodies.count
+    total = [jnp.zeros(2, jnp.float32)] * bodies.count
     for i, j in bodies.contacts:
         delta = position[i] - position[j]
         distance = length(delta)

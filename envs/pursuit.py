@@ -190,9 +190,9 @@ class Pursuit:
     def step(self, key: jax.Array, state: PursuitState, actions: jax.Array) -> TimeStep:
         """Moves pursuers by `actions` [n], then evaders at random."""
         if self.freeze_evaders:
-            evader_actions = jnp.full(self.n_evaders, STAY)
+            evader_actions = jnp.full(self.n_evaders, STAY, jnp.int32)
         else:
-            evader_actions = jax.random.randint(key, (self.n_evaders,), 0, _NUM_ACTIONS)
+            evader_actions = jax.random.randint(key, (self.n_evaders,), 0, _NUM_ACTIONS, jnp.int32)
         return self.step_given(state, actions, evader_actions)
 
     def render(self, state: PursuitState) -> drawing.Frame:
@@ -301,7 +301,9 @@ class Pursuit:
         board = jnp.concatenate([jnp.asarray(walls.T)[..., None], counts], axis=-1)
 
         def crop(place: jax.Array) -> jax.Array:
-            return jax.lax.dynamic_slice(board, (place[1], place[0], 0), (width, width, 3))
+            return jax.lax.dynamic_slice(
+                board, (place[1], place[0], jnp.int32(0)), (width, width, 3)
+            )
 
         square = jax.vmap(crop)(state.pursuer)
         if width < self.obs_range:
@@ -321,8 +323,8 @@ class Pursuit:
 
     def _draw_window(self, key: jax.Array) -> jax.Array:
         """Open cells of the window that an episode starts in: [X, Y] bool."""
-        size = jnp.array([self.x_size, self.y_size])
-        corner = jax.random.uniform(key, (2,), maxval=1.0 - self.constraint_window)
+        size = jnp.array([self.x_size, self.y_size], jnp.int32)
+        corner = jax.random.uniform(key, (2,), jnp.float32, maxval=1.0 - self.constraint_window)
         low = (size * corner).astype(jnp.int32)
         high = (size * (corner + self.constraint_window)).astype(jnp.int32)
         x, y = jnp.arange(self.x_size), jnp.arange(self.y_size)

@@ -89,7 +89,7 @@ def observe(state: RoverTowerState) -> jax.Array:
         _one_hot(rover_of, NUM_PAIRS),
         physics.position[rover_of],
         physics.landmark[state.goal[rover_of]],
-        jnp.zeros((NUM_PAIRS, _ROVER_OBS_SIZE - _TOWER_OBS_SIZE)),
+        jnp.zeros((NUM_PAIRS, _ROVER_OBS_SIZE - _TOWER_OBS_SIZE), jnp.float32),
     ]
     return jnp.concatenate([jnp.concatenate(rovers, axis=1), jnp.concatenate(towers, axis=1)])
 
@@ -101,7 +101,8 @@ def rewards(state: RoverTowerState) -> jax.Array:
     """
     gap = state.physics.position[:NUM_PAIRS] - state.physics.landmark[state.goal]
     squared = (gap * gap).sum(axis=1)
-    of_rovers = BONUS * (squared < BONUS_SQUARED_DISTANCE) - squared
+    arrived = (squared < BONUS_SQUARED_DISTANCE).astype(jnp.float32)
+    of_rovers = BONUS * arrived - squared
     return jnp.concatenate([of_rovers, of_rovers[_rover_of(state.tower_of)]])
 
 

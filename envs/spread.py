@@ -33,7 +33,7 @@ def observe(state: State) -> jax.Array:
     (in order of their index), then 2 zeros for the message of each other agent.
     """
     count = state.position.shape[0]
-    silence = jnp.zeros(_MESSAGE_SIZE * (count - 1))
+    silence = jnp.zeros(_MESSAGE_SIZE * (count - 1), jnp.float32)
     rows = []
     for i in range(count):
         own = state.position[i]
@@ -45,7 +45,7 @@ def observe(state: State) -> jax.Array:
 
 def coverage_cost(state: State, agents: tuple[int, ...], landmarks: tuple[int, ...]) -> jax.Array:
     """Sum over `landmarks` of the distance to the nearest of `agents`, a scalar."""
-    cost = jnp.zeros(())
+    cost = jnp.float32(0.0)
     for k in landmarks:
         nearest = jnp.float32(jnp.inf)
         for i in agents:

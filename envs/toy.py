@@ -107,7 +107,7 @@ class _Toy:
         return canvas.array()
 
     def _draw_context(self, key: jax.Array) -> jax.Array:
-        return jax.random.randint(key, (), 0, self.num_actions)
+        return jax.random.randint(key, (), 0, self.num_actions, jnp.int32)
 
     def _observe(self, state: ToyState) -> jax.Array:
         one_hot = jax.nn.one_hot(state.context, self.num_actions, dtype=jnp.float32)

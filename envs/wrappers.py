@@ -81,7 +81,7 @@ class VectorEnv:
         env_state, obs = self._reset_all(key)
         shape = self.num_envs, self.spec.num_agents
         alive = jnp.ones(shape, bool) if self.spec.agents_may_leave else None
-        return VectorState(env_state, obs, jnp.zeros(shape), alive)
+        return VectorState(env_state, obs, jnp.zeros(shape, jnp.float32), alive)
 
     def step(
         self, key: jax.Array, state: VectorState, actions: jax.Array

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import ast
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from experiments.guard import guarded
+from experiments import flags
+from experiments.flags import File, MaybeFile, Whole
+from experiments.guard import guarded, say
+from mamt_jax import __version__
 from mamt_jax.config import ConfigError, TrainConfig, make_config
-from mamt_jax.errors import RunError
+from mamt_jax.errors import RunError, close_to
 from mamt_jax.files import quoted, user_path
 
 if TYPE_CHECKING:
@@ -25,18 +27,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Train:
+class TrainFlags:
     """Train an algorithm: all seeds in one compiled program."""
 
-    config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
-    out: Path | None = None
+    out: MaybeFile = None
     """Run directory; runs/ALGORITHM-ENV where none is given."""
     resume: bool = False
     """Go on with the run in --out; options left out are taken from it."""
     env_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """Option of the environment, as KEY=VALUE."""
+    """Option of the environment, as KEY=VALUE; quotes make a text of a value: KEY='"3"'."""
     dry_run: bool = False
     """Only say how long the run is and what memory it takes."""
+
+
+@dataclass(frozen=True)
+class Train(TrainFlags):
+    """Train an algorithm: all seeds in one compiled program."""
+
+    config: TrainConfig = field(default_factory=TrainConfig)
 
     def directory(self) -> Path:
         """Where the run goes."""
@@ -44,6 +52,7 @@ class Train:
 
     def run(self) -> None:
         """Trains and says where the results are."""
+        from experiments.options import read_options
         from experiments.texts import sentence
         from mamt_jax.analysis.returns import first_and_last
         from mamt_jax.analysis.seeds import surviving
@@ -51,7 +60,7 @@ class Train:
 
         config = self.config
         if self.env_option:
-            config = replace(config, env_options=_parse_options(self.env_option))
+            config = replace(config, env_options=read_options(config.env, self.env_option))
         if self.dry_run:
             return print_plan(config)
         out = user_path(self.directory())
@@ -94,13 +103,13 @@ def print_plan(config: TrainConfig) -> None:
 class Evaluate:
     """Play greedy episodes with the policies of a run."""
 
-    run_directory: Annotated[Path, tyro.conf.arg(name="run"), tyro.conf.Positional]
+    run_directory: Annotated[File, tyro.conf.arg(name="run"), tyro.conf.Positional]
     """Run directory."""
-    episodes: int = 10
+    episodes: Whole = 10
     """Episodes per trained seed."""
-    seed: int = 0
+    seed: Whole = 0
     """Seed of the evaluation's own randomness."""
-    gif: Path | None = None
+    gif: MaybeFile = None
     """Also play one more episode with the policies of one seed and write it as an animation."""
     gif_seed: int | None = None
     """Trained seed that plays it; by default the first that has not diverged."""
@@ -155,9 +164,9 @@ class Evaluate:
 class Report:
     """Print the tables of recorded runs and draw their figures."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: tyro.conf.Positional[tuple[File, ...]]
     """Run directories, their records in JSON, or folders of these."""
-    figures: Path | None = None
+    figures: MaybeFile = None
     """Where the figures go; by default figures/ in the first of these, or beside a record."""
 
     def run(self) -> None:
@@ -188,7 +197,9 @@ COMMANDS: dict[str, Any] = {"train": Train, "evaluate": Evaluate, "report": Repo
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of ``mamt``; returns the exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given:
+        return guarded(_print_help) or 2
     return guarded(lambda: parse(given).run(), trains=given[0] == "train")
 
 
@@ -199,18 +210,28 @@ def parse(arguments: Sequence[str]) -> Any:
     given again is taken from it.
 
     Raises:
-        SystemExit: A usage error or ``--help``.
+        SystemExit: A usage error, ``--help`` or ``--version``.
         ConfigError: A setting is out of range.
         RunError: The run to resume cannot be read.
     """
-    if arguments[:1] == ["train"]:
-        return _parse_train(arguments[1:])
-    return tyro.extras.subcommand_cli_from_dict(
-        COMMANDS,
-        prog="mamt",
-        description="Cooperative multi-agent RL with mirror descent and trust regions.",
-        args=arguments,
-    )
+    for argument in arguments:
+        _check_text(argument)
+    name, *rest = arguments
+    if name in ("-h", "--help"):
+        _print_help()
+        raise SystemExit(0)
+    if name == "--version":
+        print(f"mamt_jax {__version__}")
+        raise SystemExit(0)
+    if name not in COMMANDS:
+        say(
+            f"mamt: There is no command {name!r}{close_to(name, COMMANDS)}; there are "
+            f"{', '.join(COMMANDS)}. See mamt --help."
+        )
+        raise SystemExit(2)
+    if name == "train":
+        return _parse_train(rest)
+    return flags.parse(COMMANDS[name], f"mamt {name}", rest)
 
 
 def _parse_train(arguments: Sequence[str]) -> Train:
@@ -220,14 +241,37 @@ def _parse_train(arguments: Sequence[str]) -> Train:
         if name == "--algorithm":
             following = arguments[index + 1 : index + 2]
             algorithm = inline if separator else "".join(following) or algorithm
-    own = Train(make_config(algorithm=algorithm))
-    command = tyro.cli(Train, prog="mamt train", default=own, args=arguments)
+    command = _train(make_config(algorithm=algorithm), arguments)
     if not command.resume:
         return command
     from mamt_jax.training.run_dir import RunDir
 
-    saved = Train(RunDir(user_path(command.directory())).read_config())
-    return tyro.cli(Train, prog="mamt train", default=saved, args=arguments)
+    return _train(RunDir(user_path(command.directory())).read_config(), arguments)
+
+
+def _train(defaults: TrainConfig, arguments: Sequence[str]) -> Train:
+    parsed = flags.parse(flags.with_settings(TrainFlags, defaults), "mamt train", arguments)
+    own = {each.name: getattr(parsed, each.name) for each in fields(TrainFlags)}
+    return Train(**own, config=flags.settings(parsed, defaults))
+
+
+def _check_text(argument: str) -> None:
+    """Refuses what the system could not decode: neither JSON nor checkpoints can hold it."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        encoding = sys.getfilesystemencoding()
+        raise ConfigError(f"The argument {argument!r} is no text in {encoding}.") from None
+
+
+def _print_help() -> None:
+    print("usage: mamt COMMAND [OPTIONS]\n")
+    print("Cooperative multi-agent RL with mirror descent and trust regions.\n")
+    texts = {name: (command.__doc__ or "").partition("\n")[0] for name, command in COMMANDS.items()}
+    _print_section("Commands", texts)
+    print(
+        "\nmamt COMMAND --help lists the options of a command; mamt --version says which this is."
+    )
 
 
 def _animation(run: Run, trained: int, seed: int, path: Path, which: slice) -> Callable[[], int]:
@@ -242,20 +286,6 @@ def _animation(run: Run, trained: int, seed: int, path: Path, which: slice) -> C
     (key,) = evaluation_keys([trained], seed, point=1)  # the evaluation's own have point 0
     pictures = frames(env, run.policies, trained, key, which)
     return partial(write_gif, pictures, path, milliseconds_per_frame(env.spec.episode_length))
-
-
-def _parse_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """KEY=VALUE texts to keywords; values that are Python literals are read as such."""
-    options: dict[str, Any] = {}
-    for pair in pairs:
-        name, separator, value = pair.partition("=")
-        if not (separator and name.isidentifier()):
-            raise ConfigError(f"--env-option must be KEY=VALUE, got {pair!r}.")
-        try:
-            options[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            options[name] = value
-    return options
 
 
 def _print_section(title: str, lines: dict[str, str]) -> None:

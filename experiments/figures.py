@@ -12,17 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 import xarray as xr
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
+from experiments.plots import Axes, Figure, LogLocator, default_style
 from experiments.references import References
 from mamt_jax.analysis.statistics import WINDOW, lognormal_moments, smooth
-
-matplotlib.use("Agg")
 
 # Okabe and Ito's palette, readable with any colour vision, and three of Paul Tol's, so that the
 # paper's ten algorithms have a colour each. Dashes help to tell them apart.
@@ -54,6 +49,7 @@ class Panel(NamedTuple):
     """Levels to compare returns with, if there are any for this task."""
 
 
+@default_style()
 def draw_all(panels: Mapping[str, Panel], directory: Path) -> list[Path]:
     """Draws every figure the recorded quantities allow.
 

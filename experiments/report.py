@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def print_tables(*tables: Table) -> None:
     """Prints tables at their full width."""
     console = Console()
     # A pipe has no width of its own; a table cut to 80 columns would lose numbers.
-    console = console if console.is_terminal else Console(width=200)
+    console = console if sys.stdout.isatty() else Console(width=200)
     console.print(*tables)
 
 

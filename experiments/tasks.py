@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-from typing import Any
-
 import envs
+from experiments.options import is_text, written
 from mamt_jax.config import TrainConfig
 
 
@@ -16,27 +14,10 @@ def task(config: TrainConfig) -> str:
     among them. It names the options that are not as the environment has them by default.
     """
     defaults = envs.options(config.env) if config.env in envs.names() else {}
-    chosen = [
-        f"{name}={_shown(value)}"
-        for name, value in sorted(config.env_options.items())
-        if name not in defaults or _shown(value) != _shown(defaults[name])
-    ]
+    chosen = []
+    for name, value in sorted(config.env_options.items()):
+        text = is_text(config.env, name)
+        shown = written(value, text)
+        if name not in defaults or shown != written(defaults[name], text):
+            chosen.append(f"{name}={shown}")
     return f"{config.env} ({', '.join(chosen)})" if chosen else config.env
-
-
-def _shown(value: Any) -> str:
-    """A value as ``--env-option`` takes it; what JSON or the shell made another kind is one."""
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_shown, value))}]"
-    if isinstance(value, dict):
-        inside = (f"{name!r}: {_shown(each)}" for name, each in sorted(value.items()))
-        return f"{{{', '.join(inside)}}}"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if not isinstance(value, str):
-        return repr(value)
-    try:
-        ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return value
-    return repr(value)  # a text that would be read as a number

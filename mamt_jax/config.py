@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import tyro
 
-from mamt_jax.errors import MamtError
+from mamt_jax.errors import MamtError, close_to
 
 CoordinationKind = Literal["counterfactual", "released"]
 CoordinationUnits = Literal["relative", "raw"]
@@ -361,8 +361,11 @@ def make_config(**options: Any) -> TrainConfig:
             hyper[name] = value
     for name in hyper:
         if name not in hyper_names:
-            accepted = ", ".join(sorted((run_names | hyper_names) - {"hyper"}))
-            raise ConfigError(f"Unknown option {name!r}; accepted are {accepted}.")
+            accepted = sorted((run_names | hyper_names) - {"hyper"})
+            close = close_to(name, accepted)
+            raise ConfigError(
+                f"Unknown option {name!r}{close}; accepted are {', '.join(accepted)}."
+            )
     return TrainConfig(hyper=AlgorithmConfig(**hyper), **run)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class MamtError(Exception):
     """Base of every error a caller can mend; the command line prints its text and exits."""
@@ -29,3 +32,10 @@ class InterruptedRun(MamtError):  # noqa: N818 - an outcome, not a fault
     """Ctrl-C or another signal stopped the run after a logging point; the text says what now."""
 
     exit_code = 130
+
+
+def close_to(name: str, accepted: Iterable[str]) -> str:
+    """ " (did you mean 'mamt'?)" where one of the accepted names is close, else nothing."""
+    known = {each.lower(): each for each in accepted}
+    found = difflib.get_close_matches(str(name).lower(), known, n=1)
+    return f" (did you mean {known[found[0]]!r}?)" if found else ""

@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "mamt_jax.training": OPS | {"envs", "mamt_jax.analysis", "mamt_jax.algorithms.registry"},
     "mamt_jax.trajectories": LEAVES | {"envs", "mamt_jax.training"},
     "mamt_jax": LEAVES | {"mamt_jax.training.run"},
+    "mamt_jax.__main__": {"experiments.cli"},  # ``python -m mamt_jax`` is ``mamt``
     "experiments": ALGORITHMS
     | {"envs", "mamt_jax.analysis", "mamt_jax.training", "mamt_jax.trajectories"},
     "benchmarks": ALGORITHMS | {"envs", "mamt_jax.analysis", "mamt_jax.training", "experiments"},

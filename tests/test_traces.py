@@ -44,8 +44,6 @@ def state():
 
 def differences(before):
     after = state()
-    for name in "backend", "backend_fallback":  # see experiments.figures
-        after["matplotlib"][name] = before["matplotlib"].get(name)
     return {
         name: [repr(before[name]), repr(after[name])]
         for name in before

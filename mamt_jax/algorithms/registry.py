@@ -26,6 +26,7 @@ from mamt_jax.algorithms.trust_region import (
     prior_trust_region,
 )
 from mamt_jax.config import AlgorithmConfig, ConfigError, default_settings
+from mamt_jax.errors import close_to
 from mamt_jax.networks.critic import AttentionCritic
 from mamt_jax.networks.joint import JointCritic
 from mamt_jax.networks.policies import Actor, AttentionActor
@@ -155,5 +156,8 @@ def make(name: str, game: Game, hyper: AlgorithmConfig | None = None) -> Algorit
       ConfigError: if there is no algorithm of that name, or it does not fit the game.
     """
     if name not in ALGORITHMS:
-        raise ConfigError(f"Unknown algorithm {name!r}; accepted are {', '.join(ALGORITHMS)}.")
+        close = close_to(name, ALGORITHMS)
+        raise ConfigError(
+            f"Unknown algorithm {name!r}{close}; accepted are {', '.join(ALGORITHMS)}."
+        )
     return ALGORITHMS[name].build(game, hyper or default_settings(name))

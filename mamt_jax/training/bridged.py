@@ -22,7 +22,7 @@ from envs.workers import HostVectorEnv, WorkerError
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import EnvironmentFailed
 from mamt_jax.training.game import game_of
-from mamt_jax.training.programs import Program
+from mamt_jax.training.programs import Program, as_written
 from mamt_jax.training.trainer import (
     EpochOutput,
     Learning,
@@ -50,7 +50,7 @@ def make_bridged_trainer(
     replay = make_store(config, plan, env.spec, algorithm)
     loop = _Loop(config, plan, Learning(config, algorithm, replay), env)
     greedy = make_bridged_evaluator(algorithm, env, config, config.evaluation_episodes)
-    init, game = jax.jit(loop.init), game_of(env.spec)
+    init, game = as_written()(jax.jit(loop.init)), game_of(env.spec)
     return Trainer(plan, replay, init, loop.epoch, loop.compile_ahead, greedy, game, loop.close)
 
 
@@ -275,7 +275,8 @@ def make_bridged_evaluator(
 
     def play(learners: Any, keys: jax.Array) -> np.ndarray:
         seeds = len(keys)
-        drawn = np.asarray(jax.vmap(lambda key: jax.random.bits(key, (2,)))(keys)).tolist()
+        bits = jax.vmap(lambda key: jax.random.bits(key, (2,), jnp.uint32))
+        drawn = np.asarray(bits(keys)).tolist()
         returns = np.zeros((seeds, 0), np.float32)
         with worker_errors():
             workers = HostVectorEnv(env, seeds * width, config.env_workers, config.env_timeout)

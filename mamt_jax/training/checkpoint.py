@@ -26,6 +26,7 @@ import numpy as np
 
 from mamt_jax.errors import RunError
 from mamt_jax.files import write_whole
+from mamt_jax.training.programs import as_written
 
 WHOLE = 2
 """Checkpoints, the newest ones, from which a run can go on."""
@@ -294,6 +295,7 @@ def _read(step: Path, part: str) -> dict[str, np.ndarray]:
         ) from error
 
 
+@as_written()
 def _fill(step: Path, like: Any, leaves: dict[str, np.ndarray]) -> Any:
     """Puts named leaves into the structure of ``like``; they are used up."""
     filled = []

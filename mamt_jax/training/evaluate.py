@@ -13,13 +13,14 @@ from envs.base import Environment
 from envs.hosted import HostEnvironment
 from envs.wrappers import VectorEnv, VectorState
 from mamt_jax.config import TrainConfig
-from mamt_jax.training.programs import Program
+from mamt_jax.training.programs import Program, as_written
 from mamt_jax.types import Algorithm
 
 _STREAM = 0xE7A1
 """Folded into every key of an evaluation, so that no training stream shares it."""
 
 
+@as_written()
 def evaluation_keys(trained: Sequence[int], seed: int = 0, point: int = 0) -> jax.Array:
     """Keys of an evaluation ``[S]``: a trained seed's are its own, whatever others there are.
 

@@ -43,7 +43,8 @@ def working_bytes(trainer: Trainer, config: TrainConfig) -> int | None:
     Compiles it, for the training that follows as well.
     """
     state = jax.eval_shape(trainer.init, jnp.zeros(config.seeds, jnp.int32))
-    analysis = trainer.compile_ahead(state).memory_analysis()
+    compiled = trainer.compile_ahead(state)
+    analysis = compiled and compiled.memory_analysis()
     return None if analysis is None else int(analysis.temp_size_in_bytes)
 
 

@@ -1,14 +1,15 @@
 """How programs are compiled: one place for training, evaluation, and policies that act.
 
 What a policy answers must not depend on who asks, so all entry points compute with the same
-precision. Compiled programs are kept between processes; the calling process' own are left alone.
+precision, whatever JAX's own settings say (:func:`as_written`). Compiled programs are kept between
+processes; the calling process' own are left alone.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,46 @@ def _cache_directory() -> Path | None:
     return directory if os.access(directory, os.W_OK) else None
 
 
+@contextmanager
+def as_written() -> Iterator[None]:
+    """What is computed within depends on no variable such as ``JAX_ENABLE_X64``.
+
+    Numbers are float32 and int32, types and shapes are promoted as NumPy does it, random streams
+    are threefry's. A run is the same under any of these settings, and one that was recorded under
+    others loads.
+
+    Raises:
+      ConfigError: JAX has no device to compute on.
+    """
+    check_device()
+    with ExitStack() as settings:
+        for setting in (
+            jax.enable_x64(False),
+            jax.numpy_dtype_promotion("standard"),
+            jax.numpy_rank_promotion("allow"),
+            jax.default_prng_impl("threefry2x32"),
+            jax.threefry_partitionable(True),
+            jax.transfer_guard("allow"),
+        ):
+            settings.enter_context(setting)
+        yield
+
+
+@cache
+def check_device() -> None:
+    """Raises ConfigError where JAX cannot compute on what ``JAX_PLATFORMS`` asks for."""
+    try:
+        jax.devices()
+    except Exception as error:  # RuntimeError; AssertionError where a platform's plugin is missing
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigError(
+            f"JAX cannot use a device (JAX_PLATFORMS={asked})"
+            f"{f': {reason}' if reason else ''}. Unset JAX_PLATFORMS to take what is there, or "
+            f"set it to cpu."
+        ) from error
+
+
 class Program:
     """A function as one compiled program.
 
@@ -81,24 +122,27 @@ class Program:
         self._called = False
 
     def __call__(self, *arguments: Any) -> Any:
-        if self._ahead or self._called:
-            return (self._ahead or self._jitted)(*arguments)
-        with compilation_cache():
-            result = self._jitted(*arguments)
-        self._called = True
-        return result
+        with as_written():
+            if self._ahead or self._called:
+                return (self._ahead or self._jitted)(*arguments)
+            with compilation_cache():
+                result = self._jitted(*arguments)
+            self._called = True
+            return result
 
     def lower(self, *arguments: Any) -> Any:
         """The program for arguments of these shapes, to look at."""
-        return self._jitted.lower(*arguments)
+        with as_written():
+            return self._jitted.lower(*arguments)
 
     def compile_ahead(self, *arguments: Any) -> Any:
         """Compiles for arguments of these shapes, which are those of all calls from here on.
 
         Returns:
-          The compiled program, which knows its memory.
+          The compiled program, which knows its memory; None where ``JAX_DISABLE_JIT`` keeps
+          anything from being compiled.
         """
-        if self._ahead is None:
+        if self._ahead is None and not jax.config.values["jax_disable_jit"]:
             with compilation_cache():
                 self._ahead = self.lower(*arguments).compile()
         return self._ahead

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import math
 import signal
 import sys
 import threading
 import time
 from contextlib import suppress
 from types import FrameType, TracebackType
-from typing import Any, TextIO, cast
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -19,28 +21,77 @@ _ASKED = ("SIGINT", "SIGTERM")
 _WARNED = ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGBREAK")
 """What terminals, batch systems and limits send before they end a run. They may repeat it."""
 
+_NOTEBOOK_INTERVAL = 0.2  # seconds between bars in a notebook, which keeps up with no more
+_NOTEBOOK_BAR = 30  # characters
 
-class _Lenient:
-    """A stream that nobody has to read: writing to a closed terminal or pipe is no error."""
 
-    def __init__(self, stream: TextIO) -> None:
+class _Spoken:
+    """A stream that never fails: whoever trains is not to be stopped by who no longer reads."""
+
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
-
-    def write(self, text: str) -> int:
-        with suppress(OSError, ValueError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with suppress(OSError, ValueError):
-            self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
+    def write(self, text: str) -> int:
+        """Writes what can be written; characters that the encoding lacks as escapes."""
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        with suppress(OSError, ValueError):
+            self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        """Hands on what was written."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+
+def standard_error() -> Console:
+    """Where progress goes. Only a terminal is one, ``FORCE_COLOR`` or not."""
+    stream: Any = sys.stderr or io.StringIO()
+    return Console(file=_Spoken(stream), force_terminal=None if _is_terminal(stream) else False)  # type: ignore[arg-type]
+
+
+def _is_terminal(stream: Any) -> bool:
+    try:
+        return bool(stream.isatty())
+    except ValueError:  # it is closed
+        return False
+
+
+def notice(shown: bool, text: str) -> None:
+    """Says what is being done before there is a progress bar."""
+    if shown:
+        standard_error().print(text, soft_wrap=True, highlight=False)
+
+
+class _Notebook:
+    """One line below a notebook's cell that is written anew again and again."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+        self._shown = -math.inf
+
+    def show(self, done: int, total: int, text: str) -> None:
+        """Shows a bar and the text; what follows too fast, but for the end, is left out."""
+        now = time.monotonic()
+        if done < total and now - self._shown < _NOTEBOOK_INTERVAL:
+            return
+        self._shown = now
+        full = _NOTEBOOK_BAR * done // total
+        bar = "█" * full + "░" * (_NOTEBOOK_BAR - full)
+        line = {"text/plain": f"{done:,}/{total:,} episodes {bar} {text}"}
+        if self._handle is None:
+            from IPython.display import display
+
+            self._handle = display(line, raw=True, display_id=True)
+        else:
+            self._handle.update(line, raw=True)
+
 
 class ProgressLine:
-    """A rich progress bar on a terminal, an occasional plain line elsewhere, or nothing.
+    """A bar on a terminal or in a notebook, an occasional plain line elsewhere, or nothing.
 
     Args:
         shown: False shows nothing.
@@ -52,14 +103,15 @@ class ProgressLine:
     def __init__(
         self, shown: bool, episodes: int, done: int = 0, console: Console | None = None
     ) -> None:
-        self._console = console or Console(file=cast(TextIO, _Lenient(sys.stderr)))
-        self._episodes = episodes
+        self._console = console or standard_error()
+        self._episodes, self._done = episodes, done
         self._printed = time.monotonic()
         self._timed: tuple[int, float] | None = None
         """Episodes and time at the first logging point: what is before it is compilation, too."""
         self._shown = shown
         self._bar: Progress | None = None
-        if shown and self._console.is_terminal:
+        self._notebook = _Notebook() if shown and self._console.is_jupyter else None
+        if shown and self._console.is_terminal and not self._console.is_dumb_terminal:
             self._bar = Progress(
                 TextColumn("{task.completed:,.0f}/{task.total:,.0f} episodes"),
                 BarColumn(),
@@ -71,6 +123,8 @@ class ProgressLine:
     def __enter__(self) -> ProgressLine:
         if self._bar:
             self._bar.start()
+        elif self._notebook:
+            self._notebook.show(self._done, self._episodes, "compiling")
         return self
 
     def __exit__(
@@ -85,15 +139,15 @@ class ProgressLine:
     def update(self, episodes: int, note: str) -> None:
         """Shows the state after a logging point; ``note`` says what else there is to say."""
         now = time.monotonic()
+        said = f"{self._left(episodes, now)}{note}"
         if self._bar:
-            shown = f"{self._left(episodes, now)}{note}"
-            self._bar.update(self._task, completed=episodes, note=shown)
+            self._bar.update(self._task, completed=episodes, note=said)
+        elif self._notebook:
+            self._notebook.show(episodes, self._episodes, said)
         elif self._shown and (episodes >= self._episodes or now - self._printed >= _PLAIN_INTERVAL):
             self._printed = now
-            left = self._left(episodes, now)
-            self._console.print(
-                f"{episodes:,}/{self._episodes:,} episodes, {left}{note}", highlight=False
-            )
+            line = f"{episodes:,}/{self._episodes:,} episodes, {said}"
+            self._console.print(line, soft_wrap=True, highlight=False)
         self._timed = self._timed or (episodes, now)
 
     def _left(self, episodes: int, now: float) -> str:

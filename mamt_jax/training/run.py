@@ -26,7 +26,8 @@ from mamt_jax.training.loop import Start, evaluation_due, train_loop
 from mamt_jax.training.memory import check_memory
 from mamt_jax.training.metrics import Recorder
 from mamt_jax.training.policies import Policies
-from mamt_jax.training.programs import compilation_cache
+from mamt_jax.training.programs import as_written, compilation_cache
+from mamt_jax.training.progress import notice
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.types import Algorithm
 
@@ -168,6 +169,7 @@ def run_config(
     if directory is not None:  # before anything is compiled
         _check_resumable(directory, trainer, config) if resume else directory.check_free()
     if not (resume and directory is not None and _done(directory) >= trainer.plan.points):
+        notice(progress, "Compiling the update of all seeds.")
         check_memory(trainer, config)
     if directory is not None and not resume:
         directory.create(config, trainer.game, _absent(algorithm))
@@ -329,6 +331,7 @@ def load(path: str | Path, checkpoint: int | None = None) -> Run:
     return Run(config, directory.read_metrics(), directory.path, find_policies)
 
 
+@as_written()
 def _recorded_policies(config: TrainConfig, directory: RunDir, points: int | None) -> Policies:
     from mamt_jax.algorithms import registry
 
@@ -345,6 +348,7 @@ def load_with(
     return Run(config, directory.read_metrics(), directory.path, find_policies)
 
 
+@as_written()
 def read_policies(
     algorithm: Algorithm, config: TrainConfig, directory: RunDir, points: int | None = None
 ) -> Policies:
@@ -369,11 +373,14 @@ def make_env(config: TrainConfig) -> Environment | HostEnvironment:
     import envs
 
     try:
-        return envs.make(config.env, **config.env_options)
+        env = envs.make(config.env, **config.env_options)
+        _ = env.spec  # what a host environment needs may be missing
+        return env
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error
 
 
+@as_written()
 def make_algorithm(config: TrainConfig) -> tuple[Algorithm, Environment | HostEnvironment]:
     """The config's algorithm and environment; unknown names raise ConfigError."""
     from mamt_jax.algorithms import registry

@@ -25,7 +25,7 @@ from envs.wrappers import VectorEnv
 from mamt_jax.config import ConfigError, TrainConfig
 from mamt_jax.training.evaluate import make_evaluator
 from mamt_jax.training.game import game_of
-from mamt_jax.training.programs import Program
+from mamt_jax.training.programs import Program, as_written
 from mamt_jax.training.replay import Replay, make_replay
 from mamt_jax.training.rollout import make_rollout
 from mamt_jax.types import Algorithm, Batch, Game, Metrics, Transition
@@ -223,7 +223,7 @@ def make_trainer(
     loop = _Loop(config, plan, learning, VectorEnv(env, config.num_envs))
     greedy = make_evaluator(algorithm, env, config, config.evaluation_episodes)
     epoch = Program(loop.epoch, donate=(0,))
-    init, ahead = jax.jit(loop.init), epoch.compile_ahead
+    init, ahead = as_written()(jax.jit(loop.init)), epoch.compile_ahead
     return Trainer(plan, replay, init, epoch, ahead, greedy, game_of(env.spec))
 
 

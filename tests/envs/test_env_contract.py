@@ -53,6 +53,21 @@ def assert_time_step(env: envs.Environment, step: envs.TimeStep, lead: tuple[int
 
 
 @over_all
+def test_types_do_not_depend_on_x64(name: str, options: dict[str, Any]) -> None:
+    env = envs.make(name, **options)
+    actions = jax.ShapeDtypeStruct((env.spec.num_agents,), jnp.int32)
+
+    def types() -> list[Any]:
+        state, obs = jax.eval_shape(env.reset, jax.random.key(0))
+        step = jax.eval_shape(env.step, jax.random.key(0), state, actions)
+        return [leaf.dtype for leaf in jax.tree.leaves((state, obs, step))]
+
+    plain = types()
+    with jax.enable_x64(True):
+        assert types() == plain
+
+
+@over_all
 def test_spec_shapes_and_dtypes(name: str, options: dict[str, Any]) -> None:
     env = envs.make(name, **options)
     spec = env.spec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -13,7 +14,8 @@ import xarray as xr
 from PIL import Image
 
 import envs
-from experiments import cli
+from experiments import cli, flags
+from experiments.options import read_options
 from mamt_jax.algorithms.registry import ALGORITHMS
 from mamt_jax.config import AlgorithmConfig, ConfigError, TrainConfig, default_settings
 from mamt_jax.errors import RunError
@@ -55,6 +57,63 @@ def test_every_setting_is_a_flat_flag(capsys: pytest.CaptureFixture[str]) -> Non
         assert "--" + name.replace("_", "-") in text, name
 
 
+def test_help_is_in_groups_of_plain_text(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for columns in ("1", "80"):  # tyro's boxes do not end where there is no room for a letter
+        monkeypatch.setenv("COLUMNS", columns)
+        with pytest.raises(SystemExit):
+            cli.main(["train", "-h"])
+        text = capsys.readouterr().out
+        assert "`" not in text and os.environ["COLUMNS"] == columns
+        for group in flags.GROUPS.values():
+            assert text.count(f" {group} options ") == 1
+    for first in flags.GROUPS:
+        assert first in TrainConfig.__dataclass_fields__ | AlgorithmConfig.__dataclass_fields__
+    assert flags.plain("As :func:`~a.b.c` of\n``--x``.") == "As c of --x."
+
+
+@pytest.mark.parametrize(("written", "number"), [("1e4", 10_000), ("10_000", 10_000), ("2.0", 2)])
+def test_whole_numbers_may_be_written_as_others(written: str, number: int) -> None:
+    assert cli.parse(["train", "--episodes", written]).config.episodes == number
+    assert cli.parse(["evaluate", "x", "--episodes", written]).episodes == number
+    assert cli.parse(["train", "--hidden-size", "1.28e2"]).config.hyper.hidden_size == 128
+
+
+def test_mamt_alone_asks_for_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    alone = capsys.readouterr().out
+    for line, says in (("--help", alone), ("-h", alone), ("--version", "mamt_jax 0.1.0\n")):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([line])
+        assert stopped.value.code == 0 and capsys.readouterr().out == says
+    assert all(f"\n  {name} " in alone for name in cli.COMMANDS)
+
+
+def test_the_package_is_the_command(capfd: pytest.CaptureFixture[str]) -> None:
+    assert subprocess.run([sys.executable, "-m", "mamt_jax", "--version"]).returncode == 0
+    assert capfd.readouterr().out == "mamt_jax 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("train --dry-run --algorithm mampt", "'mampt' (did you mean 'mamt'?); accepted are"),
+        ("train --dry-run --algorithm=MAPPO", "did you mean 'mappo'?"),
+        ("train --dry-run --env spred", "'spred' (did you mean 'spread'?); there are"),
+        ("train --dry-run --env-option num_agent=2", "(did you mean 'num_agents'?)"),
+        ("train --dry-run --env xyzzy", "is called 'xyzzy'; there are"),
+        ("train --dry-run --out a\udcff", "is no text in"),
+    ],
+)
+def test_names_that_are_nearly_right(
+    line: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(line.split(" ")) == 1
+    text = capsys.readouterr().err
+    assert says in text and text.startswith("mamt: ") and len(text.splitlines()) == 1
+
+
 def test_flags_reach_the_config() -> None:
     line = "train --algorithm maac --env spread --seeds 2 --learning-rate 3e-4 --out runs/x"
     command = cli.parse([*line.split(), "--env-option", "num_agents=3", "--trd-monotone"])
@@ -63,7 +122,7 @@ def test_flags_reach_the_config() -> None:
     assert command.config.hyper.learning_rate == 3e-4
     assert command.config.hyper.trd_monotone
     assert command.directory() == Path("runs/x")
-    assert cli._parse_options(command.env_option) == {"num_agents": 3}
+    assert read_options("spread", command.env_option) == {"num_agents": 3}
     assert cli.parse(["train"]).directory() == Path("runs/mamt-spread")
 
 
@@ -81,14 +140,6 @@ def test_an_algorithms_own_defaults_are_the_commands(
     with pytest.raises(SystemExit):
         cli.main(["train", *named, "--help"])
     assert "(default: 10.0)" in capsys.readouterr().out
-
-
-def test_options_of_the_environment() -> None:
-    parsed = cli._parse_options(["num_agents=3", "variant=mpe2", "ratio=0.5", "on=True"])
-    assert parsed == {"num_agents": 3, "variant": "mpe2", "ratio": 0.5, "on": True}
-    for bad in ("num_agents", "=3", "a b=3"):
-        with pytest.raises(ConfigError, match="KEY=VALUE"):
-            cli._parse_options([bad])
 
 
 def test_resume_takes_what_is_left_out_from_the_run(tmp_path: Path) -> None:
@@ -214,9 +265,7 @@ def test_evaluate_writes_an_animation(
 def test_a_seed_and_a_range_can_be_chosen(
     recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        "mamt_jax.training.run.make_algorithm", lambda config: (fakes.algorithm(), None)
-    )
+    monkeypatch.setattr("mamt_jax.algorithms.registry.make", lambda *_: fakes.algorithm())
     path = recorded.parent / "part.gif"
     gif = ["evaluate", str(recorded), "--gif", str(path)]
     assert cli.main([*gif, "--gif-seed", "1", "--gif-frames", "3:10"]) == 0
@@ -265,8 +314,16 @@ def test_evaluate_refuses_a_bad_name_before_it_plays(
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("trian", "trian"),
-        ("train --learning-rat 0.1", "--learning-rat"),
+        ("trian", "did you mean 'train'?"),
+        ("--seeds 3 train", "no command '--seeds'"),
+        ("train --learning-rat 0.1", "--learning-rate"),
+        ("train --learning-rat 0.1", "mamt train --help"),
+        ("evaluate x --sed 3", "mamt evaluate --help"),
+        ("report x --figure y", "mamt report --help"),
+        ("train --episodes 1.5e0", "whole number such as 10000"),
+        ("train --seeds 1e99999999999", "whole number"),
+        ("evaluate x --episodes nan", "whole number"),
+        ("train --out=", "got an empty text"),
         ("train --seeds many", "--seeds"),
         ("train --delta-objective best", "lookahead"),
         ("evaluate", "Missing"),

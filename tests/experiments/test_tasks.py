@@ -27,6 +27,8 @@ from mamt_jax.config import make_config
         ),
         ("pettingzoo", {"module": "m", "sizes": (1, 2.0)}, "pettingzoo (module=m, sizes=[1, 2])"),
         ("pettingzoo", {"module": "m", "level": "3"}, "pettingzoo (level='3', module=m)"),
+        ("pettingzoo", {"module": "2048", "a": "true"}, "pettingzoo (a='true', module=2048)"),
+        ("pettingzoo", {"module": "m", "a": False}, "pettingzoo (a=False, module=m)"),
         ("somebody_else_s", {"size": 3}, "somebody_else_s (size=3)"),
     ],
 )

@@ -90,7 +90,9 @@ def test_bad_settings_leave_nothing_behind(
 
 
 def test_unknown_option_of_the_api() -> None:
-    with pytest.raises(ConfigError, match="Unknown option 'learning_rat'; accepted are"):
+    with pytest.raises(
+        ConfigError, match=r"'learning_rat' \(did you mean 'learning_rate'\?\); accepted are"
+    ):
         mamt_jax.train("mamt", learning_rat=0.1)
     with pytest.raises(ConfigError, match="resume needs the run directory"):
         mamt_jax.train(**SMALL, resume=True)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,12 +19,15 @@ import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 import envs
-from mamt_jax.config import make_config
+from mamt_jax.config import ConfigError, make_config
+from mamt_jax.training import checkpoint
 from mamt_jax.training.evaluate import evaluation_keys, make_evaluator
 from mamt_jax.training.policies import Policies
-from mamt_jax.training.programs import Program, _cache_directory
+from mamt_jax.training.programs import Program, _cache_directory, check_device
 from mamt_jax.training.run import make_algorithm
 from mamt_jax.training.trainer import make_trainer
+from tests.networks import quick
+from tests.training import fakes
 
 SMALL: dict[str, Any] = {
     "algorithm": "maac", "seeds": 2, "episodes": 20, "num_envs": 4, "batch_size": 16,
@@ -64,6 +69,61 @@ def test_hosted_training() -> None:
     assert_exact(
         loop._learn, seeds.learner, seeds.key, seeds.replay, state.transitions, state.updates
     )
+
+
+@contextmanager
+def others() -> Iterator[None]:
+    """Strict types and shapes, other keys and other random bits from them."""
+    with (
+        jax.numpy_dtype_promotion("strict"),
+        jax.numpy_rank_promotion("raise"),
+        jax.default_prng_impl("rbg"),
+        jax.threefry_partitionable(False),
+    ):
+        yield
+
+
+def test_no_setting_of_jax_changes_a_run(tmp_path: Path) -> None:
+    def programs() -> tuple[Any, ...]:
+        """What initialises, trains and evaluates, and the keys of an evaluation."""
+        algorithm, env = make_algorithm(config)
+        trainer = make_trainer(config, env, algorithm)
+        state, keys = (
+            jax.eval_shape(trainer.init, jnp.arange(2, dtype=jnp.int32)),
+            evaluation_keys([3]),
+        )
+        lowered = trainer.epoch.lower(state).as_text()  # type: ignore[attr-defined]
+        return state, lowered, jax.random.key_data(keys).tolist()
+
+    config = make_config(env="toy_matching", **SMALL)
+    state = fakes.trainer().init(jnp.arange(3))
+    checkpoint.save(tmp_path, state, checkpoint.Meta(1, 1, 0.0))
+    like, plain = jax.eval_shape(lambda: state), programs()
+    for setting in (jax.enable_x64(True), others()):
+        with setting:
+            assert programs() == plain
+            restored = checkpoint.restore(checkpoint.steps(tmp_path)[0], like)
+        chex.assert_trees_all_equal(quick.plain(restored), quick.plain(state))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Unable to initialize.\nMore."), AssertionError()])
+def test_no_device(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def devices() -> None:
+        raise error
+
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    check_device.cache_clear()
+    with pytest.raises(ConfigError, match=r"JAX_PLATFORMS=cuda.*Unset") as caught:
+        make_algorithm(make_config(env="toy_matching"))
+    assert "\n" not in str(caught.value)
+
+
+def test_without_compilation_nothing_is_compiled_ahead() -> None:
+    with jax.disable_jit():
+        program = Program(lambda x: x + 1)
+        assert program.compile_ahead(jnp.zeros(3)) is None
+        np.testing.assert_array_equal(program(jnp.arange(3)), [1, 2, 3])
 
 
 def test_what_is_compiled_ahead_is_what_runs() -> None:

@@ -6,6 +6,7 @@ import io
 import signal
 import sys
 import threading
+import types
 
 import pytest
 from rich.console import Console
@@ -35,6 +36,74 @@ def test_plain_lines_where_nobody_sees_a_bar(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(progress, "_PLAIN_INTERVAL", 0.0)
     assert show(terminal=False).count("\n") == 2
     assert show(terminal=False, shown=False) == ""
+
+
+def test_nobody_who_stops_reading_ends_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a closed pipe nor a closed or absent stream, nor one that lacks characters."""
+
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    closed, ascii_only = io.StringIO(), io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    closed.close()
+    for stream in (Gone(), closed, None, ascii_only):
+        monkeypatch.setattr("sys.stderr", stream)
+        progress.notice(True, "Compiling.")
+        with ProgressLine(True, 2) as line:
+            line.update(2, "return ± 3")
+    ascii_only.seek(0)
+    assert ascii_only.read() == "Compiling.\n2/2 episodes, return \\xb1 3\n"
+
+
+def test_only_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.StringIO()
+    monkeypatch.setattr("sys.stderr", file)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "1")
+    with ProgressLine(True, 2) as line:
+        line.update(2, "return 3")
+    assert file.getvalue() == "2/2 episodes, return 3\n"
+    file = io.StringIO()
+    dumb = Console(file=file, force_terminal=True, width=120, _environ={"TERM": "dumb"})
+    with ProgressLine(True, 2, console=dumb) as line:
+        line.update(2, "return 3")
+    assert file.getvalue() == "2/2 episodes, return 3\n"
+
+
+def test_a_notebook_shows_one_line_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, now = [], [0.0]
+
+    class Handle:
+        def update(self, line: dict[str, str], raw: bool) -> None:
+            shown.append(line["text/plain"])
+
+    def display(line: dict[str, str], raw: bool, display_id: bool) -> Handle:
+        assert raw and display_id and not shown
+        shown.append(line["text/plain"])
+        return Handle()
+
+    ipython = types.ModuleType("IPython.display")
+    ipython.display = display  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", ipython)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    console = Console(file=io.StringIO(), force_jupyter=True)
+    with ProgressLine(True, 1000, done=0, console=console) as line:
+        for episodes, seconds in ((250, 60), (251, 0.01), (500, 60), (1000, 0.01)):
+            now[0] += seconds
+            line.update(episodes, "return -3")
+    assert [text.replace("█", "").replace("░", "") for text in shown] == [
+        "0/1,000 episodes  compiling",
+        "250/1,000 episodes  return -3",
+        "500/1,000 episodes  2.0 min left, return -3",
+        "1,000/1,000 episodes  return -3",
+    ]
+    assert [text.count("█") for text in shown] == [0, 7, 15, 30]
+    assert all(text.count("█") + text.count("░") == 30 for text in shown)
 
 
 def test_the_time_left_does_not_count_compilation(monkeypatch: pytest.MonkeyPatch) -> None:

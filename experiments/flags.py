@@ -1,0 +1,187 @@
+"""Flags of ``mamt train``: one for every setting, in groups for ``--help``.
+
+What a flag is called, its type and its text are read from the config's fields.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import re
+import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, Field, field, fields, make_dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import tyro
+from tyro.constructors import PrimitiveConstructorSpec
+
+from mamt_jax.config import TrainConfig, make_config
+
+_NARROWEST = 60
+"""Columns below which tyro's boxes hold no text; it does not come back where there are very few."""
+
+GROUPS = {
+    "algorithm": "run",
+    "steps_per_update": "replay",
+    "rollout_size": "on-policy",
+    "log_interval": "recording",
+    "seed_batch": "machine",
+    "discount": "learning",
+    "critic_weight_decay": "critic and policy",
+    "old_policy_period": "mirror descent",
+    "coordination": "coordination",
+    "nonstationarity_max": "modelling",
+    "delta_objective": "trust region",
+    "maddpg_tau": "MADDPG",
+    "lola_step": "LOLA",
+    "gae_lambda": "on-policy",
+}
+"""Groups of settings by the first field of each; those that follow belong to the same one."""
+
+
+def whole_number(text: str) -> int:
+    """Reads 10000, 10_000 or 1e4.
+
+    Raises:
+        ValueError: It is none, or has 20 digits and more.
+    """
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if not (number.is_finite() and number.adjusted() < 19 and number == int(number)):
+        raise ValueError(f"must be a whole number such as 10000, 10_000 or 1e4, got {text!r}")
+    return int(number)
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise ValueError("must name a file or directory, got an empty text")
+    return Path(text)
+
+
+def _primitive(metavar: str, kind: Any, read: Any) -> PrimitiveConstructorSpec[Any]:
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda given: read(given[0]),
+        is_instance=lambda value: isinstance(value, kind),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+Whole = Annotated[int, _primitive("INT", int, whole_number)]
+File = Annotated[Path, _primitive("PATH", Path, _path)]
+MaybeFile = Annotated[Path | None, _primitive("PATH", Path | None, _path)]
+
+
+def parse(command: type, prog: str, arguments: Sequence[str]) -> Any:
+    """Arguments to an instance of a command's dataclass, whose docstrings are the help.
+
+    Raises:
+        SystemExit: A usage error or ``--help``.
+    """
+    with _wide_enough():
+        return tyro.cli(
+            command,
+            prog=prog,
+            description=inspect.getdoc(command),
+            args=list(arguments),
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+
+
+def with_settings(command: type, defaults: TrainConfig) -> type:
+    """A dataclass with the fields of a command and, in groups, those of the config."""
+    groups: dict[str, list[tuple[str, Any, Any]]] = {}
+    for settings in (defaults, defaults.hyper):
+        kinds, texts, group = get_type_hints(type(settings)), _texts(type(settings)), ""
+        for each in fields(settings):
+            if each.name in ("hyper", "env_options"):
+                continue
+            group = GROUPS.get(each.name, group)
+            kind = Whole if kinds[each.name] is int else kinds[each.name]
+            default = field(default=getattr(settings, each.name))
+            groups.setdefault(group, []).append(_described(each.name, kind, default, texts))
+    own = [
+        _described(each.name, kind, each, _texts(command))
+        for each, kind in zip(
+            fields(command), get_type_hints(command, include_extras=True).values(), strict=True
+        )
+    ]
+    parts = []
+    for name, found in groups.items():
+        part = make_dataclass(_key(name), found, frozen=True)
+        kind = Annotated[part, tyro.conf.arg(name=name, help="")]
+        parts.append((_key(name), kind, field(default_factory=part)))
+    made = make_dataclass(command.__name__, own + parts, frozen=True)
+    made.__doc__ = command.__doc__
+    return made
+
+
+def settings(parsed: Any, defaults: TrainConfig) -> TrainConfig:
+    """The config that an instance of :func:`with_settings` holds.
+
+    Raises:
+        ConfigError: A setting is out of range.
+    """
+    values: dict[str, Any] = {}
+    for name in dict.fromkeys(GROUPS.values()):
+        values |= vars(getattr(parsed, _key(name)))
+    return make_config(env_options=defaults.env_options, **values)
+
+
+def _key(group: str) -> str:
+    return re.sub(r"\W", "_", f"group_{group}")
+
+
+def _described(name: str, kind: Any, default: Any, texts: dict[str, str]) -> tuple[str, Any, Any]:
+    """A field for `make_dataclass`, with its text."""
+    if isinstance(default, Field):
+        given = default.default is not MISSING
+        default = field(default=default.default) if given else field()
+    return name, Annotated[kind, tyro.conf.arg(help=texts.get(name, ""))], default
+
+
+def _texts(described: type) -> dict[str, str]:
+    """Docstrings of a dataclass's fields, as plain sentences."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(described))).body
+    body = definition.body if isinstance(definition, ast.ClassDef) else []
+    found = {}
+    for here, after in zip(body, body[1:], strict=False):
+        if (
+            isinstance(here, ast.AnnAssign)
+            and isinstance(here.target, ast.Name)
+            and isinstance(after, ast.Expr)
+            and isinstance(after.value, ast.Constant)
+        ):
+            found[here.target.id] = plain(str(after.value.value))
+    return found
+
+
+def plain(text: str) -> str:
+    """A docstring's text without its markup, on one line."""
+    text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", text)
+    return " ".join(text.replace("`", "").split())
+
+
+@contextmanager
+def _wide_enough() -> Iterator[None]:
+    """Says that the terminal is wide enough for tyro where it is not."""
+    if shutil.get_terminal_size().columns >= _NARROWEST:
+        yield
+        return
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(_NARROWEST)
+    try:
+        yield
+    finally:
+        del os.environ["COLUMNS"]
+        if before is not None:
+            os.environ["COLUMNS"] = before

@@ -1,0 +1,5 @@
+"""``python -m mamt_jax`` is ``mamt``."""
+
+from experiments.cli import main
+
+raise SystemExit(main())
