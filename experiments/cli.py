@@ -109,6 +109,8 @@ class Evaluate:
     """Episodes per trained seed."""
     seed: Whole = 0
     """Seed of the evaluation's own randomness."""
+    checkpoint: int | None = None
+    """Whose policies: of the checkpoint after that many logging points; by default the newest."""
     gif: MaybeFile = None
     """Also play one more episode with the policies of one seed and write it as an animation."""
     gif_seed: int | None = None
@@ -126,7 +128,7 @@ class Evaluate:
         from mamt_jax.training.run import load
 
         pictures = self._check_gif()
-        run = load(self.run_directory)
+        run = load(self.run_directory, self.checkpoint)
         seeds = run.policies.seeds
         lost = diverged(run.metrics)
         if len(lost) == len(seeds):

@@ -142,7 +142,7 @@ def test_learns_the_matching_game_in_one_program(name: str, tmp_path: Path) -> N
     state, returns, after_first = trainer.init(jnp.arange(2)), [], {}
     for point in range(trainer.plan.points):
         if point == trainer.plan.points - 1:
-            checkpoint.save(tmp_path, state, checkpoint.Meta(point, 0, 0.0, False))
+            checkpoint.save(tmp_path, state, checkpoint.Meta(point, 0, 0.0))
         state, output = trainer.epoch(state)
         returns.append(output.return_sum.sum(axis=1) / output.episodes.sum(axis=1))
         after_first = after_first or dict(traces)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -215,9 +216,16 @@ def test_evaluate_prints_every_seed(
         def evaluate(self, episodes: int, seed: int) -> np.ndarray:
             return np.array([[value] * episodes for value in returns], np.float64)
 
-    monkeypatch.setattr("mamt_jax.training.run.load", lambda path: FakeRun())
-    assert cli.main(["evaluate", "runs/x", "--episodes", "4"]) == 0
+    opened: list[Any] = []
+
+    def load(*what: Any) -> FakeRun:
+        opened.append(what)
+        return FakeRun()
+
+    monkeypatch.setattr("mamt_jax.training.run.load", load)
+    assert cli.main(["evaluate", "runs/x", "--episodes", "4", "--checkpoint", "3"]) == 0
     assert capsys.readouterr().out.splitlines() == lines
+    assert opened == [(Path("runs/x"), 3)]
 
 
 @pytest.mark.parametrize(
@@ -295,7 +303,7 @@ def test_a_seed_that_diverged_is_not_shown(
         policies = Policies(fakes.algorithm(), None, (0, 1))
         metrics = xr.Dataset({"diverged_at_update": ("seed", [np.nan, 1200])}, {"seed": [0, 1]})
 
-    monkeypatch.setattr("mamt_jax.training.run.load", lambda path: FakeRun())
+    monkeypatch.setattr("mamt_jax.training.run.load", lambda *_: FakeRun())
     line = ["evaluate", "runs/x", "--gif", str(tmp_path / "x.gif"), "--gif-seed", "1"]
     assert cli.main(line) == 1
     assert "Seed 1 diverged at update 1,200" in capsys.readouterr().err
@@ -304,7 +312,7 @@ def test_a_seed_that_diverged_is_not_shown(
 def test_evaluate_refuses_a_bad_name_before_it_plays(
     recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("mamt_jax.training.run.load", lambda path: pytest.fail("loaded"))
+    monkeypatch.setattr("mamt_jax.training.run.load", lambda *_: pytest.fail("loaded"))
     for name, says in (("out.mp4", "must end in .gif"), ("no/out.gif", "No such file")):
         assert cli.main(["evaluate", str(recorded), "--gif", str(recorded / name)]) == 1
         text = capsys.readouterr().err

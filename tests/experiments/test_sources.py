@@ -60,13 +60,19 @@ def test_report_takes_folders_and_globs(
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (["all/other.json"], "all/other.json is not a record written by experiments.record."),
-        (["strange"], "strange holds no run and no record of one."),
-        (["empty"], "empty holds no run and no record of one."),
+        (
+            ["all/other.json"],
+            "{here}/all/other.json is not a record written by experiments.record.",
+        ),
+        (["strange"], "{here}/strange holds no run and no record of one."),
+        (["empty"], "{here}/empty holds no run and no record of one."),
         (["all/benchmarks.json"], "Only benchmark files were given, no run and no record of one."),
-        (["nothing"], "nothing does not exist."),
-        (["all/maac.json", "all/./maac.json"], "report was given all/maac.json more than once."),
-        (["lost"], "lost: all seeds diverged, the first at update 40."),
+        (["nothing"], "{here}/nothing does not exist."),
+        (
+            ["all/maac.json", "all/./maac.json"],
+            "report was given {here}/all/maac.json more than once.",
+        ),
+        (["lost"], "{here}/lost: all seeds diverged, the first at update 40."),
         ([], "report needs at least one run directory, record or folder of these."),
     ],
 )
@@ -84,7 +90,7 @@ def test_one_sentence_for_what_cannot_be_reported(
     (folder / "other.json").write_text('{"name": "package", "scripts": {}}')
     write_run(Path("lost"), diverging(made_up(set(), seeds=2, points=3), {0: 40, 1: 48}))
     assert main(["report", *given, "--figures", "figures"]) == 1
-    assert capsys.readouterr().err.splitlines()[-1] == f"mamt: {says}"
+    assert capsys.readouterr().err.splitlines()[-1] == f"mamt: {says.format(here=folder.parent)}"
 
 
 def test_what_a_search_finds_and_cannot_open_is_left_out(folder: Path) -> None:

@@ -221,4 +221,4 @@ def test_a_failed_worker_stops_the_run_and_keeps_what_was_recorded(tmp_path: Pat
     assert "RuntimeError: the lamp broke" in trace and "parallel_games" in trace
     directory = RunDir(tmp_path / "run")
     assert directory.read_metrics().sizes["update"] == 3
-    assert [int(step.name) for step in checkpoint.steps(directory.checkpoints)] == [2, 3]
+    assert [int(step.name) for step in checkpoint.steps(directory.checkpoints)] == [1, 2, 3]
