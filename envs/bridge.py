@@ -141,13 +141,13 @@ class PettingZoo(HostEnvironment):
                 make = import_module(self.module).parallel_env
             except (Exception, SystemExit) as error:  # whatever foreign code raises
                 raise BadEnvironment(
-                    f"pettingzoo: cannot use module {self.module!r}: {_words(error)}."
+                    f"pettingzoo: cannot use module {self.module!r}: {words(error)}."
                 ) from error
             try:
                 return make(**self.options | more)
             except (Exception, SystemExit) as error:
                 raise BadEnvironment(
-                    f"pettingzoo: {self.module} cannot be opened: {_words(error)}."
+                    f"pettingzoo: {self.module} cannot be opened: {words(error)}."
                 ) from error
 
     @contextmanager
@@ -170,10 +170,10 @@ def _reading(module: str) -> Iterator[None]:
     except BadEnvironment:
         raise
     except (Exception, SystemExit) as error:
-        raise BadEnvironment(f"pettingzoo: {module} cannot be read: {_words(error)}.") from error
+        raise BadEnvironment(f"pettingzoo: {module} cannot be read: {words(error)}.") from error
 
 
-def _words(error: BaseException) -> str:
+def words(error: BaseException) -> str:
     """What an error says, with its kind where that is not plain from the text."""
     text = str(error).rstrip(".")
     said = isinstance(error, ImportError | TypeError | AttributeError | ValueError) and text

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from envs.base import EnvSpec, check_at_least, check_flag, check_number
-from envs.bridge import not_installed, read_spec
-from envs.hosted import HostEnvironment, opened
+from envs.bridge import not_installed, read_spec, words
+from envs.hosted import BadEnvironment, HostEnvironment, opened
 
 NUM_JOINTS = 4
 TORQUE_STEP = 0.2
@@ -122,9 +122,12 @@ class MultiWalker(HostEnvironment):
                 from pettingzoo.utils.conversions import aec_to_parallel
         except ImportError as error:
             raise not_installed("multiwalker", error) from error
+        except Exception as error:  # of bindings that do not fit
+            raise BadEnvironment(f"multiwalker cannot be loaded: {words(error)}.") from error
         options = {option.name: getattr(self, option.name) for option in fields(self)}
         options["max_cycles"] = self.max_cycles + 1
         # Without the wrappers of `multiwalker_v9.parallel_env`, which check order and bounds of
         # what is in order and within bounds here, and take a fifth of the time of a step.
-        raw = multiwalker_v9.raw_env(**options, render_mode=render_mode)
+        with self.at_home():
+            raw = multiwalker_v9.raw_env(**options, render_mode=render_mode)
         return DiscreteTorques(aec_to_parallel(raw))

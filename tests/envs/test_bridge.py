@@ -105,6 +105,28 @@ def test_what_fails_while_it_is_read_is_one_sentence() -> None:
             dwindling(max_cycles=None, fail=fail)
 
 
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ImportError("no box"), r"multiwalker needs more packages: pip install .* \(no box\)"),
+        (OSError("no display"), "multiwalker cannot be loaded: OSError: no display"),
+    ],
+)
+def test_packages_that_cannot_be_loaded(
+    error: Exception, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        def find_spec(self, name: str, *_: Any) -> None:
+            if name.startswith("pettingzoo.sisl"):
+                raise error
+
+    for name in [name for name in sys.modules if name.startswith("pettingzoo.sisl")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    with pytest.raises(ValueError, match=sentence):
+        _ = envs.make("multiwalker").spec
+
+
 def test_agents_that_leave_are_told_from_those_that_are_cut_off() -> None:
     episodes = HostEpisodes(dwindling())
     obs = episodes.reset(0)
