@@ -16,6 +16,8 @@ def task(config: TrainConfig) -> str:
     defaults = envs.options(config.env) if config.env in envs.names() else {}
     chosen = []
     for name, value in sorted(config.env_options.items()):
+        if name == "typical_length":  # by it a run is planned; the episodes are the same
+            continue
         text = is_text(config.env, name)
         shown = written(value, text)
         if name not in defaults or shown != written(defaults[name], text):

@@ -29,6 +29,7 @@ from mamt_jax.config import make_config
         ("pettingzoo", {"module": "m", "level": "3"}, "pettingzoo (level='3', module=m)"),
         ("pettingzoo", {"module": "2048", "a": "true"}, "pettingzoo (a='true', module=2048)"),
         ("pettingzoo", {"module": "m", "a": False}, "pettingzoo (a=False, module=m)"),
+        ("pettingzoo", {"module": "m", "typical_length": 9}, "pettingzoo (module=m)"),
         ("somebody_else_s", {"size": 3}, "somebody_else_s (size=3)"),
     ],
 )
