@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -189,13 +189,19 @@ def _own_limit(env: Any, options: Mapping[str, Any]) -> int | None:
         if layer is None or id(layer) in seen:
             continue
         seen.add(id(layer))
-        for name in ("unwrapped", "env", "aec_env", "par_env"):
-            waiting.append(getattr(layer, name, None))
-        found.append(getattr(layer, "max_cycles", None))
-        found.append(getattr(getattr(layer, "spec", None), "max_episode_steps", None))
+        waiting += [_kept(layer, name) for name in ("unwrapped", "env", "aec_env", "par_env")]
+        found.append(_kept(layer, "max_cycles"))
+        found.append(_kept(_kept(layer, "spec"), "max_episode_steps"))
     for limit in found:
         if isinstance(limit, int | np.integer) and not isinstance(limit, bool) and limit > 0:
             return int(limit)
+    return None
+
+
+def _kept(layer: Any, name: str) -> Any:
+    """What an environment keeps under a name, if anything: to ask may fail in any way."""
+    with suppress(Exception):
+        return getattr(layer, name, None)
     return None
 
 
@@ -220,7 +226,7 @@ def read_spec(
         raise BadEnvironment(
             f"{name}: {summary} has no possible_agents, which must list its agents by name."
         )
-    agents = list(agents)
+    agents = sorted(agents, key=str) if isinstance(agents, Set) else list(agents)
     if len(agents) < 2:
         raise BadEnvironment(f"{name}: {summary} has {len(agents)} agent; at least 2 are needed.")
     if len(set(agents)) < len(agents):

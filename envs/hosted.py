@@ -106,11 +106,23 @@ class HostEpisodes:
             raise
 
     def _read(self) -> None:
-        env = self.parallel_env
+        """Agents in the order of the description: a set has another one in every process."""
+        env, spec = self.parallel_env, self.spec
         agents = list(env.possible_agents)
+        if sorted(map(str, agents)) == sorted(spec.agents):
+            agents.sort(key=lambda agent: spec.agents.index(str(agent)))
+        actions = {agent: env.action_space(agent) for agent in agents}
         self._index = {agent: i for i, agent in enumerate(agents)}
-        self._first = {agent: int(env.action_space(agent).start) for agent in agents}
+        self._first = {agent: int(space.start) for agent, space in actions.items()}
         self._boxes = {agent: env.observation_space(agent) for agent in agents}
+        sizes = tuple(math.prod(box.shape) for box in self._boxes.values())
+        counts = tuple(int(space.n) for space in actions.values())
+        for what, here, there in (
+            ("observations of sizes", sizes, spec.obs_sizes),
+            ("actions in numbers of", counts, spec.action_counts),
+        ):
+            if here != there:
+                raise self._bad(f"one copy has {what} {there}, another {here}")
 
     def reset(self, seed: int) -> np.ndarray:
         """Starts an episode: obs [n, O].
@@ -154,8 +166,8 @@ class HostEpisodes:
             if not alive[i]:
                 continue
             reward[i] = self._reward(rewards, agent)
-            terminated[i] = _flag(terminations, agent)
-            if terminated[i] or _flag(truncations, agent):
+            terminated[i] = self._flag(terminations, agent)
+            if terminated[i] or self._flag(truncations, agent):
                 self._out.add(agent)
         self._present = self._who_is_here()
         finished = self.steps >= self._limit or not self._present.any()
@@ -172,7 +184,7 @@ class HostEpisodes:
 
     def close(self) -> None:
         """Closes the copy, if it can be; whatever goes wrong then is its own."""
-        with suppress(Exception), self._at_home():
+        with suppress(Exception, SystemExit), self._at_home():
             self.parallel_env.close()
 
     def _who_is_here(self) -> np.ndarray:
@@ -187,10 +199,27 @@ class HostEpisodes:
             present[self._index[agent]] = agent not in self._out
         return present
 
+    def _flag(self, flags: Any, agent: Any) -> bool:
+        """Whether one agent's end is said, for itself or for all of them."""
+        named = isinstance(flags, Mapping)
+        said = False
+        for value in (flags.get(agent), flags.get("__all__")) if named else (flags,):
+            if value is None or value is False:
+                continue
+            flag = np.asarray(value)
+            if flag.size != 1 or flag.dtype.kind not in "biuf" or flag.item() not in (0, 1):
+                raise self._bad(
+                    f"an agent's end must be said by True or False, terminations or truncations of "
+                    f"{agent!r} hold {value!r}"
+                )
+            said |= bool(flag.item())
+        return said
+
     def _reward(self, rewards: Any, agent: Any) -> float:
         found = rewards.get(agent, 0.0) if isinstance(rewards, Mapping) else None
         try:
-            number = float(np.asarray(found, np.float64).reshape(()))
+            with np.errstate(over="ignore"):
+                number = float(np.asarray(found, np.float64).reshape(()).astype(np.float32))
         except (TypeError, ValueError):
             number = float("nan")
         if not np.isfinite(number):
@@ -245,17 +274,6 @@ class HostEpisodes:
         return BadEnvironment(f"{self.spec.name}: {what}.")
 
 
-def _flag(flags: Any, agent: Any) -> bool:
-    """Whether one agent's end is said, for itself or for all of them."""
-    if isinstance(flags, Mapping):
-        return _true(flags.get(agent, False)) or _true(flags.get("__all__", False))
-    return _true(flags)
-
-
-def _true(value: Any) -> bool:
-    return value is not None and bool(np.any(value))
-
-
 def _long_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(size for size in shape if size != 1)
 
@@ -287,5 +305,5 @@ def opened(env: HostEnvironment) -> Iterator[Any]:
         with env.at_home():
             yield copy
     finally:
-        with suppress(Exception), env.at_home():
+        with suppress(Exception, SystemExit), env.at_home():
             copy.close()

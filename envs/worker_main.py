@@ -34,7 +34,13 @@ CLOSING = 10.0
 """Seconds that closing one environment may take."""
 CLOSED = -1
 """In the place of the things that a row's environment has done."""
-_LEFT_TO_PARENT = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2", "SIGXCPU")
+_LEFT_TO_PARENT = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGUSR2,
+    signal.SIGXCPU,
+)
 
 
 def main(connection: int, memory: int) -> None:
@@ -46,11 +52,11 @@ def main(connection: int, memory: int) -> None:
       connection: descriptor of its end of the pipe.
       memory: descriptor of the file that holds the rows.
     """
-    for name in _LEFT_TO_PARENT:
-        number = getattr(signal, name)
+    for number in _LEFT_TO_PARENT:
         if signal.getsignal(number) is not signal.SIG_IGN:
             # Not SIG_IGN, which whatever an environment starts would inherit.
-            signal.signal(number, lambda *_: None)
+            signal.signal(number, _leave_to_parent)
+    os.register_at_fork(after_in_child=_hear_signals)
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)
     episodes, cared_for = _Episodes(), False
@@ -61,6 +67,17 @@ def main(connection: int, memory: int) -> None:
         episodes.close()
         if not cared_for:
             _end_group()
+
+
+def _leave_to_parent(*_: Any) -> None:
+    """A signal that the parent heard, too, and does about it what is to be done."""
+
+
+def _hear_signals() -> None:
+    """What an environment forks, a `multiprocessing.Process` say, is ended by signals as usual."""
+    for number in _LEFT_TO_PARENT:
+        if signal.getsignal(number) is _leave_to_parent:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _serve(parent: Connection, memory: int, episodes: _Episodes) -> bool:
@@ -116,7 +133,7 @@ def _follow(connection: int, episodes: _Episodes) -> None:
 def _end_group() -> None:
     """Ends this process and all that environments have started and left behind."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(Exception):  # environments may have put anything there
             stream.flush()
     os.killpg(0, signal.SIGKILL)
 

@@ -128,8 +128,9 @@ class _Worker:
         self.number = number
         self._done = done
         ours, theirs = Pipe()
+        paths = [path for path in sys.path if path and isinstance(path, str)]  # as Python reads it
         command = (
-            f"import sys; sys.path[:] = {ascii([path for path in sys.path if path])}; "
+            f"import sys; sys.path[:] = {ascii(paths)}; "
             f"from envs.worker_main import main; main({theirs.fileno()}, {memory})"
         )
         self._output = _Tail()

@@ -162,12 +162,12 @@ def _play_on_host(
 def _foreign(name: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # whatever foreign code raises
+    except (Exception, SystemExit) as error:  # whatever foreign code raises
         raise EnvironmentFailed(f"{name} failed while an episode was shown: {error}") from error
 
 
 def _drawn(episodes: HostEpisodes) -> Any:
     try:
         return episodes.render()
-    except Exception as error:  # whatever foreign code raises
+    except (Exception, SystemExit) as error:  # whatever foreign code raises
         raise ConfigError(f"{episodes.spec.name} cannot be drawn: {error}") from error

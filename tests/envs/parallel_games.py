@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import threading
@@ -164,11 +165,18 @@ class Simulated(Matching):
         restart: bool = False,
         stubborn: bool = False,
         thread: bool = False,
+        fork: bool = False,
         step: str = "",
     ) -> None:
         super().__init__()
         if thread:  # that nobody ends
             threading.Thread(target=time.sleep, args=(600,)).start()
+        self._forked: Any = None
+        if fork:
+            self._forked = multiprocessing.get_context("fork").Process(
+                target=time.sleep, args=(600,), daemon=True
+            )
+            self._forked.start()
         time.sleep(opening)
         self._closing, self._lines, self._restart, self._way = closing, lines, restart, step
         self._command = ["sleep", "600"]
@@ -197,6 +205,9 @@ class Simulated(Matching):
 
     def close(self) -> None:
         time.sleep(self._closing)
+        if self._forked:
+            self._forked.terminate()
+            self._forked.join()
         if not self._stubborn:
             self._simulator.kill()
             self._simulator.wait()

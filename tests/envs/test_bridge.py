@@ -91,6 +91,16 @@ def test_the_length_of_episodes_is_found() -> None:
         assert found == length, module
 
 
+def test_to_ask_for_the_length_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Properties of wrappers raise what they like."""
+    for name in ("unwrapped", "spec", "aec_env"):
+        monkeypatch.setattr(
+            parallel_games.Dwindling, name, property(lambda self: 1 / 0), raising=False
+        )
+    assert dwindling(max_cycles=9).spec.episode_length == 9
+    assert dwindling(max_cycles=None).spec.episode_length == 5
+
+
 def test_an_episode_without_an_end_is_not_counted_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -80,6 +80,18 @@ def test_children_of_environments_hear_signals() -> None:
     vector.close()
 
 
+def test_what_environments_fork_hears_signals(mark: str) -> None:
+    """Python's own processes inherit handlers, which exec would reset."""
+    env = simulated()
+    env.options["fork"] = True  # in copies from here on
+    vector = HostVectorEnv(env, 2, 1, timeout=5.0)
+    for _ in range(2):
+        vector.reset([(0,), (1,)])
+    begin = time.monotonic()
+    vector.close()
+    assert time.monotonic() - begin < 5 and not living(mark)
+
+
 def test_every_copy_has_a_deadline_of_its_own() -> None:
     """Opening takes three times as long as one of them may, in all."""
     vector = HostVectorEnv(simulated(opening=0.3), 6, 1, timeout=0.6)
@@ -166,6 +178,7 @@ def test_modules_are_found_in_folders_of_any_name(
     (here / "neighbour_of_theirs.py").write_text("")
     (here / "level.txt").write_text("")
     monkeypatch.chdir(here)
+    monkeypatch.setattr(sys, "path", [*sys.path, tmp_path, None])  # which Python passes over
     before, variables = list(sys.path), dict(os.environ)
     vector = HostVectorEnv(envs.make("pettingzoo", module="game_of_theirs"), 1, 1)
     vector.reset([(0,)])
