@@ -45,6 +45,7 @@ class PettingZoo(HostEnvironment):
 
     def __init__(
         self,
+        /,
         module: str = "",
         episode_length: int | None = None,
         typical_length: int | None = None,

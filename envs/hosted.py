@@ -7,8 +7,11 @@ side in other processes; what is learned from, and how, does not differ from env
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
+import sys
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -17,9 +20,13 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from envs.base import EnvSpec
+from envs.leftovers import MARK, end_marked
 
 QUIET = {"SDL_VIDEODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
 """Environment variables under which pygame opens no window and prints no greeting."""
+
+_VARIABLES = QUIET | {MARK: uuid.uuid4().hex}
+_PROCESS = os.getpid()
 
 
 class BadEnvironment(ValueError):
@@ -285,14 +292,27 @@ def _fits(found: np.ndarray, dtype: np.dtype) -> bool:
     return whole and bool((found >= low).all() and (found <= high).all())
 
 
+@atexit.register
+def end_started() -> None:
+    """Ends the processes that copies in this process have started and left behind."""
+    if os.getpid() == _PROCESS:  # not in what was forked
+        end_marked(_VARIABLES[MARK])
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No window and no greeting of pygame, unless whoever runs this process wants them."""
-    added = [name for name in QUIET if name not in os.environ]
-    os.environ.update({name: QUIET[name] for name in added})
+    """No window and no greeting of pygame, unless whoever runs this process wants them.
+
+    Processes that are started meanwhile and never ended are ended with this one. Streams that are
+    replaced meanwhile are put back.
+    """
+    streams = sys.stdout, sys.stderr
+    added = [name for name in _VARIABLES if name not in os.environ]
+    os.environ.update({name: _VARIABLES[name] for name in added})
     try:
         yield
     finally:
+        sys.stdout, sys.stderr = streams
         for name in added:
             os.environ.pop(name, None)
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from envs.hosted import BadEnvironment, HostEpisodes
+from envs.leftovers import MARK, end_marked
 from envs.rows import Task, map_rows
 
 DONE = "done"
@@ -34,6 +35,7 @@ CLOSING = 10.0
 """Seconds that closing one environment may take."""
 CLOSED = -1
 """In the place of the things that a row's environment has done."""
+_OWN_MARK = os.environ.get(MARK)
 _LEFT_TO_PARENT = (
     signal.SIGINT,
     signal.SIGTERM,
@@ -135,6 +137,8 @@ def _end_group() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # environments may have put anything there
             stream.flush()
+    if _OWN_MARK:
+        end_marked(_OWN_MARK)
     os.killpg(0, signal.SIGKILL)
 
 

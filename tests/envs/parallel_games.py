@@ -166,6 +166,7 @@ class Simulated(Matching):
         stubborn: bool = False,
         thread: bool = False,
         fork: bool = False,
+        session: bool = False,
         step: str = "",
     ) -> None:
         super().__init__()
@@ -183,7 +184,7 @@ class Simulated(Matching):
         if stubborn:  # does not care for polite signals, and is not ended by close
             self._command = ["sh", "-c", "trap '' TERM INT HUP; sleep 600 & wait; wait"]
         self._stubborn = stubborn
-        self._simulator = subprocess.Popen(self._command)
+        self._simulator = subprocess.Popen(self._command, start_new_session=session)
 
     def reset(self, seed: int | None = None, options: Any = None) -> Any:
         if self._restart:

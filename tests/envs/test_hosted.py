@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -363,6 +365,19 @@ def test_a_copy_is_closed_whatever_happens_then(error: BaseException) -> None:
     with opened(Local(Closing)):
         pass
     assert len(closed) == 3
+
+
+def test_streams_are_put_back() -> None:
+    """A copy that silences itself for good does not silence whoever opened it."""
+
+    class Silent(Loose):
+        def reset(self, seed: int | None = None, options: Any = None) -> Any:
+            sys.stdout = sys.stderr = io.StringIO()
+            return super().reset(seed, options)
+
+    before = sys.stdout, sys.stderr
+    HostEpisodes(Local(Silent)).reset(0)
+    assert (sys.stdout, sys.stderr) == before
 
 
 def test_what_is_of_pettingzoo_already_is_not_wrapped() -> None:
