@@ -142,7 +142,8 @@ class PettingZoo(HostEnvironment):
                 make = import_module(self.module).parallel_env
             except (Exception, SystemExit) as error:  # whatever foreign code raises
                 raise BadEnvironment(
-                    f"pettingzoo: cannot use module {self.module!r}: {_words(error)}."
+                    f"pettingzoo: cannot use module {self.module!r}: {_words(error)}"
+                    f"{self._hidden()}."
                 ) from error
             try:
                 return make(**self.options | more)
@@ -150,6 +151,16 @@ class PettingZoo(HostEnvironment):
                 raise BadEnvironment(
                     f"pettingzoo: {self.module} cannot be opened: {_words(error)}."
                 ) from error
+
+    def _hidden(self) -> str:
+        """Says so where another package has the name of the user's own, as our `envs` may."""
+        top = self.module.partition(".")[0]
+        here = os.path.join(self.folder, top)
+        taken = getattr(sys.modules.get(top), "__file__", None) or here
+        for theirs in (here, f"{here}.py") if not taken.startswith(here) else ():
+            if os.path.exists(theirs):
+                return f"; {top!r} is the name of an installed package, too: rename {theirs}"
+        return ""
 
     @contextmanager
     def at_home(self) -> Iterator[None]:

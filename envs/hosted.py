@@ -25,7 +25,9 @@ from envs.leftovers import MARK, end_marked
 QUIET = {"SDL_VIDEODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
 """Environment variables under which pygame opens no window and prints no greeting."""
 
-_VARIABLES = QUIET | {MARK: uuid.uuid4().hex}
+OWN_MARK = uuid.uuid4().hex
+"""Of what copies in this process start, see `envs.leftovers`."""
+_VARIABLES = QUIET | {MARK: OWN_MARK}
 _PROCESS = os.getpid()
 
 
@@ -296,7 +298,7 @@ def _fits(found: np.ndarray, dtype: np.dtype) -> bool:
 def end_started() -> None:
     """Ends the processes that copies in this process have started and left behind."""
     if os.getpid() == _PROCESS:  # not in what was forked
-        end_marked(_VARIABLES[MARK])
+        end_marked(OWN_MARK)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from envs.hosted import BadEnvironment, HostEpisodes
-from envs.leftovers import MARK, end_marked
+from envs.leftovers import end_marked
 from envs.rows import Task, map_rows
 
 DONE = "done"
@@ -35,7 +36,8 @@ CLOSING = 10.0
 """Seconds that closing one environment may take."""
 CLOSED = -1
 """In the place of the things that a row's environment has done."""
-_OWN_MARK = os.environ.get(MARK)
+_PARENT = os.getppid()
+_marks: list[str] = []
 _LEFT_TO_PARENT = (
     signal.SIGINT,
     signal.SIGTERM,
@@ -45,7 +47,7 @@ _LEFT_TO_PARENT = (
 )
 
 
-def main(connection: int, memory: int) -> None:
+def main(connection: int, memory: int, own_mark: str, parents_mark: str) -> None:
     """Serves requests until the parent has closed the connection; then closes all environments.
 
     Also in the middle of a step that hangs. What goes wrong is sent to the parent in text.
@@ -53,7 +55,10 @@ def main(connection: int, memory: int) -> None:
     Args:
       connection: descriptor of its end of the pipe.
       memory: descriptor of the file that holds the rows.
+      own_mark: of what is started here, see `envs.leftovers`.
+      parents_mark: of what the parent has started, to be ended where the parent was killed.
     """
+    _marks[:] = own_mark, parents_mark
     for number in _LEFT_TO_PARENT:
         if signal.getsignal(number) is not signal.SIG_IGN:
             # Not SIG_IGN, which whatever an environment starts would inherit.
@@ -132,13 +137,21 @@ def _follow(connection: int, episodes: _Episodes) -> None:
         _end_group()
 
 
+def _parent_is_gone() -> bool:
+    """Whether the parent is no more; its files are closed a moment before it is."""
+    end = time.monotonic() + GRACE / 10
+    while os.getppid() == _PARENT and time.monotonic() < end:
+        time.sleep(0.01)
+    return os.getppid() != _PARENT
+
+
 def _end_group() -> None:
     """Ends this process and all that environments have started and left behind."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # environments may have put anything there
             stream.flush()
-    if _OWN_MARK:
-        end_marked(_OWN_MARK)
+    for mark in _marks if _parent_is_gone() else _marks[:1]:
+        end_marked(mark)
     os.killpg(0, signal.SIGKILL)
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.hosted import QUIET, HostEnvironment
+from envs.hosted import OWN_MARK, QUIET, HostEnvironment
 from envs.leftovers import MARK, end_marked
 from envs.rows import Rows, Task, map_rows, rows_bytes, shared_file
 from envs.worker_main import CLOSED, CLOSING, DONE, END, GRACE
@@ -131,12 +131,12 @@ class _Worker:
         self._done = done
         ours, theirs = Pipe()
         paths = [path for path in sys.path if path and isinstance(path, str)]  # as Python reads it
+        self._mark = uuid.uuid4().hex
         command = (
-            f"import sys; sys.path[:] = {ascii(paths)}; "
-            f"from envs.worker_main import main; main({theirs.fileno()}, {memory})"
+            f"import sys; sys.path[:] = {ascii(paths)}; from envs.worker_main import main; "
+            f"main({theirs.fileno()}, {memory}, {self._mark!r}, {OWN_MARK!r})"
         )
         self._output = _Tail()
-        self._mark = uuid.uuid4().hex
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-c", command],  # -P: not what lies in the working directory

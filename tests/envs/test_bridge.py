@@ -272,6 +272,25 @@ def test_modules_in_the_working_directory_are_found(
     vector.close()
 
 
+def test_a_folder_with_the_name_of_a_package_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs" / "mine.py").write_text(f"from {GAMES} import parallel_env")
+    (tmp_path / "json.py").write_text(f"from {GAMES} import parallel_env")
+    monkeypatch.chdir(tmp_path)
+    for module, says in (
+        (
+            "envs.mine",
+            "No module .*; 'envs' is the name of an installed package, too: rename .*/en",
+        ),
+        ("json", "no attribute 'parallel_env'; 'json' is the name .* rename .*/json.py[.]$"),
+        ("jsno", "No module named 'jsno'[.]$"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            envs.make("pettingzoo", module=module)
+
+
 def test_host_environments_survive_pickling() -> None:
     env = pickle.loads(pickle.dumps(dwindling(max_cycles=7)))
     assert env.spec.episode_length == 7

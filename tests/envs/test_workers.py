@@ -91,7 +91,7 @@ def test_nothing_is_left_after_the_parent_was_killed(step: str, mark: str) -> No
     script = (
         "import numpy as np, envs, sys; from envs.workers import HostVectorEnv\n"
         f"env = envs.make('pettingzoo', module={GAMES!r}, game='simulated', step={step!r}, "
-        "session=True)\n"
+        "session=True, stubborn=True)\n"
         "vector = HostVectorEnv(env, 2, 1); vector.reset([(0,), (1,)])\n"
         "print('ready', flush=True)\n"
         "while True: vector.step(np.zeros((2, 2), int))"
