@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from envs.base import EnvSpec, check_at_least
-from envs.hosted import BadEnvironment, HostEnvironment, HostEpisodes, opened, quiet
+from envs.hosted import BadEnvironment, HostEnvironment, HostEpisodes, opened, quiet, words
 
 _ENDLESS = 10_000  # steps after which an episode is cut off that nothing else ends
 _LONGEST_COUNT = 60.0  # seconds that one episode may take to be counted
@@ -142,14 +142,14 @@ class PettingZoo(HostEnvironment):
                 make = import_module(self.module).parallel_env
             except (Exception, SystemExit) as error:  # whatever foreign code raises
                 raise BadEnvironment(
-                    f"pettingzoo: cannot use module {self.module!r}: {_words(error)}"
+                    f"pettingzoo: cannot use module {self.module!r}: {words(error)}"
                     f"{self._hidden()}."
                 ) from error
             try:
                 return make(**self.options | more)
             except (Exception, SystemExit) as error:
                 raise BadEnvironment(
-                    f"pettingzoo: {self.module} cannot be opened: {_words(error)}."
+                    f"pettingzoo: {self.module} cannot be opened: {words(error)}."
                 ) from error
 
     def _hidden(self) -> str:
@@ -182,14 +182,7 @@ def _reading(module: str) -> Iterator[None]:
     except BadEnvironment:
         raise
     except (Exception, SystemExit) as error:
-        raise BadEnvironment(f"pettingzoo: {module} cannot be read: {_words(error)}.") from error
-
-
-def _words(error: BaseException) -> str:
-    """What an error says, with its kind where that is not plain from the text."""
-    text = str(error).rstrip(".")
-    said = isinstance(error, ImportError | TypeError | AttributeError | ValueError) and text
-    return text if said else f"{type(error).__name__}: {text}" if text else type(error).__name__
+        raise BadEnvironment(f"pettingzoo: {module} cannot be read: {words(error)}.") from error
 
 
 def _own_limit(env: Any, options: Mapping[str, Any]) -> int | None:

@@ -283,6 +283,13 @@ class HostEpisodes:
         return BadEnvironment(f"{self.spec.name}: {what}.")
 
 
+def words(error: BaseException) -> str:
+    """What an error says, with its kind where that is not plain from the text."""
+    text = str(error).rstrip(".")
+    said = isinstance(error, ImportError | TypeError | AttributeError | ValueError) and text
+    return text if said else f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def _long_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(size for size in shape if size != 1)
 
