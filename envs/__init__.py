@@ -109,7 +109,7 @@ def text_options(name: str) -> set[str]:
     }
 
 
-def make(name: str, **chosen: Any) -> Any:
+def make(name: str, /, **chosen: Any) -> Any:
     """Builds environment `name` with the `chosen` options, defaults for the rest.
 
     Returns:

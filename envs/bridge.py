@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from envs.base import EnvSpec, check_at_least
-from envs.hosted import BadEnvironment, HostEnvironment, HostEpisodes, opened, quiet
+from envs.hosted import BadEnvironment, HostEnvironment, HostEpisodes, opened, quiet, words
 
 _ENDLESS = 10_000  # steps after which an episode is cut off that nothing else ends
 _LONGEST_COUNT = 60.0  # seconds that one episode may take to be counted
@@ -45,6 +45,7 @@ class PettingZoo(HostEnvironment):
 
     def __init__(
         self,
+        /,
         module: str = "",
         episode_length: int | None = None,
         typical_length: int | None = None,
@@ -141,7 +142,8 @@ class PettingZoo(HostEnvironment):
                 make = import_module(self.module).parallel_env
             except (Exception, SystemExit) as error:  # whatever foreign code raises
                 raise BadEnvironment(
-                    f"pettingzoo: cannot use module {self.module!r}: {words(error)}."
+                    f"pettingzoo: cannot use module {self.module!r}: {words(error)}"
+                    f"{self._hidden()}."
                 ) from error
             try:
                 return make(**self.options | more)
@@ -149,6 +151,16 @@ class PettingZoo(HostEnvironment):
                 raise BadEnvironment(
                     f"pettingzoo: {self.module} cannot be opened: {words(error)}."
                 ) from error
+
+    def _hidden(self) -> str:
+        """Says so where another package has the name of the user's own, as our `envs` may."""
+        top = self.module.partition(".")[0]
+        here = os.path.join(self.folder, top)
+        taken = getattr(sys.modules.get(top), "__file__", None) or here
+        for theirs in (here, f"{here}.py") if not taken.startswith(here) else ():
+            if os.path.exists(theirs):
+                return f"; {top!r} is the name of an installed package, too: rename {theirs}"
+        return ""
 
     @contextmanager
     def at_home(self) -> Iterator[None]:
@@ -173,13 +185,6 @@ def _reading(module: str) -> Iterator[None]:
         raise BadEnvironment(f"pettingzoo: {module} cannot be read: {words(error)}.") from error
 
 
-def words(error: BaseException) -> str:
-    """What an error says, with its kind where that is not plain from the text."""
-    text = str(error).rstrip(".")
-    said = isinstance(error, ImportError | TypeError | AttributeError | ValueError) and text
-    return text if said else f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
 def _own_limit(env: Any, options: Mapping[str, Any]) -> int | None:
     """The time limit that an environment keeps, in itself or in what it wraps, or was given."""
     waiting, seen = [env], set[int]()
@@ -189,13 +194,19 @@ def _own_limit(env: Any, options: Mapping[str, Any]) -> int | None:
         if layer is None or id(layer) in seen:
             continue
         seen.add(id(layer))
-        for name in ("unwrapped", "env", "aec_env", "par_env"):
-            waiting.append(getattr(layer, name, None))
-        found.append(getattr(layer, "max_cycles", None))
-        found.append(getattr(getattr(layer, "spec", None), "max_episode_steps", None))
+        waiting += [_kept(layer, name) for name in ("unwrapped", "env", "aec_env", "par_env")]
+        found.append(_kept(layer, "max_cycles"))
+        found.append(_kept(_kept(layer, "spec"), "max_episode_steps"))
     for limit in found:
         if isinstance(limit, int | np.integer) and not isinstance(limit, bool) and limit > 0:
             return int(limit)
+    return None
+
+
+def _kept(layer: Any, name: str) -> Any:
+    """What an environment keeps under a name, if anything: to ask may fail in any way."""
+    with suppress(Exception):
+        return getattr(layer, name, None)
     return None
 
 
@@ -220,7 +231,7 @@ def read_spec(
         raise BadEnvironment(
             f"{name}: {summary} has no possible_agents, which must list its agents by name."
         )
-    agents = list(agents)
+    agents = sorted(agents, key=str) if isinstance(agents, Set) else list(agents)
     if len(agents) < 2:
         raise BadEnvironment(f"{name}: {summary} has {len(agents)} agent; at least 2 are needed.")
     if len(set(agents)) < len(agents):

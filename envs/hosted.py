@@ -7,8 +7,11 @@ side in other processes; what is learned from, and how, does not differ from env
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
+import sys
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -17,9 +20,15 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from envs.base import EnvSpec
+from envs.leftovers import MARK, end_marked
 
 QUIET = {"SDL_VIDEODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
 """Environment variables under which pygame opens no window and prints no greeting."""
+
+OWN_MARK = uuid.uuid4().hex
+"""Of what copies in this process start, see `envs.leftovers`."""
+_VARIABLES = QUIET | {MARK: OWN_MARK}
+_PROCESS = os.getpid()
 
 
 class BadEnvironment(ValueError):
@@ -106,11 +115,23 @@ class HostEpisodes:
             raise
 
     def _read(self) -> None:
-        env = self.parallel_env
+        """Agents in the order of the description: a set has another one in every process."""
+        env, spec = self.parallel_env, self.spec
         agents = list(env.possible_agents)
+        if sorted(map(str, agents)) == sorted(spec.agents):
+            agents.sort(key=lambda agent: spec.agents.index(str(agent)))
+        actions = {agent: env.action_space(agent) for agent in agents}
         self._index = {agent: i for i, agent in enumerate(agents)}
-        self._first = {agent: int(env.action_space(agent).start) for agent in agents}
+        self._first = {agent: int(space.start) for agent, space in actions.items()}
         self._boxes = {agent: env.observation_space(agent) for agent in agents}
+        sizes = tuple(math.prod(box.shape) for box in self._boxes.values())
+        counts = tuple(int(space.n) for space in actions.values())
+        for what, here, there in (
+            ("observations of sizes", sizes, spec.obs_sizes),
+            ("actions in numbers of", counts, spec.action_counts),
+        ):
+            if here != there:
+                raise self._bad(f"one copy has {what} {there}, another {here}")
 
     def reset(self, seed: int) -> np.ndarray:
         """Starts an episode: obs [n, O].
@@ -154,8 +175,8 @@ class HostEpisodes:
             if not alive[i]:
                 continue
             reward[i] = self._reward(rewards, agent)
-            terminated[i] = _flag(terminations, agent)
-            if terminated[i] or _flag(truncations, agent):
+            terminated[i] = self._flag(terminations, agent)
+            if terminated[i] or self._flag(truncations, agent):
                 self._out.add(agent)
         self._present = self._who_is_here()
         finished = self.steps >= self._limit or not self._present.any()
@@ -172,7 +193,7 @@ class HostEpisodes:
 
     def close(self) -> None:
         """Closes the copy, if it can be; whatever goes wrong then is its own."""
-        with suppress(Exception), self._at_home():
+        with suppress(Exception, SystemExit), self._at_home():
             self.parallel_env.close()
 
     def _who_is_here(self) -> np.ndarray:
@@ -187,10 +208,27 @@ class HostEpisodes:
             present[self._index[agent]] = agent not in self._out
         return present
 
+    def _flag(self, flags: Any, agent: Any) -> bool:
+        """Whether one agent's end is said, for itself or for all of them."""
+        named = isinstance(flags, Mapping)
+        said = False
+        for value in (flags.get(agent), flags.get("__all__")) if named else (flags,):
+            if value is None or value is False:
+                continue
+            flag = np.asarray(value)
+            if flag.size != 1 or flag.dtype.kind not in "biuf" or flag.item() not in (0, 1):
+                raise self._bad(
+                    f"an agent's end must be said by True or False, terminations or truncations of "
+                    f"{agent!r} hold {value!r}"
+                )
+            said |= bool(flag.item())
+        return said
+
     def _reward(self, rewards: Any, agent: Any) -> float:
         found = rewards.get(agent, 0.0) if isinstance(rewards, Mapping) else None
         try:
-            number = float(np.asarray(found, np.float64).reshape(()))
+            with np.errstate(over="ignore"):
+                number = float(np.asarray(found, np.float64).reshape(()).astype(np.float32))
         except (TypeError, ValueError):
             number = float("nan")
         if not np.isfinite(number):
@@ -245,15 +283,11 @@ class HostEpisodes:
         return BadEnvironment(f"{self.spec.name}: {what}.")
 
 
-def _flag(flags: Any, agent: Any) -> bool:
-    """Whether one agent's end is said, for itself or for all of them."""
-    if isinstance(flags, Mapping):
-        return _true(flags.get(agent, False)) or _true(flags.get("__all__", False))
-    return _true(flags)
-
-
-def _true(value: Any) -> bool:
-    return value is not None and bool(np.any(value))
+def words(error: BaseException) -> str:
+    """What an error says, with its kind where that is not plain from the text."""
+    text = str(error).rstrip(".")
+    said = isinstance(error, ImportError | TypeError | AttributeError | ValueError) and text
+    return text if said else f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _long_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -267,14 +301,27 @@ def _fits(found: np.ndarray, dtype: np.dtype) -> bool:
     return whole and bool((found >= low).all() and (found <= high).all())
 
 
+@atexit.register
+def end_started() -> None:
+    """Ends the processes that copies in this process have started and left behind."""
+    if os.getpid() == _PROCESS:  # not in what was forked
+        end_marked(OWN_MARK)
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No window and no greeting of pygame, unless whoever runs this process wants them."""
-    added = [name for name in QUIET if name not in os.environ]
-    os.environ.update({name: QUIET[name] for name in added})
+    """No window and no greeting of pygame, unless whoever runs this process wants them.
+
+    Processes that are started meanwhile and never ended are ended with this one. Streams that are
+    replaced meanwhile are put back.
+    """
+    streams = sys.stdout, sys.stderr
+    added = [name for name in _VARIABLES if name not in os.environ]
+    os.environ.update({name: _VARIABLES[name] for name in added})
     try:
         yield
     finally:
+        sys.stdout, sys.stderr = streams
         for name in added:
             os.environ.pop(name, None)
 
@@ -287,5 +334,5 @@ def opened(env: HostEnvironment) -> Iterator[Any]:
         with env.at_home():
             yield copy
     finally:
-        with suppress(Exception), env.at_home():
+        with suppress(Exception, SystemExit), env.at_home():
             copy.close()

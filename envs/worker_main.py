@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from envs.hosted import BadEnvironment, HostEpisodes
+from envs.leftovers import end_marked
 from envs.rows import Task, map_rows
 
 DONE = "done"
@@ -34,10 +36,18 @@ CLOSING = 10.0
 """Seconds that closing one environment may take."""
 CLOSED = -1
 """In the place of the things that a row's environment has done."""
-_LEFT_TO_PARENT = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2", "SIGXCPU")
+_PARENT = os.getppid()
+_marks: list[str] = []
+_LEFT_TO_PARENT = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGUSR2,
+    signal.SIGXCPU,
+)
 
 
-def main(connection: int, memory: int) -> None:
+def main(connection: int, memory: int, own_mark: str, parents_mark: str) -> None:
     """Serves requests until the parent has closed the connection; then closes all environments.
 
     Also in the middle of a step that hangs. What goes wrong is sent to the parent in text.
@@ -45,12 +55,15 @@ def main(connection: int, memory: int) -> None:
     Args:
       connection: descriptor of its end of the pipe.
       memory: descriptor of the file that holds the rows.
+      own_mark: of what is started here, see `envs.leftovers`.
+      parents_mark: of what the parent has started, to be ended where the parent was killed.
     """
-    for name in _LEFT_TO_PARENT:
-        number = getattr(signal, name)
+    _marks[:] = own_mark, parents_mark
+    for number in _LEFT_TO_PARENT:
         if signal.getsignal(number) is not signal.SIG_IGN:
             # Not SIG_IGN, which whatever an environment starts would inherit.
-            signal.signal(number, lambda *_: None)
+            signal.signal(number, _leave_to_parent)
+    os.register_at_fork(after_in_child=_hear_signals)
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)
     episodes, cared_for = _Episodes(), False
@@ -61,6 +74,17 @@ def main(connection: int, memory: int) -> None:
         episodes.close()
         if not cared_for:
             _end_group()
+
+
+def _leave_to_parent(*_: Any) -> None:
+    """A signal that the parent heard, too, and does about it what is to be done."""
+
+
+def _hear_signals() -> None:
+    """What an environment forks, a `multiprocessing.Process` say, is ended by signals as usual."""
+    for number in _LEFT_TO_PARENT:
+        if signal.getsignal(number) is _leave_to_parent:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _serve(parent: Connection, memory: int, episodes: _Episodes) -> bool:
@@ -113,11 +137,21 @@ def _follow(connection: int, episodes: _Episodes) -> None:
         _end_group()
 
 
+def _parent_is_gone() -> bool:
+    """Whether the parent is no more; its files are closed a moment before it is."""
+    end = time.monotonic() + GRACE / 10
+    while os.getppid() == _PARENT and time.monotonic() < end:
+        time.sleep(0.01)
+    return os.getppid() != _PARENT
+
+
 def _end_group() -> None:
     """Ends this process and all that environments have started and left behind."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(Exception):  # environments may have put anything there
             stream.flush()
+    for mark in _marks if _parent_is_gone() else _marks[:1]:
+        end_marked(mark)
     os.killpg(0, signal.SIGKILL)
 
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 import weakref
 from collections.abc import Sequence
 from multiprocessing.connection import Pipe
@@ -23,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.hosted import QUIET, HostEnvironment
+from envs.hosted import OWN_MARK, QUIET, HostEnvironment
+from envs.leftovers import MARK, end_marked
 from envs.rows import Rows, Task, map_rows, rows_bytes, shared_file
 from envs.worker_main import CLOSED, CLOSING, DONE, END, GRACE
 
@@ -128,15 +130,17 @@ class _Worker:
         self.number = number
         self._done = done
         ours, theirs = Pipe()
+        paths = [path for path in sys.path if path and isinstance(path, str)]  # as Python reads it
+        self._mark = uuid.uuid4().hex
         command = (
-            f"import sys; sys.path[:] = {ascii([path for path in sys.path if path])}; "
-            f"from envs.worker_main import main; main({theirs.fileno()}, {memory})"
+            f"import sys; sys.path[:] = {ascii(paths)}; from envs.worker_main import main; "
+            f"main({theirs.fileno()}, {memory}, {self._mark!r}, {OWN_MARK!r})"
         )
         self._output = _Tail()
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-c", command],  # -P: not what lies in the working directory
-                env=QUIET | os.environ,
+                env=QUIET | os.environ | {MARK: self._mark},
                 pass_fds=(theirs.fileno(), memory),
                 process_group=0,  # a signal to the parent's group is the parent's to handle
                 stdin=subprocess.DEVNULL,
@@ -208,6 +212,7 @@ class _Worker:
         # Its number is not given away while its group has members.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        end_marked(self._mark)
         self.process.wait()
         self._output.close()
 

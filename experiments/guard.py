@@ -37,6 +37,8 @@ def guarded(work: Callable[[], None], trains: bool = False) -> int:
         except KeyboardInterrupt:
             kept = "; the last checkpoint is kept" if trains else ""
             say(f"mamt: stopped at once{kept}.")
+            if hosted := sys.modules.get("envs.hosted"):
+                hosted.end_started()
             os._exit(130)  # an orderly exit would wait for the computation that is still running
         except OSError as error:
             if error.filename is not None or error.errno not in _OUTPUT_ERRORS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -23,8 +24,11 @@ def mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def end_all(mark: str) -> None:
-    for pid in living(mark):
-        os.kill(pid, signal.SIGKILL)
+    """Kills them, and what they have started meanwhile."""
+    while pids := living(mark):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def living(mark: str) -> list[int]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache, partial
 from numbers import Integral
@@ -368,12 +369,20 @@ def read_policies(
     return Policies(algorithm, learner, seeds)
 
 
+def _as_recorded(options: dict[str, Any]) -> dict[str, Any]:
+    """As they are read when the run goes on: tuples as lists, keys of dicts as texts."""
+    with suppress(TypeError, ValueError):  # what is not to be recorded is what it is
+        read: dict[str, Any] = json.loads(json.dumps(options))
+        return read
+    return options
+
+
 def make_env(config: TrainConfig) -> Environment | HostEnvironment:
     """The config's environment; unknown names and options raise ConfigError."""
     import envs
 
     try:
-        env = envs.make(config.env, **config.env_options)
+        env = envs.make(config.env, **_as_recorded(config.env_options))
         _ = env.spec  # what a host environment needs may be missing
         return env
     except (ValueError, TypeError) as error:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from envs import Environment, HostEnvironment
 from envs.drawing import Frame
-from envs.hosted import HostEpisodes
+from envs.hosted import HostEpisodes, words
 from envs.wrappers import advance, start
 from mamt_jax.config import ConfigError
 from mamt_jax.errors import EnvironmentFailed
@@ -162,12 +162,14 @@ def _play_on_host(
 def _foreign(name: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # whatever foreign code raises
-        raise EnvironmentFailed(f"{name} failed while an episode was shown: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever foreign code raises
+        raise EnvironmentFailed(
+            f"{name} failed while an episode was shown: {words(error)}"
+        ) from error
 
 
 def _drawn(episodes: HostEpisodes) -> Any:
     try:
         return episodes.render()
-    except Exception as error:  # whatever foreign code raises
-        raise ConfigError(f"{episodes.spec.name} cannot be drawn: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever foreign code raises
+        raise ConfigError(f"{episodes.spec.name} cannot be drawn: {words(error)}") from error

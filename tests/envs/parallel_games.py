@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import threading
@@ -164,18 +165,26 @@ class Simulated(Matching):
         restart: bool = False,
         stubborn: bool = False,
         thread: bool = False,
+        fork: bool = False,
+        session: bool = False,
         step: str = "",
     ) -> None:
         super().__init__()
         if thread:  # that nobody ends
             threading.Thread(target=time.sleep, args=(600,)).start()
+        self._forked: Any = None
+        if fork:
+            self._forked = multiprocessing.get_context("fork").Process(
+                target=time.sleep, args=(600,), daemon=True
+            )
+            self._forked.start()
         time.sleep(opening)
         self._closing, self._lines, self._restart, self._way = closing, lines, restart, step
         self._command = ["sleep", "600"]
         if stubborn:  # does not care for polite signals, and is not ended by close
             self._command = ["sh", "-c", "trap '' TERM INT HUP; sleep 600 & wait; wait"]
         self._stubborn = stubborn
-        self._simulator = subprocess.Popen(self._command)
+        self._simulator = subprocess.Popen(self._command, start_new_session=session)
 
     def reset(self, seed: int | None = None, options: Any = None) -> Any:
         if self._restart:
@@ -197,6 +206,9 @@ class Simulated(Matching):
 
     def close(self) -> None:
         time.sleep(self._closing)
+        if self._forked:
+            self._forked.terminate()
+            self._forked.join()
         if not self._stubborn:
             self._simulator.kill()
             self._simulator.wait()

@@ -91,6 +91,16 @@ def test_the_length_of_episodes_is_found() -> None:
         assert found == length, module
 
 
+def test_to_ask_for_the_length_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Properties of wrappers raise what they like."""
+    for name in ("unwrapped", "spec", "aec_env"):
+        monkeypatch.setattr(
+            parallel_games.Dwindling, name, property(lambda self: 1 / 0), raising=False
+        )
+    assert dwindling(max_cycles=9).spec.episode_length == 9
+    assert dwindling(max_cycles=None).spec.episode_length == 5
+
+
 def test_an_episode_without_an_end_is_not_counted_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -282,6 +292,25 @@ def test_modules_in_the_working_directory_are_found(
     vector.reset([(0,)])
     vector.step(np.zeros((1, 3), int))
     vector.close()
+
+
+def test_a_folder_with_the_name_of_a_package_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs" / "mine.py").write_text(f"from {GAMES} import parallel_env")
+    (tmp_path / "json.py").write_text(f"from {GAMES} import parallel_env")
+    monkeypatch.chdir(tmp_path)
+    for module, says in (
+        (
+            "envs.mine",
+            "No module .*; 'envs' is the name of an installed package, too: rename .*/en",
+        ),
+        ("json", "no attribute 'parallel_env'; 'json' is the name .* rename .*/json.py[.]$"),
+        ("jsno", "No module named 'jsno'[.]$"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            envs.make("pettingzoo", module=module)
 
 
 def test_host_environments_survive_pickling() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +14,7 @@ from gymnasium.spaces import Box, Discrete
 import envs
 from envs.base import EnvSpec
 from envs.bridge import read_spec
-from envs.hosted import BadEnvironment, HostEnvironment, HostEpisodes
+from envs.hosted import BadEnvironment, HostEnvironment, HostEpisodes, opened
 
 AGENTS = ["a", "b"]
 LENGTH = 4
@@ -131,6 +133,20 @@ def test_an_agent_that_is_out_stays_out(struck_off: bool) -> None:
     assert not any(step.reward[1] or step.obs[1].any() for step in steps[2:])
 
 
+@pytest.mark.parametrize(
+    "value", ["False", [False, True], np.array([False, True]), float("nan"), 2, {1}, object()]
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_ends_are_said_by_true_or_false(value: Any, named: bool) -> None:
+    """Not taken for true because they are something."""
+    said = {"a": value} if named else value
+    for ends in ((said, {}), ({}, said)):
+        episodes = loose(ends=returns(ends))
+        episodes.reset(0)
+        with pytest.raises(BadEnvironment, match="end must be said by True or False, .* 'a'"):
+            episodes.step(np.zeros(2, int))
+
+
 def test_an_empty_list_of_agents_cuts_the_episode_off() -> None:
     def ends(self: Any) -> Any:
         self.agents = [] if self.t >= LENGTH else self.agents
@@ -232,6 +248,7 @@ def test_who_is_cut_off_must_be_seen_once_more(end: str, refused: bool, missing:
         (float("nan"), "must be one finite number, got nan"),
         (np.array([1.0, 2.0]), "must be one finite number"),
         ("much", "must be one finite number, got 'much'"),
+        (1e39, "must be one finite number, got 1e[+]39"),
     ],
 )
 def test_rewards_are_one_number(given: Any, expected: Any) -> None:
@@ -285,13 +302,55 @@ def test_spaces_that_cannot_be_trained_on_are_refused(parts: dict[str, Any], sen
         loose(**parts)
 
 
-def test_a_copy_is_closed_whatever_happens_then() -> None:
+class Named(Loose):
+    """Every agent sees its number; rewards are the actions."""
+
+    def seen(self, agent: str) -> Any:
+        return np.full(3, AGENTS.index(agent))
+
+    def step(self, actions: Any) -> Any:
+        _, _, *rest = super().step(actions)
+        return self.observations(), dict(actions), *rest
+
+
+@pytest.mark.parametrize("listed", [["b", "a"], {"b": 0, "a": 0}.keys(), {"a", "b"}])
+def test_agents_have_one_order_in_all_copies(listed: Any) -> None:
+    """A set has another one in every process."""
+    described = Local(Named).spec
+    copy = type("Copy", (Named,), {"possible_agents": listed})
+    episodes = HostEpisodes(Local(copy), spec=described)
+    assert episodes.reset(0)[:, 0].tolist() == [0, 1]
+    assert episodes.step(np.array([1, 2])).reward.tolist() == [1, 2]
+
+
+def test_a_set_of_agents_is_described_in_order() -> None:
+    many = type("Many", (Loose,), {"possible_agents": {f"walker_{i}" for i in range(9)}})
+    assert Local(many).spec.agents == tuple(f"walker_{i}" for i in range(9))
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        ({"box": Box(-1.0, 1.0, (1,))}, r"observations of sizes \(3, 3\), another \(1, 1\)"),
+        ({"possible_agents": ["a", "b", "c"]}, r"sizes \(3, 3\), another \(3, 3, 3\)"),
+        ({"action_space": lambda *_: Discrete(2)}, r"numbers of \(3, 3\), another \(2, 2\)"),
+    ],
+)
+def test_all_copies_are_alike(parts: dict[str, Any], sentence: str) -> None:
+    """One number would be taken for three, and actions chosen that a copy does not have."""
+    with pytest.raises(BadEnvironment, match=f"^local: one copy has .*{sentence}[.]$"):
+        HostEpisodes(Local(type("Other", (Loose,), parts)), spec=Local(Loose).spec)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("not now"), SystemExit(0)])
+def test_a_copy_is_closed_whatever_happens_then(error: BaseException) -> None:
+    """Games that draw themselves often end their program when they are closed."""
     closed = []
 
     class Closing(Loose):
         def close(self) -> None:
             closed.append(self)
-            raise RuntimeError("not now")
+            raise error
 
     class Broken(Closing):
         def action_space(self, agent: str) -> Any:
@@ -303,6 +362,22 @@ def test_a_copy_is_closed_whatever_happens_then() -> None:
     with pytest.raises(KeyError):
         HostEpisodes(Local(Broken), spec=Local(Loose).spec)
     assert len(closed) == 2
+    with opened(Local(Closing)):
+        pass
+    assert len(closed) == 3
+
+
+def test_streams_are_put_back() -> None:
+    """A copy that silences itself for good does not silence whoever opened it."""
+
+    class Silent(Loose):
+        def reset(self, seed: int | None = None, options: Any = None) -> Any:
+            sys.stdout = sys.stderr = io.StringIO()
+            return super().reset(seed, options)
+
+    before = sys.stdout, sys.stderr
+    HostEpisodes(Local(Silent)).reset(0)
+    assert (sys.stdout, sys.stderr) == before
 
 
 def test_what_is_of_pettingzoo_already_is_not_wrapped() -> None:

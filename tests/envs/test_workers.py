@@ -52,12 +52,46 @@ def test_nothing_is_left_after_any_ending(ending: str, mark: str) -> None:
     assert nothing_lives(mark, 1.0)
 
 
+@pytest.mark.parametrize("step", ["", "exit", "hang"])
+def test_what_has_a_session_of_its_own_is_ended_too(step: str, mark: str) -> None:
+    """As simulators are started often; no signal to a group reaches them."""
+    env = simulated()
+    env.options.update(session=True, stubborn=True, step=step)  # in copies from here on
+    vector = HostVectorEnv(env, 2, 1)
+    vector.reset([(0,), (1,)])
+    assert len(living(mark)) >= 3  # a worker, two shells, and soon what they run
+    if step:
+        vector.timeout = 0.5 if step == "hang" else 60.0
+        with pytest.raises(WorkerError):
+            vector.step(ACTIONS)
+    vector.close()
+    assert nothing_lives(mark, 1.0)
+
+
+def test_what_is_left_by_copies_in_this_process_ends_with_it(mark: str) -> None:
+    """Those opened for their spec, or to be drawn; and nothing that the user has started."""
+    script = (
+        "import envs, os, subprocess\n"
+        "subprocess.Popen(['sleep', '600'], stdout=subprocess.DEVNULL)\n"
+        f"options = dict(module={GAMES!r}, game='simulated', stubborn=True, session=True)\n"
+        "envs.make('pettingzoo', **options)\n"
+        "if os.fork() == 0: raise SystemExit  # what is forked ends nothing\n"
+        "os.wait()\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment)
+    assert [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in living(mark)] == [
+        b"sleep\x00600\x00"
+    ]
+
+
 @pytest.mark.parametrize("step", ["", "hang"])
 def test_nothing_is_left_after_the_parent_was_killed(step: str, mark: str) -> None:
     """Whatever it was doing, and though nobody told the workers."""
     script = (
         "import numpy as np, envs, sys; from envs.workers import HostVectorEnv\n"
-        f"env = envs.make('pettingzoo', module={GAMES!r}, game='simulated', step={step!r})\n"
+        f"env = envs.make('pettingzoo', module={GAMES!r}, game='simulated', step={step!r}, "
+        "session=True, stubborn=True)\n"
         "vector = HostVectorEnv(env, 2, 1); vector.reset([(0,), (1,)])\n"
         "print('ready', flush=True)\n"
         "while True: vector.step(np.zeros((2, 2), int))"
@@ -78,6 +112,18 @@ def test_children_of_environments_hear_signals() -> None:
     for _ in range(2):
         vector.reset([(0,)])
     vector.close()
+
+
+def test_what_environments_fork_hears_signals(mark: str) -> None:
+    """Python's own processes inherit handlers, which exec would reset."""
+    env = simulated()
+    env.options["fork"] = True  # in copies from here on
+    vector = HostVectorEnv(env, 2, 1, timeout=5.0)
+    for _ in range(2):
+        vector.reset([(0,), (1,)])
+    begin = time.monotonic()
+    vector.close()
+    assert time.monotonic() - begin < 5 and not living(mark)
 
 
 def test_every_copy_has_a_deadline_of_its_own() -> None:
@@ -166,6 +212,7 @@ def test_modules_are_found_in_folders_of_any_name(
     (here / "neighbour_of_theirs.py").write_text("")
     (here / "level.txt").write_text("")
     monkeypatch.chdir(here)
+    monkeypatch.setattr(sys, "path", [*sys.path, tmp_path, None])  # which Python passes over
     before, variables = list(sys.path), dict(os.environ)
     vector = HostVectorEnv(envs.make("pettingzoo", module="game_of_theirs"), 1, 1)
     vector.reset([(0,)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from mamt_jax.errors import EnvironmentFailed
 from mamt_jax.training import checkpoint
 from mamt_jax.training.bridged import make_bridged_evaluator
 from mamt_jax.training.evaluate import evaluation_keys
-from mamt_jax.training.run import prepare, run_trainer
+from mamt_jax.training.run import make_env, prepare, run_trainer
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.training.trainer import Trainer, make_trainer
 from mamt_jax.types import Algorithm, Batch
+from tests.envs import parallel_games
 from tests.processes import living, mark
 from tests.training import fakes
 
@@ -203,6 +205,23 @@ def test_the_length_that_was_counted_is_recorded() -> None:
     options = {"module": GAMES, "max_cycles": None}
     config = prepare(make_config(env="pettingzoo", env_options=options))[2]
     assert config.env_options == options | {"typical_length": 5}
+
+
+def test_options_are_the_same_when_a_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSON has no tuples, and no keys but texts; options may be called as ours."""
+    opened: list[Any] = []
+
+    def parallel_env(**options: Any) -> Any:
+        opened.append(options)
+        return parallel_games.Dwindling()
+
+    monkeypatch.setattr(parallel_games, "parallel_env", parallel_env)
+    options = {"sizes": (3, 4), "start": {1: 2}, "self": 1, "name": "x", "env": 0.5}
+    config = make_config(env="pettingzoo", env_options={"module": GAMES, **options})
+    make_env(config)
+    assert opened[-1] == options | {"sizes": [3, 4], "start": {"1": 2}}
+    make_env(make_config(env="pettingzoo", env_options=json.loads(json.dumps(config.env_options))))
+    assert opened[-1] == opened[0]
 
 
 def test_a_failed_worker_stops_the_run_and_keeps_what_was_recorded(tmp_path: Path) -> None:

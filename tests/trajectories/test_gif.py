@@ -350,9 +350,13 @@ def test_copies_that_are_looked_at_are_closed(monkeypatch: pytest.MonkeyPatch) -
 
     list(played())
     assert len(closed) == 2 and closed[0] is not closed[1]
-    with pytest.raises(EnvironmentFailed, match="the lantern went out"):
-        list(played(fail="raise"))
-    assert len(closed) == 2
+    for fail, says in (
+        ("raise", "the lantern went out"),
+        ("quit", "failed while .* shown: SystemExit: 1"),
+    ):
+        with pytest.raises(EnvironmentFailed, match=says):
+            list(played(fail=fail))
+        assert len(closed) == 2
 
 
 @pytest.mark.parametrize(
