@@ -216,8 +216,6 @@ def parse(arguments: Sequence[str]) -> Any:
         ConfigError: A setting is out of range.
         RunError: The run to resume cannot be read.
     """
-    for argument in arguments:
-        _check_text(argument)
     name, *rest = arguments
     if name in ("-h", "--help"):
         _print_help()
@@ -255,15 +253,6 @@ def _train(defaults: TrainConfig, arguments: Sequence[str]) -> Train:
     parsed = flags.parse(flags.with_settings(TrainFlags, defaults), "mamt train", arguments)
     own = {each.name: getattr(parsed, each.name) for each in fields(TrainFlags)}
     return Train(**own, config=flags.settings(parsed, defaults))
-
-
-def _check_text(argument: str) -> None:
-    """Refuses what the system could not decode: neither JSON nor checkpoints can hold it."""
-    try:
-        argument.encode()
-    except UnicodeEncodeError:
-        encoding = sys.getfilesystemencoding()
-        raise ConfigError(f"The argument {argument!r} is no text in {encoding}.") from None
 
 
 def _print_help() -> None:

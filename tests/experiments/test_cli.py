@@ -104,7 +104,8 @@ def test_the_package_is_the_command(capfd: pytest.CaptureFixture[str]) -> None:
         ("train --dry-run --env spred", "'spred' (did you mean 'spread'?); there are"),
         ("train --dry-run --env-option num_agent=2", "(did you mean 'num_agents'?)"),
         ("train --dry-run --env xyzzy", "is called 'xyzzy'; there are"),
-        ("train --dry-run --out a\udcff", "is no text in"),
+        ("evaluate a\udcff", "a\\udcff holds no run"),  # bytes that are no text are a name, too
+        ("train --resume --out a\udcff", "a\\udcff holds no run"),
     ],
 )
 def test_names_that_are_nearly_right(
