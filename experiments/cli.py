@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from experiments import flags
-from experiments.flags import File, MaybeFile, Whole
+from experiments.flags import File, MaybeFile, MaybeWhole, Whole
 from experiments.guard import guarded, say
 from mamt_jax import __version__
 from mamt_jax.config import ConfigError, TrainConfig, make_config
@@ -109,11 +109,11 @@ class Evaluate:
     """Episodes per trained seed."""
     seed: Whole = 0
     """Seed of the evaluation's own randomness."""
-    checkpoint: int | None = None
+    checkpoint: MaybeWhole = None
     """Whose policies: of the checkpoint after that many logging points; by default the newest."""
     gif: MaybeFile = None
     """Also play one more episode with the policies of one seed and write it as an animation."""
-    gif_seed: int | None = None
+    gif_seed: MaybeWhole = None
     """Trained seed that plays it; by default the first that has not diverged."""
     gif_frames: str = ":"
     """Pictures FIRST:STOP of it, as a slice; picture 0 is the start, picture t follows step t."""
