@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from experiments import flags
-from experiments.flags import File, MaybeFile, Whole
+from experiments.flags import File, MaybeFile, MaybeWhole, Whole
 from experiments.guard import guarded, say
 from mamt_jax import __version__
 from mamt_jax.config import ConfigError, TrainConfig, make_config
@@ -109,11 +109,11 @@ class Evaluate:
     """Episodes per trained seed."""
     seed: Whole = 0
     """Seed of the evaluation's own randomness."""
-    checkpoint: int | None = None
+    checkpoint: MaybeWhole = None
     """Whose policies: of the checkpoint after that many logging points; by default the newest."""
     gif: MaybeFile = None
     """Also play one more episode with the policies of one seed and write it as an animation."""
-    gif_seed: int | None = None
+    gif_seed: MaybeWhole = None
     """Trained seed that plays it; by default the first that has not diverged."""
     gif_frames: str = ":"
     """Pictures FIRST:STOP of it, as a slice; picture 0 is the start, picture t follows step t."""
@@ -216,8 +216,6 @@ def parse(arguments: Sequence[str]) -> Any:
         ConfigError: A setting is out of range.
         RunError: The run to resume cannot be read.
     """
-    for argument in arguments:
-        _check_text(argument)
     name, *rest = arguments
     if name in ("-h", "--help"):
         _print_help()
@@ -255,15 +253,6 @@ def _train(defaults: TrainConfig, arguments: Sequence[str]) -> Train:
     parsed = flags.parse(flags.with_settings(TrainFlags, defaults), "mamt train", arguments)
     own = {each.name: getattr(parsed, each.name) for each in fields(TrainFlags)}
     return Train(**own, config=flags.settings(parsed, defaults))
-
-
-def _check_text(argument: str) -> None:
-    """Refuses what the system could not decode: neither JSON nor checkpoints can hold it."""
-    try:
-        argument.encode()
-    except UnicodeEncodeError:
-        encoding = sys.getfilesystemencoding()
-        raise ConfigError(f"The argument {argument!r} is no text in {encoding}.") from None
 
 
 def _print_help() -> None:

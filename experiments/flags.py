@@ -21,7 +21,7 @@ from typing import Annotated, Any, get_type_hints
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
-from mamt_jax.config import TrainConfig, make_config
+from mamt_jax.config import Kept, TrainConfig, make_config
 
 _NARROWEST = 60
 """Columns below which tyro's boxes hold no text; it does not come back where there are very few."""
@@ -66,6 +66,24 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
+def _kept(text: str) -> int | str:
+    try:
+        return "all" if text == "all" else whole_number(text)
+    except ValueError as error:
+        raise ValueError(f"must be a whole number or all, got {text!r}") from error
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ValueError(f"must be a number, got {text!r}") from error
+
+
+def _maybe_number(text: str) -> float | None:
+    return None if text == "None" else _number(text)
+
+
 def _primitive(metavar: str, kind: Any, read: Any) -> PrimitiveConstructorSpec[Any]:
     return PrimitiveConstructorSpec(
         nargs=1,
@@ -79,6 +97,14 @@ def _primitive(metavar: str, kind: Any, read: Any) -> PrimitiveConstructorSpec[A
 Whole = Annotated[int, _primitive("INT", int, whole_number)]
 File = Annotated[Path, _primitive("PATH", Path, _path)]
 MaybeFile = Annotated[Path | None, _primitive("PATH", Path | None, _path)]
+MaybeWhole = Annotated[int | None, _primitive("INT", int | None, whole_number)]
+_KINDS: dict[Any, Any] = {
+    int: Whole,
+    float: Annotated[float, _primitive("FLOAT", float | int, _number)],
+    float | None: Annotated[float | None, _primitive("FLOAT", float | int | None, _maybe_number)],
+    Kept: Annotated[Kept, _primitive("INT|all", int | str, _kept)],
+}
+"""Types of settings and how they are read, where tyro would name Python's types in its errors."""
 
 
 def parse(command: type, prog: str, arguments: Sequence[str]) -> Any:
@@ -106,7 +132,7 @@ def with_settings(command: type, defaults: TrainConfig) -> type:
             if each.name in ("hyper", "env_options"):
                 continue
             group = GROUPS.get(each.name, group)
-            kind = Whole if kinds[each.name] is int else kinds[each.name]
+            kind = _KINDS.get(kinds[each.name], kinds[each.name])
             default = field(default=getattr(settings, each.name))
             groups.setdefault(group, []).append(_described(each.name, kind, default, texts))
     own = [

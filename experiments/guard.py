@@ -49,6 +49,11 @@ def guarded(work: Callable[[], None], trains: bool = False) -> int:
                 say("mamt: out of memory; lower seeds, batch_size or the counts.")
             elif _without_jax(error):
                 say(f"mamt: JAX cannot be loaded: {error}.")
+            elif sys.flags.optimize > 1 and isinstance(error, TypeError | AttributeError):
+                say(
+                    "mamt: packages that it needs do not work without docstrings; run Python "
+                    "without -OO (PYTHONOPTIMIZE=2)."
+                )
             else:
                 raise
             return 1
@@ -71,6 +76,9 @@ def say(text: str) -> None:
 def _shell() -> Iterator[None]:
     """Streams that take any text, for as long as a command runs, and warnings of one line.
 
+    Warnings stay warnings, also where ``PYTHONWARNINGS`` makes errors of them: those of libraries
+    would end a command, and ours what is done already.
+
     Where a stream was closed (``>&-``) there is a file that is read by nobody: the next one that is
     opened would otherwise take its place, and be written to by whoever prints.
     """
@@ -86,6 +94,10 @@ def _shell() -> Iterator[None]:
         sys.stdout, sys.stderr = (
             stream or opened.enter_context(open(os.devnull, "w")) for stream in streams_before
         )
+        opened.enter_context(warnings.catch_warnings())
+        if any(action == "error" for action, *_ in warnings.filters):
+            warnings.resetwarnings()
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
         errors_before = [_set_errors(stream, "plain") for stream in (sys.stdout, sys.stderr)]
         try:
             yield

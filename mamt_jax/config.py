@@ -259,7 +259,7 @@ class TrainConfig:
     steps_per_update and updates_per_event, which belong to algorithms with a replay."""
     log_interval: int = 0
     """Episodes per logging point, rounded up to whole collection periods; 0 means as many as make
-    about 1,500 transitions (60 episodes of Spread)."""
+    about 1500 transitions (60 episodes of Spread)."""
     checkpoint_interval: int = 10
     """Logging points between checkpoints."""
     keep_checkpoints: Kept = 5

@@ -16,15 +16,22 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     shell, ``~name`` of nobody is a name like any other.
 
     Raises:
-        ConfigError: It cannot be the name of a file, or the user has no home.
+        ConfigError: It cannot be the name of a file, or the user has no home, or the working
+            directory has gone.
     """
     given = str(path) if isinstance(path, str | os.PathLike) else ""
     if not given or "\0" in given:
         raise ConfigError(f"{path!r} is not the name of a file or folder.")
     expanded = os.path.expanduser(given)
-    if expanded.split(os.sep)[0] == "~":
+    homeless = os.environ.get("HOME") == "" and given.split(os.sep)[0] == "~"
+    if homeless or expanded.split(os.sep)[0] == "~":
         raise ConfigError(f"{given} is in a home directory, and this user has none; set HOME.")
-    return Path(expanded).absolute()
+    try:
+        return Path(expanded).absolute()
+    except OSError as error:
+        raise ConfigError(
+            f"{given} is in the working directory, which has gone: {error.strerror}."
+        ) from error
 
 
 def quoted(path: str | os.PathLike[str]) -> str:

@@ -45,6 +45,23 @@ def test_a_home_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
     assert user_path("/x") == Path("/x")
 
 
+def test_an_empty_home_is_not_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "")
+    for given in ("~", "~/x"):
+        with pytest.raises(ConfigError, match="this user has none; set HOME"):
+            user_path(given)
+    assert user_path("/~") == Path("/~")
+
+
+def test_a_working_directory_that_has_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ConfigError, match="runs/x is in the working directory, which has gone"):
+        user_path("runs/x")
+    assert user_path("/x") == Path("/x")
+
+
 @pytest.mark.parametrize("given", ["", "a\0b", 3, None, b"x"])
 def test_what_is_no_path_is_refused(given: Any) -> None:
     with pytest.raises(ConfigError, match="is not the name of a file or folder"):

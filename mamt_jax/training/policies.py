@@ -64,7 +64,7 @@ class Policies:
 
         Raises:
             ConfigError: Wrong shape, numbers that are not finite, unknown seed, or
-                sampling without a key.
+                sampling without a key or with something else.
             DivergedError: The policies are not finite there, as those of a seed that diverged.
         """
         try:
@@ -87,7 +87,12 @@ class Policies:
         elif key is None:
             raise ConfigError("Sampling actions (greedy=False) needs a random key.")
         else:
-            actions = np.asarray(self._sample(self.learner, index, key, batched))
+            try:
+                actions = np.asarray(self._sample(self.learner, index, key, batched))
+            except (TypeError, ValueError) as error:
+                if _is_key(key):
+                    raise
+                raise ConfigError(f"key must be one random key of JAX, got {key!r}.") from error
         if (actions < 0).any():
             raise DivergedError(
                 f"The policies of seed {seed} are NaN or infinite at these observations; if it "
@@ -99,6 +104,14 @@ class Policies:
         """Raises ConfigError unless there are policies of this seed."""
         if seed not in self.seeds:
             raise ConfigError(f"No seed {seed}; the run has {', '.join(map(str, self.seeds))}.")
+
+
+def _is_key(key: Any) -> bool:
+    try:
+        jax.eval_shape(jax.random.bits, key)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _of_one_seed(act: Callable[..., jax.Array]) -> Callable[..., jax.Array]:

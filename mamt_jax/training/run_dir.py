@@ -12,6 +12,7 @@ import subprocess
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -252,9 +253,9 @@ class RunDir:
             RunError: There is none; names those that there are.
         """
         found = self.saved()
-        if points not in found:
+        if not isinstance(points, Integral) or points not in found:
             held = ", ".join(map(str, found)) or "none"
-            raise RunError(f"{self.path} holds no checkpoint {points}; it holds {held}.")
+            raise RunError(f"{self.path} holds no checkpoint {points!r}; it holds {held}.")
         return found[points]
 
     def newest_intact(self, read: Callable[[Path], T]) -> T | None:

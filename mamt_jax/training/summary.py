@@ -12,6 +12,7 @@ import xarray as xr
 from mamt_jax.analysis.returns import last_by_seed, windows
 from mamt_jax.analysis.seeds import diverged
 from mamt_jax.config import TrainConfig
+from mamt_jax.files import quoted
 
 _MOST = 60  # characters shown of an option's value
 _CELL = 'style="text-align: left; vertical-align: top"'
@@ -48,7 +49,7 @@ def _facts(config: TrainConfig, metrics: xr.Dataset, path: Path | None) -> dict[
         "updates": f"{updates[-1] if len(updates) else 0:,} per seed",
         "return": _last_return(metrics, list(lost)),
         "wall-clock": str(timedelta(seconds=round(metrics.attrs.get("wall_seconds", 0)))),
-        "path": "in memory" if path is None else str(path),
+        "path": "in memory" if path is None else _shown(path),
     }
     return {name: value for name, value in facts.items() if value}
 
@@ -66,6 +67,11 @@ def _last_return(metrics: xr.Dataset, lost: list[int]) -> str:
     if len(each) == 1:
         return f"{each[0]:.2f} ({last})"
     return f"{each.mean():.2f} ± {np.std(each, ddof=1):.2f} ({last}, mean ± std over seeds)"
+
+
+def _shown(path: Path) -> str:
+    """A path in one line that every stream and page can hold."""
+    return str(path) if str(path).isprintable() else quoted(path)
 
 
 def _cut(text: str) -> str:

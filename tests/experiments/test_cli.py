@@ -81,6 +81,35 @@ def test_whole_numbers_may_be_written_as_others(written: str, number: int) -> No
     assert cli.parse(["train", "--hidden-size", "1.28e2"]).config.hyper.hidden_size == 128
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train --keep-checkpoints x",
+        "train --coordination-threshold x",
+        "train --learning-rate x",
+        "train --seeds x",
+        "evaluate run --checkpoint x",
+        "evaluate run --gif-seed x",
+    ],
+)
+def test_values_that_are_none_are_refused_in_words(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(line.split())
+    text = capsys.readouterr().err
+    assert stopped.value.code == 2 and "must be a" in text and "number" in text
+    assert not any(of_python in text for of_python in ("class", "typing", "literal", "convert"))
+
+
+def test_settings_that_are_no_plain_numbers() -> None:
+    line = "train --keep-checkpoints {} --coordination-threshold {}"
+    for kept, threshold, expected in (("all", "None", ("all", None)), ("1e1", "0.3", (10, 0.3))):
+        config = cli.parse(line.format(kept, threshold).split()).config
+        assert (config.keep_checkpoints, config.hyper.coordination_threshold) == expected
+    assert cli.parse(["evaluate", "x", "--checkpoint", "1e1"]).checkpoint == 10
+
+
 def test_mamt_alone_asks_for_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 2
     alone = capsys.readouterr().out
@@ -104,7 +133,8 @@ def test_the_package_is_the_command(capfd: pytest.CaptureFixture[str]) -> None:
         ("train --dry-run --env spred", "'spred' (did you mean 'spread'?); there are"),
         ("train --dry-run --env-option num_agent=2", "(did you mean 'num_agents'?)"),
         ("train --dry-run --env xyzzy", "is called 'xyzzy'; there are"),
-        ("train --dry-run --out a\udcff", "is no text in"),
+        ("evaluate a\udcff", "a\\udcff holds no run"),  # bytes that are no text are a name, too
+        ("train --resume --out a\udcff", "a\\udcff holds no run"),
     ],
 )
 def test_names_that_are_nearly_right(

@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,27 @@ def test_what_a_shell_may_do(line: str, status: int, says: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == status and "Traceback" not in done.stderr
     assert done.stderr.startswith(says) and len(done.stderr.splitlines()) == bool(says)
+
+
+def test_warnings_that_python_makes_errors_of_end_no_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def work() -> None:
+        warnings.warn("of a library", DeprecationWarning, stacklevel=1)
+        warnings.warn("2 of 8 seeds diverged", stacklevel=1)
+        print("done")
+
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("error")
+        assert guard.guarded(work) == 0
+        with pytest.raises(UserWarning):  # what it was before
+            warnings.warn("afterwards", stacklevel=1)
+    assert [str(each.message) for each in shown] == ["2 of 8 seeds diverged"]
+    assert capsys.readouterr().out == "done\n"
+
+
+def test_packages_that_need_docstrings() -> None:
+    code = "from experiments.guard import guarded; guarded(lambda: print.nothing + 'x')"
+    done = subprocess.run([sys.executable, "-OO", "-c", code], capture_output=True, text=True)
+    assert done.stderr.startswith("mamt: ") and "PYTHONOPTIMIZE" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -144,6 +144,9 @@ def test_kept_checkpoints_are_loaded_by_their_number(tmp_path: Path) -> None:
         jax.tree.map(np.testing.assert_array_equal, run.policies.learner, learners[points])
     with pytest.raises(RunError, match=r"holds no checkpoint 3; it holds 1, 4, 7, 8, 9\."):
         _ = run_module.load_with(fakes.algorithm(), config, directory, 3).policies
+    for other in ("4", [4]):
+        with pytest.raises(RunError, match=r"holds no checkpoint .*4.*; it holds 1, 4"):
+            directory.checkpoint_at(other)  # type: ignore[arg-type]
 
 
 def test_all_checkpoints_are_kept_where_that_is_asked_for(tmp_path: Path) -> None:

@@ -348,6 +348,9 @@ def test_loaded_policies_act(tmp_path: Path) -> None:
     assert sampled.dtype == np.int32
     with pytest.raises(ConfigError, match="needs a random key"):
         loaded.policies.act(obs, greedy=False)
+    for key in (3, "x", jax.random.split(jax.random.key(0), 2), jnp.zeros(3)):
+        with pytest.raises(ConfigError, match="key must be one random key of JAX"):
+            loaded.policies.act(obs, greedy=False, key=key)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="No seed 9"):
         loaded.policies.act(obs, 9)
     with pytest.raises(ConfigError, match="obs must be"):

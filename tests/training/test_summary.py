@@ -50,6 +50,14 @@ def test_facts_of_a_run() -> None:
     assert page.cells[-2:] == ["path", "in memory"] and "1:02:05" in page.cells
 
 
+def test_any_path_is_one_line_that_can_be_written() -> None:
+    metrics = made_up(set())
+    path = Path("a\nb\x1b[31m\udcff")
+    text = as_text(make_config(seeds=4), metrics, path)
+    assert text.splitlines()[-1].split() == ["path", r"$'a\x0ab\x1b[31m\xff'"]
+    as_html(make_config(seeds=4), metrics, path).encode()
+
+
 def test_seeds_that_diverged_are_named_and_left_out() -> None:
     config, metrics = make_config(seeds=4), made_up(set())
     text = as_text(config, diverging(metrics, {0: 1200, 2: 30}), None)
