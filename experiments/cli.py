@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import tyro
 
 from experiments import flags
 from experiments.flags import File, MaybeFile, MaybeWhole, Whole
-from experiments.guard import guarded, say
+from experiments.guard import end_process, guarded, say
 from mamt_jax import __version__
 from mamt_jax.config import ConfigError, TrainConfig, make_config
 from mamt_jax.errors import RunError, close_to
@@ -198,7 +198,7 @@ COMMANDS: dict[str, Any] = {"train": Train, "evaluate": Evaluate, "report": Repo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of ``mamt``; returns the exit status."""
+    """Runs a command line; returns the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given:
         return guarded(_print_help) or 2
@@ -286,5 +286,10 @@ def _print_section(title: str, lines: dict[str, str]) -> None:
         print(f"  {name:<{width}}  {summary}")
 
 
+def entry() -> NoReturn:
+    """What ``mamt`` runs: a command, and then the end of the process."""
+    end_process(main())
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    entry()

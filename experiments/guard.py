@@ -6,15 +6,17 @@ import codecs
 import errno
 import os
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from mamt_jax.errors import MamtError
 
 _OUTPUT_ERRORS = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)
+_LEAVING = 10.0  # seconds that Python is given to end after a command
 _PLAIN = str.maketrans({"±": "+-", "−": "-", "…": "...", "·": "*", "’": "'", "—": "-", "–": "-"})
 
 
@@ -64,6 +66,23 @@ def _without_jax(error: Exception) -> bool:
     frames = traceback.walk_tb(error.__traceback__)
     names = (frame.f_globals.get("__name__", "") for frame, _ in frames)
     return "jax" not in sys.modules and any(name.partition(".")[0] == "jax" for name in names)
+
+
+def end_process(status: int) -> NoReturn:
+    """Ends this process, waiting no longer than a while for what environments have left in it.
+
+    Python itself would wait for their threads and forked processes for ever.
+    """
+
+    def end() -> None:
+        if hosted := sys.modules.get("envs.hosted"):
+            hosted.end_started()
+        os._exit(status)
+
+    waited = threading.Timer(_LEAVING, end)
+    waited.daemon = True
+    waited.start()
+    raise SystemExit(status)
 
 
 def say(text: str) -> None:

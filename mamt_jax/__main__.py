@@ -1,5 +1,5 @@
 """``python -m mamt_jax`` is ``mamt``."""
 
-from experiments.cli import main
+from experiments.cli import entry
 
-raise SystemExit(main())
+entry()

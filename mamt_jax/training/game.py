@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from envs.base import EnvSpec
+from mamt_jax.config import ConfigError
 from mamt_jax.types import Game
 
 
@@ -30,3 +31,24 @@ def game_from_json(values: Any) -> Game:
     if not (1 < game.num_agents == len(game.action_counts) == len(game.agents) and min(sizes) > 0):
         raise ValueError("its lists must be as long as there are agents")
     return game
+
+
+def check_unchanged(name: str, then: Game, now: Game) -> None:
+    """Refuses an environment in which a run's policies would act for others than they learned for.
+
+    Args:
+        name: Of the environment.
+        then: As it was when the run was started.
+        now: As it is.
+
+    Raises:
+        ConfigError: Its sizes or the order of its agents differ.
+    """
+    for what in ("obs_sizes", "action_counts", "agents"):
+        before, here = getattr(then, what), getattr(now, what)
+        renamed = what == "agents" and set(before) != set(here)
+        if before != here and not renamed:
+            raise ConfigError(
+                f"{name} has changed since the run: {what.replace('_', ' ')} are {here}, and were "
+                f"{before}."
+            )

@@ -22,7 +22,7 @@ from mamt_jax.config import MOST_EPISODES, ConfigError, TrainConfig, check, make
 from mamt_jax.errors import RunError
 from mamt_jax.files import user_path
 from mamt_jax.training import checkpoint, summary
-from mamt_jax.training.game import game_of
+from mamt_jax.training.game import check_unchanged, game_of
 from mamt_jax.training.loop import Start, evaluation_due, train_loop
 from mamt_jax.training.memory import check_memory
 from mamt_jax.training.metrics import Recorder
@@ -102,12 +102,8 @@ class Run:
         from mamt_jax.training.evaluate import make_evaluator
 
         rule, game, env = self.policies.algorithm, self.policies.game, make_env(self.config)
-        now = game_of(env.spec)
-        if game and (game.obs_sizes, game.action_counts) != (now.obs_sizes, now.action_counts):
-            raise ConfigError(
-                f"{self.config.env} has changed since the run: observations {now.obs_sizes} and "
-                f"actions {now.action_counts}, then {game.obs_sizes} and {game.action_counts}."
-            )
+        if game:
+            check_unchanged(self.config.env, game, game_of(env.spec))
         return lru_cache(4)(lambda episodes: make_evaluator(rule, env, self.config, episodes))
 
 
@@ -188,10 +184,12 @@ def _check_resumable(directory: RunDir, trainer: Trainer, config: TrainConfig) -
     """Refuses settings that the run in ``directory`` cannot go on with.
 
     Raises:
-        ConfigError: They differ where they may not, or divide the episodes otherwise.
+        ConfigError: They differ where they may not, or divide the episodes otherwise, or the
+            environment has changed.
         RunError: There is no run.
     """
     directory.check_same(config)
+    check_unchanged(config.env, directory.read_game(), trainer.game)
     before = directory.read_config()
     if before.episodes == config.episodes:
         return

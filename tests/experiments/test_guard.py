@@ -110,3 +110,13 @@ def test_packages_that_need_docstrings() -> None:
     done = subprocess.run([sys.executable, "-OO", "-c", code], capture_output=True, text=True)
     assert done.stderr.startswith("mamt: ") and "PYTHONOPTIMIZE" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_process_does_not_wait_for_threads_of_others() -> None:
+    script = (
+        "import threading, time, experiments.guard as guard\n"
+        "guard._LEAVING = 0.2\n"
+        "threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "guard.end_process(3)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], timeout=20).returncode == 3

@@ -185,8 +185,8 @@ def test_logging_points_keep_their_length(tmp_path: Path) -> None:
     """A run shorter than a logging point of the longer run had shorter ones."""
     settings: dict[str, Any] = {"algorithm": "maac", "env": "toy_matching", "batch_size": 8}
     config = mamt_jax.make_config(**settings, seeds=1, episodes=8, num_envs=2, steps_per_update=10)
-    config = run_module.prepare(config)[2]
-    RunDir(tmp_path / "run").create(config)
+    trainer, _, config = run_module.prepare(config)
+    RunDir(tmp_path / "run").create(config, trainer.game)
     with pytest.raises(ConfigError, match="episodes cannot change from 8 to 4,000: logging points"):
         mamt_jax.train(
             **settings,

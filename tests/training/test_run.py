@@ -21,6 +21,7 @@ from mamt_jax.algorithms import registry
 from mamt_jax.config import ConfigError
 from mamt_jax.files import quoted
 from mamt_jax.training import run as run_module
+from mamt_jax.training.game import check_unchanged
 from mamt_jax.training.policies import Policies
 from mamt_jax.training.progress import StopRequest
 from mamt_jax.training.run import Run, run_trainer
@@ -476,3 +477,11 @@ def test_an_environment_that_has_changed_is_refused() -> None:
     run = run_trainer(trainer, fakes.algorithm(), fakes.config(), None)
     with pytest.raises(ConfigError, match=r"spread has changed since the run: .*\(12, 11\)"):
         run.evaluate(2)
+
+
+def test_agents_in_another_order_are_refused() -> None:
+    """Policies would act for others than they learned for; another name alone is no reason."""
+    game = fakes.trainer().game
+    check_unchanged("it", game, game._replace(agents=("first", "second")))
+    with pytest.raises(ConfigError, match="it has changed since the run: agents are"):
+        check_unchanged("it", game, game._replace(agents=game.agents[::-1]))
