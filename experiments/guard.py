@@ -35,7 +35,7 @@ def guarded(work: Callable[[], None], trains: bool = False) -> int:
             say(f"mamt: {error}")
             return error.exit_code
         except KeyboardInterrupt:
-            kept = "; the last checkpoint is kept" if trains else ""
+            kept = "; what was saved is kept" if trains else ""
             say(f"mamt: stopped at once{kept}.")
             os._exit(130)  # an orderly exit would wait for the computation that is still running
         except OSError as error:
