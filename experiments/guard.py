@@ -37,7 +37,7 @@ def guarded(work: Callable[[], None], trains: bool = False) -> int:
             say(f"mamt: {error}")
             return error.exit_code
         except KeyboardInterrupt:
-            kept = "; the last checkpoint is kept" if trains else ""
+            kept = "; what was saved is kept" if trains else ""
             say(f"mamt: stopped at once{kept}.")
             if hosted := sys.modules.get("envs.hosted"):
                 hosted.end_started()

@@ -389,4 +389,4 @@ def test_second_interrupt_leaves_at_once(
     assert capsys.readouterr().err == "mamt: stopped at once.\n"
     cli.guarded(interrupted, trains=True)
     assert left == [130, 130]
-    assert "stopped at once; the last checkpoint is kept." in capsys.readouterr().err
+    assert "stopped at once; what was saved is kept." in capsys.readouterr().err
