@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -41,10 +42,19 @@ def train_loop(
     config: TrainConfig,
     directory: RunDir | None,
     progress: bool = False,
+    stop: StopRequest | None = None,
 ) -> tuple[Any, xr.Dataset]:
     """Runs epochs until the plan is fulfilled, recording and saving at logging points.
 
     A seed that diverges is lost, not the run: the others go on, and a warning at the end names it.
+
+    Args:
+        trainer: Of the run.
+        start: Where to begin.
+        config: Of the run.
+        directory: Where to record it; None keeps everything in memory.
+        progress: Shows a progress bar.
+        stop: Listens for signals already; by default that begins here.
 
     Returns:
         The final state and the recorded metrics.
@@ -56,7 +66,11 @@ def train_loop(
     plan, (state, recorder, seconds) = trainer.plan, start
     clock = _Clock(seconds, plan.steps_per_point * config.num_envs * config.seeds)
     total, done = plan.points * plan.episodes_per_point, recorder.points * plan.episodes_per_point
-    with StopRequest() as stop, ProgressLine(progress, total, done) as line:
+    listening = StopRequest() if stop is None else nullcontext(stop)
+    with listening as stop, ProgressLine(progress, total, done) as line:
+        if stop.requested:  # while the program was being compiled
+            raise InterruptedRun(_interruption(directory, recorder.points, plan.points))
+        stop.when = "after this logging point and saving"
         if recorder.points:  # resumed
             _settle(trainer, start, config)
             if directory is not None:
@@ -172,7 +186,9 @@ def _interruption(directory: RunDir | None, points: int, planned: int) -> str:
     where = f"Interrupted after {points} of {planned} logging points"
     if directory is None:
         return f"{where}; {_NOT_SAVED}"
-    return f"{where}; saved. {_how_to_resume(directory)}"
+    return (
+        f"{where}; {'saved' if points else 'the settings are saved'}. {_how_to_resume(directory)}"
+    )
 
 
 def _how_to_resume(directory: RunDir) -> str:

@@ -171,6 +171,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested = False
+        self.when = "before training begins"
+        """When the request is met, for people."""
         self._asked = False
         self._before: dict[int, Any] = {}
 
@@ -203,6 +205,6 @@ class StopRequest:
         self.requested, self._asked = True, asked
         with suppress(OSError, ValueError, RuntimeError):  # the terminal is gone, or being written
             print(
-                "\nStopping after this logging point and saving; Ctrl-C again stops at once.",
+                f"\nStopping {self.when}; Ctrl-C again stops at once.",
                 file=sys.stderr,
             )

@@ -28,7 +28,7 @@ from mamt_jax.training.memory import check_memory
 from mamt_jax.training.metrics import Recorder
 from mamt_jax.training.policies import Policies
 from mamt_jax.training.programs import as_written, compilation_cache
-from mamt_jax.training.progress import notice
+from mamt_jax.training.progress import StopRequest, notice
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.types import Algorithm
 
@@ -165,12 +165,13 @@ def run_config(
         raise ConfigError("resume needs the run directory (out).")
     if directory is not None:  # before anything is compiled
         _check_resumable(directory, trainer, config) if resume else directory.check_free()
-    if not (resume and directory is not None and _done(directory) >= trainer.plan.points):
-        notice(progress, "Compiling the update of all seeds.")
-        check_memory(trainer, config)
-    if directory is not None and not resume:
-        directory.create(config, trainer.game, _absent(algorithm))
-    return run_trainer(trainer, algorithm, config, directory, resume, progress)
+    with StopRequest() as stop:
+        if not (resume and directory is not None and _done(directory) >= trainer.plan.points):
+            notice(progress, "Compiling the update of all seeds.")
+            check_memory(trainer, config)
+        if directory is not None and not resume:
+            directory.create(config, trainer.game, _absent(algorithm))
+        return run_trainer(trainer, algorithm, config, directory, resume, progress, stop)
 
 
 def _absent(algorithm: Algorithm) -> tuple[str, ...]:
@@ -224,6 +225,7 @@ def run_trainer(
     directory: RunDir | None,
     resume: bool = False,
     progress: bool = False,
+    stop: StopRequest | None = None,
 ) -> Run:
     """Initialises or restores the state, trains to the end, and wraps up the result."""
     begin = time.monotonic()
@@ -247,7 +249,7 @@ def run_trainer(
                 start = Start(trainer.init(ids), recorder, 0.0)
         start = start._replace(seconds=start.seconds + time.monotonic() - begin)
         with closing(trainer):
-            state, metrics = train_loop(trainer, start, config, directory, progress)
+            state, metrics = train_loop(trainer, start, config, directory, progress, stop)
     policies = Policies(algorithm, state.learner, seeds, trainer.game)
     return Run(config, metrics, directory.path if directory else None, lambda: policies)
 

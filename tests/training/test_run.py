@@ -155,7 +155,7 @@ def test_signal_between_saving_and_stopping_is_not_lost(
         @property
         def requested(self) -> bool:
             self.asked += 1
-            return self.asked > 1
+            return self.asked > 2
 
         @requested.setter
         def requested(self, value: bool) -> None: ...
@@ -166,6 +166,21 @@ def test_signal_between_saving_and_stopping_is_not_lost(
     with pytest.raises(InterruptedRun, match="after 2 of 7 logging points; saved"):
         run_trainer(fakes.trainer(), fakes.algorithm(), config, RunDir(tmp_path / "run"))
     assert RunDir(tmp_path / "run").read_metrics().sizes["update"] == 2
+
+
+@pytest.mark.parametrize("sent", [signal.SIGUSR1, signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_programs_are_compiled(
+    sent: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is trained then, and the run can be begun from its directory."""
+    config, trainer = fakes.config(), fakes.trainer()
+    monkeypatch.setattr(run_module, "prepare", lambda config: (trainer, fakes.algorithm(), config))
+    monkeypatch.setattr(run_module, "check_memory", lambda *_: os.kill(os.getpid(), sent))
+    with pytest.raises(InterruptedRun, match="after 0 of 7 logging points; the settings are saved"):
+        run_module.run_config(config, out=tmp_path / "run")
+    monkeypatch.setattr(run_module, "check_memory", lambda *_: None)
+    again = run_module.run_config(config, out=tmp_path / "run", resume=True)
+    assert_same(start(tmp_path / "whole"), again)
 
 
 def test_second_signal_stops_at_once(tmp_path: Path) -> None:
