@@ -29,6 +29,7 @@ OWN_MARK = uuid.uuid4().hex
 """Of what copies in this process start, see `envs.leftovers`."""
 _VARIABLES = QUIET | {MARK: OWN_MARK}
 _PROCESS = os.getpid()
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class BadEnvironment(ValueError):
@@ -227,11 +228,10 @@ class HostEpisodes:
     def _reward(self, rewards: Any, agent: Any) -> float:
         found = rewards.get(agent, 0.0) if isinstance(rewards, Mapping) else None
         try:
-            with np.errstate(over="ignore"):
-                number = float(np.asarray(found, np.float64).reshape(()).astype(np.float32))
+            number = float(found if isinstance(found, float) else _only_number(found))
         except (TypeError, ValueError):
-            number = float("nan")
-        if not np.isfinite(number):
+            number = math.nan
+        if not abs(number) <= _LARGEST:
             raise self._bad(f"the reward of {agent!r} must be one finite number, got {found!r}")
         return number
 
@@ -267,8 +267,11 @@ class HostEpisodes:
                 f"the observation of {agent!r} must hold {box.dtype} as its space does, got "
                 f"numbers from {found.min()} to {found.max()} as {found.dtype}"
             )
-        with np.errstate(over="ignore"):
-            flat = found.astype(np.float32).ravel()
+        if found.dtype == np.float32:
+            flat = found.ravel()
+        else:
+            with np.errstate(over="ignore"):
+                flat = found.astype(np.float32).ravel()
         if found.dtype.kind == "f" and not np.isfinite(flat).all():
             raise self._bad(f"the observation of {agent!r} holds NaN or infinity")
         return flat
@@ -288,6 +291,10 @@ def words(error: BaseException) -> str:
     text = str(error).rstrip(".")
     said = isinstance(error, ImportError | TypeError | AttributeError | ValueError) and text
     return text if said else f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _only_number(value: Any) -> Any:
+    return np.asarray(value, np.float64).reshape(())
 
 
 def _long_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
