@@ -129,6 +129,11 @@ class PettingZoo(HostEnvironment):
             f"over after {episodes.steps:,} steps; give the steps as episode_length."
         )
 
+    def load(self) -> None:
+        """Imports the module; whoever opens a copy says what is wrong with it."""
+        with suppress(Exception, SystemExit), self.at_home():
+            import_module(self.module)
+
     def parallel_env(self, render_mode: str | None = None) -> Any:
         """Opens a copy."""
         if not isinstance(self.module, str) or not self.module:

@@ -61,6 +61,9 @@ class HostEnvironment(ABC):
     def parallel_env(self, render_mode: str | None = None) -> Any:
         """Opens a `pettingzoo.ParallelEnv`; without a render mode it cannot be looked at."""
 
+    def load(self) -> None:  # noqa: B027 - for most there is nothing to import
+        """Imports what copies need; only so that none of them has to wait for that."""
+
     def at_home(self) -> AbstractContextManager[None]:
         """Around every call of an open copy: what its code needs of this process, and no longer."""
         return quiet()

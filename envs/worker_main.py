@@ -180,8 +180,9 @@ class _Episodes:
         """Opens the copies, one after another."""
         self._rows = map_rows(memory, task.env.spec, task.total)
         self._home.enter_context(task.env.at_home())  # threads of their own included
+        task.env.load()
         for row in task.rows:
-            self._rows.done[row] += 1  # this process has started, or the one before is open
+            self._rows.done[row] += 1  # all is loaded, or the copy before is open
             self._envs[row] = HostEpisodes(task.env)
             self._open.append((row, self._envs[row]))
 

@@ -30,7 +30,7 @@ from envs.rows import Rows, Task, map_rows, rows_bytes, shared_file
 from envs.worker_main import CLOSED, CLOSING, DONE, END, GRACE
 
 _SLICE = 1.0  # seconds between looks at whether a worker gets on
-_START = 60.0  # seconds that Python itself is given to start, at least
+_START = 60.0  # seconds that Python is given to start and to import, at least
 _REPORT_BYTES = 8192  # of what a worker wrote last
 
 
