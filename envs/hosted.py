@@ -13,7 +13,7 @@ import os
 import sys
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, ClassVar, NamedTuple
 
@@ -197,8 +197,7 @@ class HostEpisodes:
 
     def close(self) -> None:
         """Closes the copy, if it can be; whatever goes wrong then is its own."""
-        with suppress(Exception, SystemExit), self._at_home():
-            self.parallel_env.close()
+        _close(self.parallel_env, self._at_home)
 
     def _who_is_here(self) -> np.ndarray:
         """Agents that act next [n]."""
@@ -336,6 +335,11 @@ def quiet() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
+def _close(copy: Any, at_home: Callable[[], AbstractContextManager[None]]) -> None:
+    with suppress(Exception, SystemExit), at_home():
+        copy.close()
+
+
 @contextmanager
 def opened(env: HostEnvironment) -> Iterator[Any]:
     """A copy to look at, closed afterwards."""
@@ -344,5 +348,4 @@ def opened(env: HostEnvironment) -> Iterator[Any]:
         with env.at_home():
             yield copy
     finally:
-        with suppress(Exception, SystemExit), env.at_home():
-            copy.close()
+        _close(copy, env.at_home)

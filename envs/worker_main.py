@@ -1,7 +1,7 @@
 """What a worker process runs: the episodes of its rows, one step at each request.
 
-It imports nothing else of ours: no fork of a process with threads in it, and no second run of the
-user's main module.
+A new Python that imports `envs` and no JAX: no fork of a process with threads in it, and no second
+run of the user's main module.
 """
 
 from __future__ import annotations

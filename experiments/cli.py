@@ -128,6 +128,7 @@ class Evaluate:
         from mamt_jax.training.run import load
 
         pictures = self._check_gif()
+        gif = None if self.gif is None else user_path(self.gif)  # before an environment may move us
         run = load(self.run_directory, self.checkpoint)
         seeds = run.policies.seeds
         lost = diverged(run.metrics)
@@ -139,7 +140,7 @@ class Evaluate:
             run.policies.check_seed(shown)
         if shown in lost:
             raise RunError(f"Seed {shown} diverged at update {lost[shown]:,}; show another seed.")
-        write = None if self.gif is None else _animation(run, shown, self.seed, self.gif, pictures)
+        write = None if gif is None else _animation(run, shown, self.seed, gif, pictures)
         returns = run.evaluate(self.episodes, self.seed).mean(axis=1)
         for seed, value in zip(seeds, returns, strict=True):
             played = f"{value:.2f}" if value == value else "its policies are NaN or infinite"
@@ -149,14 +150,14 @@ class Evaluate:
             which = "all" if counts.all() else "other"
             print(f"{which} seeds: {sentence(summarise(returns[counts]), int(counts.sum()))}")
         if write is not None:
-            print(f"One episode of seed {shown}: {write()} pictures in {self.gif}")
+            print(f"One episode of seed {shown}: {write()} pictures in {gif}")
 
     def _check_gif(self) -> slice:
         """Refuses what can be refused before a run is read; which pictures are asked for."""
         from mamt_jax.trajectories.gif import check_gif, parse_range
 
         if self.gif is not None:
-            check_gif(self.gif)
+            check_gif(user_path(self.gif))
         elif self.gif_seed is not None or self.gif_frames != Evaluate.gif_frames:
             raise ConfigError("--gif-seed and --gif-frames go with --gif FILE.")
         return parse_range(self.gif_frames)

@@ -81,19 +81,10 @@ def train_loop(
                 output = jax.device_get(_wait(output))
                 greedy = _evaluate(trainer, state, config, recorder.points + 1)
                 recorder.append(output, greedy)
-            except DivergedError as error:
-                if directory is None:
-                    raise DivergedError(f"{error}; {_NOT_SAVED}") from error
-                directory.write_metrics(_dataset(recorder, config, clock))
-                raise DivergedError(f"{error}; metrics up to there are kept.") from error
-            except EnvironmentFailed as error:
-                kept = _NOT_SAVED
+            except (DivergedError, EnvironmentFailed) as error:
                 if directory is not None:
                     directory.write_metrics(_dataset(recorder, config, clock))
-                    saved = "the last checkpoint" if steps(directory.checkpoints) else "the config"
-                    kept = f"metrics and {saved} are kept. {_how_to_resume(directory)}"
-                where = f"Stopped after {recorder.points} of {plan.points} logging points"
-                raise EnvironmentFailed(f"{where}; {kept}\n{error}") from error
+                raise _stopped(error, directory, recorder.points, plan.points) from error
             clock.tick()
             note = f"{clock.pace:,.0f} env steps/s, {recorder.summary()}"
             line.update(recorder.points * plan.episodes_per_point, note)
@@ -180,6 +171,21 @@ def _dataset(recorder: Recorder, config: TrainConfig, clock: _Clock) -> xr.Datas
         wall_seconds=round(clock.seconds, 3),
         env_steps_per_second=round(clock.average(recorder.points), 1),
     )
+
+
+def _stopped(
+    error: DivergedError | EnvironmentFailed, directory: RunDir | None, points: int, planned: int
+) -> Exception:
+    """The same error, with what is kept of the run."""
+    if isinstance(error, DivergedError):
+        kept = _NOT_SAVED if directory is None else "metrics up to there are kept."
+        return DivergedError(f"{error}; {kept}")
+    kept = _NOT_SAVED
+    if directory is not None:
+        saved = "the last checkpoint" if steps(directory.checkpoints) else "the config"
+        kept = f"metrics and {saved} are kept. {_how_to_resume(directory)}"
+    where = f"Stopped after {points} of {planned} logging points"
+    return EnvironmentFailed(f"{where}; {kept}\n{error}")
 
 
 def _interruption(directory: RunDir | None, points: int, planned: int) -> str:

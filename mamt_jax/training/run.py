@@ -295,6 +295,8 @@ def _is_complete(directory: RunDir, trainer: Trainer, config: TrainConfig) -> bo
         RunError: All checkpoints are corrupt.
     """
     points = trainer.plan.points
+    if _done(directory) < points:  # restoring reads them anyway
+        return False
     meta = directory.newest_intact(checkpoint.check_whole)
     if meta is None or meta.points < points:
         return False

@@ -304,6 +304,10 @@ def test_a_seed_and_a_range_can_be_chosen(
     recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("mamt_jax.algorithms.registry.make", lambda *_: fakes.algorithm())
+    monkeypatch.setenv("HOME", str(recorded.parent))
+    assert cli.main(["evaluate", str(recorded), "--gif=~/home.gif"]) == 0
+    assert (recorded.parent / "home.gif").exists()
+    capsys.readouterr()
     path = recorded.parent / "part.gif"
     gif = ["evaluate", str(recorded), "--gif", str(path)]
     assert cli.main([*gif, "--gif-seed", "1", "--gif-frames", "3:10"]) == 0
