@@ -19,7 +19,7 @@ $(STAMP): requirements.lock pyproject.toml
 	touch $@
 
 demo: $(STAMP) ## train MAMT on Spread with 8 seeds (about 6 minutes), show table and figures
-	$(BIN)/python -m experiments.demo
+	$(BIN)/python -m mamt_jax.experiments.demo
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest -q -n 2 -m "not slow"

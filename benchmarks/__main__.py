@@ -13,8 +13,8 @@ from benchmarks.batches import SHAPES
 from benchmarks.machine import hardware, load, warning
 from benchmarks.measure import IDIOMS
 from benchmarks.progress import each, note
-from experiments.guard import guarded
 from mamt_jax.algorithms.registry import ALGORITHMS
+from mamt_jax.cli.guard import guarded
 from mamt_jax.config import check
 
 FOLDER = Path("runs/benchmarks")

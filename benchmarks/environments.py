@@ -14,9 +14,9 @@ import numpy as np
 
 from benchmarks.originals import ORIGINALS, steps_per_second
 from benchmarks.progress import duration, note
-from envs import Environment, HostEnvironment, VectorEnv, VectorState
-from envs.workers import HostVectorEnv
 from mamt_jax.config import ConfigError, check, make_config
+from mamt_jax.envs import Environment, HostEnvironment, VectorEnv, VectorState
+from mamt_jax.envs.workers import HostVectorEnv
 from mamt_jax.training.bridged import worker_errors
 from mamt_jax.training.run import make_env
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.files import Machine, Rows, by_machine
-from experiments.plots import Axes, Figure, default_style
 from mamt_jax.errors import OutputError
+from mamt_jax.reports.plots import Axes, Figure, default_style
 
 COLOURS = {"mamt_jax": "C0", "PyTorch modules": "C1", "PyTorch batched": "C2", "original": "C1"}
 COLUMNS, WIDTH, DPI = 2, 5.8, 110

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.texts import counted
 from mamt_jax.errors import OutputError
+from mamt_jax.reports.texts import counted
 
 Rows = list[dict[str, Any]]
 

@@ -227,7 +227,7 @@ def _of_new_process(program: str, arguments: list[str], environment: Mapping[str
 
 PEAK = """
 import json, sys
-import envs
+from mamt_jax import envs
 from benchmarks.contender import jax_training
 algorithm, env, seeds, size = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
 length = envs.make(env).spec.episode_length

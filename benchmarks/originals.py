@@ -26,7 +26,7 @@ def multiwalker() -> Callable[[np.random.Generator], bool]:
     """PettingZoo's multiwalker_v9 with discrete torques, in one process."""
     from pettingzoo.sisl import multiwalker_v9
 
-    from envs.multiwalker import DiscreteTorques
+    from mamt_jax.envs.multiwalker import DiscreteTorques
 
     return _parallel(DiscreteTorques(multiwalker_v9.parallel_env()))
 

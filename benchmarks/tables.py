@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from experiments.texts import counted
+from mamt_jax.reports.texts import counted
 
 
 def show(found: dict[str, Any], console: Console | None = None) -> None:

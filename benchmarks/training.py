@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-import envs
 from benchmarks.batches import SHAPES, TEAMS
+from mamt_jax import envs
 from mamt_jax.algorithms.registry import make
 from mamt_jax.config import make_config
 from mamt_jax.training import game

@@ -14,8 +14,8 @@ from contextlib import ExitStack, suppress
 from typing import IO, Any
 
 from benchmarks.progress import duration, note
-from experiments.texts import counted
 from mamt_jax.errors import MamtError
+from mamt_jax.reports.texts import counted
 
 Spec = dict[str, Any]
 

@@ -2,12 +2,15 @@
 
 Example::
 
-    env = envs.make("spread", num_agents=2, variant="paper")
+    env = mamt_jax.envs.make("spread", num_agents=2, variant="paper")
     state, obs = env.reset(key)
     step = env.step(key, state, actions)
 """
 
 from __future__ import annotations
+
+if __name__ == "envs":
+    raise ImportError("This folder is imported as mamt_jax.envs: `from mamt_jax import envs`.")
 
 import difflib
 import inspect
@@ -15,12 +18,12 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from envs.base import Environment, EnvSpec, TimeStep
-from envs.hosted import BadEnvironment, HostEnvironment
+from mamt_jax.envs.base import Environment, EnvSpec, TimeStep
+from mamt_jax.envs.hosted import BadEnvironment, HostEnvironment
 
 if TYPE_CHECKING:
-    from envs.outbound import to_pettingzoo
-    from envs.wrappers import VectorEnv, VectorState, VectorStep
+    from mamt_jax.envs.outbound import to_pettingzoo
+    from mamt_jax.envs.wrappers import VectorEnv, VectorState, VectorStep
 
 __all__ = [
     "BadEnvironment",
@@ -42,30 +45,30 @@ __all__ = [
 # Classes, or where they are: ours are imported when they are asked for, because worker processes
 # start without JAX. Options and their defaults are read from the constructors, never listed again.
 _REGISTRY: Mapping[str, str | type[Any]] = {
-    "spread": "envs.spread:Spread",
-    "spread3_sep": "envs.spread:Spread3Sep",
-    "spread3_mix": "envs.spread:Spread3Mix",
-    "spread3_ful": "envs.spread:Spread3Ful",
-    "rover_tower": "envs.rover_tower:RoverTower",
-    "pursuit": "envs.pursuit:Pursuit",
-    "multiwalker": "envs.multiwalker:MultiWalker",
-    "pettingzoo": "envs.bridge:PettingZoo",
-    "toy_matching": "envs.toy:ToyMatching",
-    "toy_survival": "envs.toy:ToySurvival",
-    "toy_elimination": "envs.toy:ToyElimination",
+    "spread": "mamt_jax.envs.spread:Spread",
+    "spread3_sep": "mamt_jax.envs.spread:Spread3Sep",
+    "spread3_mix": "mamt_jax.envs.spread:Spread3Mix",
+    "spread3_ful": "mamt_jax.envs.spread:Spread3Ful",
+    "rover_tower": "mamt_jax.envs.rover_tower:RoverTower",
+    "pursuit": "mamt_jax.envs.pursuit:Pursuit",
+    "multiwalker": "mamt_jax.envs.multiwalker:MultiWalker",
+    "pettingzoo": "mamt_jax.envs.bridge:PettingZoo",
+    "toy_matching": "mamt_jax.envs.toy:ToyMatching",
+    "toy_survival": "mamt_jax.envs.toy:ToySurvival",
+    "toy_elimination": "mamt_jax.envs.toy:ToyElimination",
 }
 _HOMES = {
-    "VectorEnv": "envs.wrappers",
-    "VectorState": "envs.wrappers",
-    "VectorStep": "envs.wrappers",
-    "to_pettingzoo": "envs.outbound",
+    "VectorEnv": "mamt_jax.envs.wrappers",
+    "VectorState": "mamt_jax.envs.wrappers",
+    "VectorStep": "mamt_jax.envs.wrappers",
+    "to_pettingzoo": "mamt_jax.envs.outbound",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Imports on first use, as the registry does."""
     if name not in _HOMES:
-        raise AttributeError(f"module 'envs' has no attribute {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
 
 

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from envs.base import EnvSpec, check_at_least
-from envs.hosted import BadEnvironment, HostEnvironment, HostEpisodes, opened, quiet, words
+from mamt_jax.envs.base import EnvSpec, check_at_least
+from mamt_jax.envs.hosted import BadEnvironment, HostEnvironment, HostEpisodes, opened, quiet, words
 
 _ENDLESS = 10_000  # steps after which an episode is cut off that nothing else ends
 _LONGEST_COUNT = 60.0  # seconds that one episode may take to be counted
@@ -158,7 +158,7 @@ class PettingZoo(HostEnvironment):
                 ) from error
 
     def _hidden(self) -> str:
-        """Says so where another package has the name of the user's own, as our `envs` may."""
+        """Says so where another package has the name of the user's own."""
         top = self.module.partition(".")[0]
         here = os.path.join(self.folder, top)
         taken = getattr(sys.modules.get(top), "__file__", None) or here

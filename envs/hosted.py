@@ -1,8 +1,9 @@
 """Environments on the host: what they look like, and one open copy at play.
 
 A `HostEnvironment` describes a `pettingzoo.ParallelEnv` and opens copies of it; `HostEpisodes`
-plays one copy and holds it to what PettingZoo's API says. `envs.workers` steps many copies side by
-side in other processes; what is learned from, and how, does not differ from environments in JAX.
+plays one copy and holds it to what PettingZoo's API says. `mamt_jax.envs.workers` steps many
+copies side by side in other processes; what is learned from, and how, does not differ from
+environments in JAX.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from envs.base import EnvSpec
-from envs.leftovers import MARK, end_marked
+from mamt_jax.envs.base import EnvSpec
+from mamt_jax.envs.leftovers import MARK, end_marked
 
 QUIET = {"SDL_VIDEODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
 """Environment variables under which pygame opens no window and prints no greeting."""
 
 OWN_MARK = uuid.uuid4().hex
-"""Of what copies in this process start, see `envs.leftovers`."""
+"""Of what copies in this process start, see `mamt_jax.envs.leftovers`."""
 _VARIABLES = QUIET | {MARK: OWN_MARK}
 _PROCESS = os.getpid()
 _LARGEST = float(np.finfo(np.float32).max)

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from envs.base import EnvSpec, check_at_least, check_flag, check_number
-from envs.bridge import not_installed, read_spec
-from envs.hosted import BadEnvironment, HostEnvironment, opened, words
+from mamt_jax.envs.base import EnvSpec, check_at_least, check_flag, check_number
+from mamt_jax.envs.bridge import not_installed, read_spec
+from mamt_jax.envs.hosted import BadEnvironment, HostEnvironment, opened, words
 
 NUM_JOINTS = 4
 TORQUE_STEP = 0.2

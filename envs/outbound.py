@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from envs.base import Environment
-from envs.hosted import HostEnvironment
+from mamt_jax.envs.base import Environment
+from mamt_jax.envs.hosted import HostEnvironment
 
 if TYPE_CHECKING:
-    from envs.outbound_env import OutboundEnv
+    from mamt_jax.envs.outbound_env import OutboundEnv
 
 
 def to_pettingzoo(env: Environment, render_mode: str | None = None) -> OutboundEnv:
@@ -44,6 +44,6 @@ def to_pettingzoo(env: Environment, render_mode: str | None = None) -> OutboundE
         raise ImportError(
             'to_pettingzoo needs PettingZoo; install it with pip install "mamt-jax[pettingzoo]".'
         ) from error
-    from envs.outbound_env import OutboundEnv
+    from mamt_jax.envs.outbound_env import OutboundEnv
 
     return OutboundEnv(env, render_mode)

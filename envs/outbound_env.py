@@ -14,9 +14,9 @@ from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
-from envs import drawing
-from envs.base import Environment
-from envs.wrappers import advance, start
+from mamt_jax.envs import drawing
+from mamt_jax.envs.base import Environment
+from mamt_jax.envs.wrappers import advance, start
 
 Observations = dict[str, NDArray[np.float32]]
 Infos = dict[str, dict[str, Any]]
@@ -29,7 +29,7 @@ class OutboundEnv(ParallelEnv[str, NDArray[np.float32], int]):
     """One of our environments as a `pettingzoo.ParallelEnv`.
 
     Observations are float32 of each agent's own size, without padding. All randomness comes from
-    one key, `jax.random.key(seed)`, as `envs.wrappers.start` and `advance` take it on.
+    one key, `jax.random.key(seed)`, as `mamt_jax.envs.wrappers.start` and `advance` take it on.
     """
 
     def __init__(self, env: Environment, render_mode: str | None = None) -> None:

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from envs import drawing
-from envs.base import EnvSpec, TimeStep, check_at_least, check_flag, check_number
+from mamt_jax.envs import drawing
+from mamt_jax.envs.base import EnvSpec, TimeStep, check_at_least, check_flag, check_number
 
 STAY = 4
 # Step in (x, y) of the actions left, right, up, down, stay.

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs import drawing, particles
-from envs.base import EnvSpec, TimeStep, check_at_least
-from envs.particles import Bodies
+from mamt_jax.envs import drawing, particles
+from mamt_jax.envs.base import EnvSpec, TimeStep, check_at_least
+from mamt_jax.envs.particles import Bodies
 
 NUM_PAIRS = 4  # rovers are agents 0 to 3, towers agents 4 to 7
 NUM_LANDMARKS = 6

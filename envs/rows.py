@@ -10,8 +10,8 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from envs.base import EnvSpec
-from envs.hosted import HostEnvironment
+from mamt_jax.envs.base import EnvSpec
+from mamt_jax.envs.hosted import HostEnvironment
 
 
 class Rows(NamedTuple):

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs import drawing, particles
-from envs.base import EnvSpec, TimeStep, check_at_least
-from envs.particles import Bodies, State
+from mamt_jax.envs import drawing, particles
+from mamt_jax.envs.base import EnvSpec, TimeStep, check_at_least
+from mamt_jax.envs.particles import Bodies, State
 
 AGENT_RADIUS = 0.15
 _LANDMARK_RADIUS = 0.045  # as drawn; nothing touches a landmark

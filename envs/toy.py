@@ -12,8 +12,8 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from envs import drawing
-from envs.base import EnvSpec, TimeStep, check_at_least
+from mamt_jax.envs import drawing
+from mamt_jax.envs.base import EnvSpec, TimeStep, check_at_least
 
 _MOST_NUMBERS = 20  # actions that still have room for their number in a picture
 

@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from envs.hosted import BadEnvironment, HostEpisodes
-from envs.leftovers import end_marked
-from envs.rows import Task, map_rows
+from mamt_jax.envs.hosted import BadEnvironment, HostEpisodes
+from mamt_jax.envs.leftovers import end_marked
+from mamt_jax.envs.rows import Task, map_rows
 
 DONE = "done"
 """What a worker answers to a request that it has fulfilled."""
@@ -55,7 +55,7 @@ def main(connection: int, memory: int, own_mark: str, parents_mark: str) -> None
     Args:
       connection: descriptor of its end of the pipe.
       memory: descriptor of the file that holds the rows.
-      own_mark: of what is started here, see `envs.leftovers`.
+      own_mark: of what is started here, see `mamt_jax.envs.leftovers`.
       parents_mark: of what the parent has started, to be ended where the parent was killed.
     """
     _marks[:] = own_mark, parents_mark

@@ -2,8 +2,8 @@
 
 The parent writes actions and reads results in one block of memory that all processes map; a pipe
 to each worker carries nothing but "step" and "done". A worker is a new Python that runs
-`envs.worker_main`. It ends, its environments closed, when the parent's end of its pipe closes,
-however that comes about.
+`mamt_jax.envs.worker_main`. It ends, its environments closed, when the parent's end of its pipe
+closes, however that comes about.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from envs.hosted import OWN_MARK, QUIET, HostEnvironment
-from envs.leftovers import MARK, end_marked
-from envs.rows import Rows, Task, map_rows, rows_bytes, shared_file
-from envs.worker_main import CLOSED, CLOSING, DONE, END, GRACE
+from mamt_jax.envs.hosted import OWN_MARK, QUIET, HostEnvironment
+from mamt_jax.envs.leftovers import MARK, end_marked
+from mamt_jax.envs.rows import Rows, Task, map_rows, rows_bytes, shared_file
+from mamt_jax.envs.worker_main import CLOSED, CLOSING, DONE, END, GRACE
 
 _SLICE = 1.0  # seconds between looks at whether a worker gets on
 _START = 60.0  # seconds that Python is given to start and to import, at least
@@ -133,7 +133,8 @@ class _Worker:
         paths = [path for path in sys.path if path and isinstance(path, str)]  # as Python reads it
         self._mark = uuid.uuid4().hex
         command = (
-            f"import sys; sys.path[:] = {ascii(paths)}; from envs.worker_main import main; "
+            f"import sys; sys.path[:] = {ascii(paths)}; "
+            "from mamt_jax.envs.worker_main import main; "
             f"main({theirs.fileno()}, {memory}, {self._mark!r}, {OWN_MARK!r})"
         )
         self._output = _Tail()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from envs.base import Environment, EnvSpec, TimeStep, check_at_least
+from mamt_jax.envs.base import Environment, EnvSpec, TimeStep, check_at_least
 
 
 @partial(jax.jit, static_argnums=0)

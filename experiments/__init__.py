@@ -1,1 +1,4 @@
-"""Where everything meets: the command line, tables, figures and the demo."""
+"""The paper: its numbers, reference points, and what is run to reproduce it."""
+
+if __name__ == "experiments":
+    raise ImportError("This folder is imported as mamt_jax.experiments.")

@@ -12,11 +12,11 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments.guard import guarded
-from experiments.report import report
-from experiments.texts import counted
+from mamt_jax.cli.guard import guarded
 from mamt_jax.config import TrainConfig, make_config
 from mamt_jax.errors import InterruptedRun, RunError
+from mamt_jax.reports.report import report
+from mamt_jax.reports.texts import counted
 from mamt_jax.training.run import is_finished, run_config
 from mamt_jax.training.run_dir import RunDir
 
@@ -62,7 +62,7 @@ def _prepare(directory: RunDir, config: TrainConfig) -> bool:
 
 
 def main() -> int:
-    """Entry point of ``python -m experiments.demo``."""
+    """Entry point of ``python -m mamt_jax.experiments.demo``."""
     parser = argparse.ArgumentParser(description="Trains MAMT on Spread and shows what it learned.")
     parser.add_argument("--episodes", type=int, default=EPISODES)
     parser.add_argument("--seeds", type=int, default=8)

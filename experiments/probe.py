@@ -1,6 +1,6 @@
 """What a wider trust region does in one step: measured, next to what Eq. 8 believes.
 
-    python -m experiments.probe runs/mix --batches 16
+    python -m mamt_jax.experiments.probe runs/mix --batches 16
 
 Forks a run of a learned trust region at its newest checkpoint: one update is done with
 each log δ_j a little larger and a little smaller, on the same batch with the same random numbers,
@@ -20,8 +20,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from experiments.guard import guarded
 from mamt_jax.analysis.seeds import diverged
+from mamt_jax.cli.guard import guarded
 from mamt_jax.config import ConfigError, check
 from mamt_jax.errors import RunError
 from mamt_jax.files import user_path
@@ -153,7 +153,7 @@ def table(updates: int, found: Slopes) -> Table:
 
 
 def main() -> int:
-    """Entry point of ``python -m experiments.probe``."""
+    """Entry point of ``python -m mamt_jax.experiments.probe``."""
     parser = argparse.ArgumentParser(description="Measures what δ does in one update of a run.")
     parser.add_argument("run", type=Path)
     parser.add_argument("--batches", type=int, default=16)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from experiments.paper import NAMES, TABLE10
-from experiments.tasks import task
 from mamt_jax.config import TrainConfig
+from mamt_jax.experiments.paper import NAMES, TABLE10
+from mamt_jax.reports.tasks import task
 
 
 class References(NamedTuple):

@@ -1,6 +1,6 @@
 """Recorded runs beside the paper's Table 10.
 
-    python -m experiments.table10 results/spread/*.json --out table10.md
+    python -m mamt_jax.experiments.table10 results/spread/*.json --out table10.md
 
 Returns are those of the last 1,000 training episodes; where a run has fewer than 2,000, those of
 its last tenth, and the table says so. IQM: interquartile mean over seeds. The last columns are the
@@ -17,16 +17,16 @@ from typing import NamedTuple
 import xarray as xr
 from rich.table import Table
 
-from experiments.guard import guarded
-from experiments.paper import NAMES, TABLE10
-from experiments.references import References, references
-from experiments.report import print_tables
-from experiments.sources import find_runs, open_run
-from experiments.tasks import task
-from experiments.texts import PASSING, SPREAD, interval, mean_std, passed, seeds
 from mamt_jax.analysis.returns import LAST, first_and_last, windows
+from mamt_jax.cli.guard import guarded
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import OutputError, RunError
+from mamt_jax.experiments.paper import NAMES, TABLE10
+from mamt_jax.experiments.references import References, references
+from mamt_jax.reports.report import print_tables
+from mamt_jax.reports.sources import find_runs, open_run
+from mamt_jax.reports.tasks import task
+from mamt_jax.reports.texts import PASSING, SPREAD, interval, mean_std, passed, seeds
 
 _NONE = "–"
 
@@ -143,7 +143,7 @@ def table10(paths: list[Path], out: Path | None) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point of ``python -m experiments.table10``; returns the exit status."""
+    """Entry point of ``python -m mamt_jax.experiments.table10``; returns the exit status."""
     parser = argparse.ArgumentParser(description="Sets runs beside the paper's Table 10.")
     parser.add_argument(
         "runs", type=Path, nargs="+", help="records, run directories, or folders of these"

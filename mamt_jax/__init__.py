@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mamt_jax.errors import DivergedError, InterruptedRun, MamtError, RunError
 
 if TYPE_CHECKING:
+    from mamt_jax import envs
     from mamt_jax.config import AlgorithmConfig, ConfigError, TrainConfig, make_config
     from mamt_jax.training.run import Run, load, train
 
@@ -26,6 +27,7 @@ __all__ = [
     "Run",
     "RunError",
     "TrainConfig",
+    "envs",
     "load",
     "make_config",
     "train",
@@ -44,8 +46,10 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Imports on first use, so that ``mamt --help`` does not wait for JAX."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'mamt_jax' has no attribute {name!r}")
     from importlib import import_module
 
+    if name == "envs":
+        return import_module("mamt_jax.envs")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mamt_jax' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

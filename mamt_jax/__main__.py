@@ -1,5 +1,5 @@
 """``python -m mamt_jax`` is ``mamt``."""
 
-from experiments.cli import entry
+from mamt_jax.cli.main import entry
 
 entry()

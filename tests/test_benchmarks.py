@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-import envs
 from benchmarks import __main__ as command
 from benchmarks import figures, measure, multiply_adds, plans, tables, training, turns
 from benchmarks.batches import SHAPES
 from benchmarks.machine import Load, hardware
+from mamt_jax import envs
 from mamt_jax.algorithms.learner import build_networks
 from mamt_jax.config import AlgorithmConfig
 from mamt_jax.types import Game

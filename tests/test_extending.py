@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import envs
 import mamt_jax
-from experiments import cli
+from mamt_jax import envs
 from mamt_jax.algorithms import registry
+from mamt_jax.cli import main as cli
 from mamt_jax.config import AlgorithmConfig
 from mamt_jax.types import Algorithm, Batch, Game
 

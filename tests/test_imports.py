@@ -1,4 +1,4 @@
-"""Imports point one way: envs <- ops <- networks <- algorithms <- training <- experiments."""
+"""Imports point one way: envs <- ops <- networks <- algorithms <- training <- reports <- cli."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ LEAVES = {"mamt_jax", "mamt_jax.errors", "mamt_jax.config", "mamt_jax.types", "m
 OPS = LEAVES | {"mamt_jax.ops"}
 NETWORKS = OPS | {"mamt_jax.networks"}
 ALGORITHMS = NETWORKS | {"mamt_jax.algorithms"}
+TRAINING = {"mamt_jax.envs", "mamt_jax.env_options", "mamt_jax.analysis", "mamt_jax.training"}
+REPORTS = TRAINING | {"mamt_jax.trajectories", "mamt_jax.reports"}
+PAPER = {"mamt_jax.experiments.paper", "mamt_jax.experiments.references"}
 ALLOWED: dict[str, set[str]] = {
-    "envs": set(),
+    "mamt_jax.envs": set(),
+    "mamt_jax.env_options": LEAVES | {"mamt_jax.envs"},
     "mamt_jax.errors": set(),
     "mamt_jax.config": LEAVES,
     "mamt_jax.files": LEAVES,
@@ -21,13 +25,14 @@ ALLOWED: dict[str, set[str]] = {
     "mamt_jax.networks": OPS,
     "mamt_jax.algorithms": NETWORKS,
     # Training knows the Algorithm protocol and reaches algorithms through the registry alone.
-    "mamt_jax.training": OPS | {"envs", "mamt_jax.analysis", "mamt_jax.algorithms.registry"},
-    "mamt_jax.trajectories": LEAVES | {"envs", "mamt_jax.training"},
-    "mamt_jax": LEAVES | {"mamt_jax.training.run"},
-    "mamt_jax.__main__": {"experiments.cli"},  # ``python -m mamt_jax`` is ``mamt``
-    "experiments": ALGORITHMS
-    | {"envs", "mamt_jax.analysis", "mamt_jax.training", "mamt_jax.trajectories"},
-    "benchmarks": ALGORITHMS | {"envs", "mamt_jax.analysis", "mamt_jax.training", "experiments"},
+    "mamt_jax.training": OPS | TRAINING | {"mamt_jax.algorithms.registry"},
+    "mamt_jax.trajectories": LEAVES | {"mamt_jax.envs", "mamt_jax.training"},
+    "mamt_jax.reports": OPS | REPORTS | PAPER | {"mamt_jax.cli.guard"},
+    "mamt_jax.cli": ALGORITHMS | REPORTS,
+    "mamt_jax": LEAVES | {"mamt_jax.training.run", "mamt_jax.envs"},
+    "mamt_jax.__main__": {"mamt_jax.cli.main"},  # ``python -m mamt_jax`` is ``mamt``
+    "mamt_jax.experiments": ALGORITHMS | REPORTS | {"mamt_jax.cli"},
+    "benchmarks": ALGORITHMS | REPORTS | {"mamt_jax.cli"},
 }
 """What a package may import of ours besides itself; the longest matching name counts."""
 
@@ -72,12 +77,23 @@ def is_module(name: str) -> bool:
     return path.is_dir() or path.with_suffix(".py").exists()
 
 
+def files(folder: Path) -> list[Path]:
+    """Python files of a package, those of linked folders too."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            found += files(path)
+        elif path.suffix == ".py":
+            found.append(path)
+    return found
+
+
 def edges() -> list[tuple[str, str]]:
-    ours = ("envs", "mamt_jax", "experiments", "benchmarks")
+    ours = ("mamt_jax", "benchmarks")
     return [
         (module_name(path), name)
         for package in ours
-        for path in sorted((ROOT / package).rglob("*.py"))
+        for path in files(ROOT / package)
         for name in imported(path)
         if name.split(".")[0] in ours
     ]
@@ -92,12 +108,12 @@ def test_imports_point_one_way() -> None:
 
 def test_the_rule_can_fail() -> None:
     for importer, name in (
-        ("envs.spread", "mamt_jax.config.ConfigError"),
+        ("mamt_jax.envs.spread", "mamt_jax.config.ConfigError"),
         ("mamt_jax.ops.losses", "mamt_jax.networks.critic.Critic"),
         ("mamt_jax.networks.critic", "mamt_jax.algorithms.registry.make"),
         ("mamt_jax.algorithms.registry", "mamt_jax.training.run.train"),
         ("mamt_jax.training.trainer", "mamt_jax.algorithms.actor_critic.actor_critic"),
-        ("mamt_jax.training.run", "experiments.cli.main"),
+        ("mamt_jax.training.run", "mamt_jax.cli.main.entry"),
         ("mamt_jax.training.run", "mamt_jax.trajectories.frames.frames"),
         ("mamt_jax.analysis.statistics", "mamt_jax.training.run.train"),
     ):

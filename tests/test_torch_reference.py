@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import envs
 from benchmarks.torch_reference import states
 from benchmarks.torch_reference.cases import CASES, HYPER
 from benchmarks.torch_reference.spread import EPISODE_LENGTH, Spread
-from envs.particles import State
+from mamt_jax import envs
 from mamt_jax.algorithms.registry import make
+from mamt_jax.envs.particles import State
 
 torch = pytest.importorskip("torch")
 

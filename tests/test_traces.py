@@ -52,10 +52,11 @@ def differences(before):
 
 
 before = state()
-for package in map(importlib.import_module, ("envs", "mamt_jax", "experiments")):
-    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
+import mamt_jax
+
+for module in pkgutil.walk_packages(mamt_jax.__path__, "mamt_jax."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
 imported = differences(before)
 
 from mamt_jax.config import make_config

@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.base import EnvSpec
-from envs.hosted import HostEnvironment
-from envs.workers import HostVectorEnv, WorkerError
 from mamt_jax.config import TrainConfig
+from mamt_jax.envs.base import EnvSpec
+from mamt_jax.envs.hosted import HostEnvironment
+from mamt_jax.envs.workers import HostVectorEnv, WorkerError
 from mamt_jax.errors import EnvironmentFailed
 from mamt_jax.training.game import game_of
 from mamt_jax.training.programs import Program, as_written

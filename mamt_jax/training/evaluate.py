@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from envs.base import Environment
-from envs.hosted import HostEnvironment
-from envs.wrappers import VectorEnv, VectorState
 from mamt_jax.config import TrainConfig
+from mamt_jax.envs.base import Environment
+from mamt_jax.envs.hosted import HostEnvironment
+from mamt_jax.envs.wrappers import VectorEnv, VectorState
 from mamt_jax.training.programs import Program, as_written
 from mamt_jax.types import Algorithm
 

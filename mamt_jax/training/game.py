@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from envs.base import EnvSpec
 from mamt_jax.config import ConfigError
+from mamt_jax.envs.base import EnvSpec
 from mamt_jax.types import Game
 
 

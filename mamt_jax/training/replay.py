@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from envs.base import EnvSpec
+from mamt_jax.envs.base import EnvSpec
 from mamt_jax.ops import moments
 from mamt_jax.types import Batch, Transition
 

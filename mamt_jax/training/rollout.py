@@ -7,7 +7,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from envs.base import EnvSpec
+from mamt_jax.envs.base import EnvSpec
 from mamt_jax.ops.masking import masked_mean, masked_var
 from mamt_jax.training.replay import Replay, empty_transitions, to_batch_types
 from mamt_jax.types import Batch, Transition

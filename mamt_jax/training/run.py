@@ -33,7 +33,7 @@ from mamt_jax.training.run_dir import RunDir
 from mamt_jax.types import Algorithm
 
 if TYPE_CHECKING:
-    from envs import Environment, HostEnvironment
+    from mamt_jax.envs import Environment, HostEnvironment
     from mamt_jax.training.trainer import Trainer
 
 
@@ -381,7 +381,7 @@ def _as_recorded(options: dict[str, Any]) -> dict[str, Any]:
 
 def make_env(config: TrainConfig) -> Environment | HostEnvironment:
     """The config's environment; unknown names and options raise ConfigError."""
-    import envs
+    from mamt_jax import envs
 
     try:
         env = envs.make(config.env, **_as_recorded(config.env_options))

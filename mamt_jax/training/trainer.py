@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.base import Environment, EnvSpec
-from envs.hosted import HostEnvironment
-from envs.wrappers import VectorEnv
 from mamt_jax.config import ConfigError, TrainConfig
+from mamt_jax.envs.base import Environment, EnvSpec
+from mamt_jax.envs.hosted import HostEnvironment
+from mamt_jax.envs.wrappers import VectorEnv
 from mamt_jax.training.evaluate import make_evaluator
 from mamt_jax.training.game import game_of
 from mamt_jax.training.programs import Program, as_written

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.drawing import Frame
 from mamt_jax.config import ConfigError
+from mamt_jax.envs.drawing import Frame
 from mamt_jax.errors import OutputError
 
 _LAST_PICTURE = 1000  # milliseconds for which the end is shown before it starts anew

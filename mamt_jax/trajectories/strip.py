@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from envs import drawing
-from envs.base import EnvSpec
-from envs.drawing import Frame
+from mamt_jax.envs import drawing
+from mamt_jax.envs.base import EnvSpec
+from mamt_jax.envs.drawing import Frame
 
 OUT = -1  # instead of the action of an agent that is out of the episode
 LEAST_WIDTH = 320  # pixels, which the first line needs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import envs
+from mamt_jax import envs
 
 HOSTED = tuple(
     name for name in envs.names() if issubclass(envs._constructor(name), envs.HostEnvironment)

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import envs
-from envs.hosted import HostEpisodes
-from envs.multiwalker import torques
-from envs.workers import HostVectorEnv, WorkerError
+from mamt_jax import envs
+from mamt_jax.envs.hosted import HostEpisodes
+from mamt_jax.envs.multiwalker import torques
+from mamt_jax.envs.workers import HostVectorEnv, WorkerError
 from tests.envs import parallel_games
 
 GAMES = "tests.envs.parallel_games"
@@ -303,7 +303,7 @@ def test_a_folder_with_the_name_of_a_package_is_named(
     monkeypatch.chdir(tmp_path)
     for module, says in (
         (
-            "envs.mine",
+            "mamt_jax.envs.mine",
             "No module .*; 'envs' is the name of an installed package, too: rename .*/en",
         ),
         ("json", "no attribute 'parallel_env'; 'json' is the name .* rename .*/json.py[.]$"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-import envs
 from benchmarks import environments
+from mamt_jax import envs
 
 
 def test_throughput_counts_finished_episodes() -> None:

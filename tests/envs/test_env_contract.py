@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import envs
-from envs.hosted import HostEpisodes
-from envs.workers import HostVectorEnv
+from mamt_jax import envs
+from mamt_jax.envs.hosted import HostEpisodes
+from mamt_jax.envs.workers import HostVectorEnv
 from tests.envs.native import HOSTED, NATIVE
 
 E = 3

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-import envs
+from mamt_jax import envs
 
 WRONG: list[tuple[str, dict[str, Any], list[str]]] = [
     ("sprad", {}, ["'sprad'", "spread", "spread3_sep", "toy_matching"]),

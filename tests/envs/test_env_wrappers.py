@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import envs
-from envs.toy import ToyElimination, ToySurvival
+from mamt_jax import envs
+from mamt_jax.envs.toy import ToyElimination, ToySurvival
 
 
 def test_each_environment_restarts_when_its_own_episode_ends() -> None:

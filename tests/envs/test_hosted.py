@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 
-import envs
-from envs.base import EnvSpec
-from envs.bridge import read_spec
-from envs.hosted import BadEnvironment, HostEnvironment, HostEpisodes, opened
+from mamt_jax import envs
+from mamt_jax.envs.base import EnvSpec
+from mamt_jax.envs.bridge import read_spec
+from mamt_jax.envs.hosted import BadEnvironment, HostEnvironment, HostEpisodes, opened
 
 AGENTS = ["a", "b"]
 LENGTH = 4

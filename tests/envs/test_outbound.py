@@ -14,8 +14,8 @@ from pettingzoo import ParallelEnv
 from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test
 from pettingzoo.utils.conversions import parallel_to_aec
 
-import envs
-from envs import wrappers
+from mamt_jax import envs
+from mamt_jax.envs import wrappers
 from tests.envs.native import NATIVE
 
 LENGTH = 6

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs import particles
-from envs.particles import Bodies, State
+from mamt_jax.envs import particles
+from mamt_jax.envs.particles import Bodies, State
 
 MIXED = Bodies(
     radius=(0.075, 0.075, 0.075),

@@ -20,8 +20,8 @@ from pettingzoo.sisl.pursuit.utils import two_d_maps
 from pettingzoo.sisl.pursuit.utils.controllers import PursuitPolicy
 from scipy import stats
 
-import envs
-from envs.pursuit import STAY, Pursuit, PursuitState
+from mamt_jax import envs
+from mamt_jax.envs.pursuit import STAY, Pursuit, PursuitState
 
 TOLERANCE = 1e-6
 MOVES = np.array([(-1, 0), (1, 0), (0, 1), (0, -1), (0, 0)])

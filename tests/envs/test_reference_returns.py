@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-import envs
-from envs.toy import ToyMatching, ToySurvival
+from mamt_jax import envs
+from mamt_jax.envs.toy import ToyMatching, ToySurvival
 from tests.envs import greedy
 
 Policy = Callable[[jax.Array, jax.Array], jax.Array]  # (key, obs [E, n, O]) -> actions [E, n]

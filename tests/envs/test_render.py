@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import envs
-from envs import drawing, pursuit, rover_tower, spread
+from mamt_jax import envs
+from mamt_jax.envs import drawing, pursuit, rover_tower, spread
 from tests.envs.native import NATIVE
 
 TABLE: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in NATIVE] + [

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import envs
 from benchmarks import numpy_rover_tower as reference
-from envs import particles
-from envs.rover_tower import RoverTower, RoverTowerState, observe
+from mamt_jax import envs
+from mamt_jax.envs import particles
+from mamt_jax.envs.rover_tower import RoverTower, RoverTowerState, observe
 
 TOLERANCE = 1e-5
 LENGTH = 25

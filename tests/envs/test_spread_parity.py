@@ -17,8 +17,8 @@ import pytest
 from mpe2 import simple_spread_v3
 from numpy.typing import ArrayLike, NDArray
 
-import envs
-from envs.particles import State
+from mamt_jax import envs
+from mamt_jax.envs.particles import State
 from tests.envs import reference
 
 TOLERANCE = 1e-5

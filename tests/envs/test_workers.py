@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import envs
-from envs.workers import HostVectorEnv, WorkerError
+from mamt_jax import envs
+from mamt_jax.envs.workers import HostVectorEnv, WorkerError
 from tests.processes import end_all, living, mark, nothing_lives
 
 __all__ = ["mark"]  # a fixture
@@ -89,7 +89,7 @@ def test_what_is_left_by_copies_in_this_process_ends_with_it(mark: str) -> None:
 def test_nothing_is_left_after_the_parent_was_killed(step: str, mark: str) -> None:
     """Whatever it was doing, and though nobody told the workers."""
     script = (
-        "import numpy as np, envs, sys; from envs.workers import HostVectorEnv\n"
+        "import numpy as np, envs, sys; from mamt_jax.envs.workers import HostVectorEnv\n"
         f"env = envs.make('pettingzoo', module={GAMES!r}, game='simulated', step={step!r}, "
         "session=True, stubborn=True)\n"
         "vector = HostVectorEnv(env, 2, 1); vector.reset([(0,), (1,)])\n"

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import probe
 from mamt_jax import ConfigError, RunError
 from mamt_jax.algorithms import registry
+from mamt_jax.experiments import probe
 from mamt_jax.training.checkpoint import Meta
 from mamt_jax.training.run import make_algorithm
 from mamt_jax.training.run_dir import RunDir

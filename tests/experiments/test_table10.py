@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.paper import NAMES, TABLE10
-from experiments.record import record
-from experiments.table10 import compare, main
-from tests.experiments.records import diverging, made_up, write_record, write_run
+from mamt_jax.experiments.paper import NAMES, TABLE10
+from mamt_jax.experiments.table10 import compare, main
+from mamt_jax.reports.record import record
+from tests.reports.records import diverging, made_up, write_record, write_run
 
 PAPER = ["maac", "mappo", "maddpg", "lola_dqn", "mamt"]
 PAPER += ["mamd", "mamt_random", "mamt_fixed", "mamt_ws", "mamt_ppo"]

@@ -17,8 +17,8 @@ import pytest
 import xarray as xr
 
 import mamt_jax
-from experiments import cli
 from mamt_jax import ConfigError
+from mamt_jax.cli import main as cli
 from mamt_jax.training import checkpoint
 from mamt_jax.training.run_dir import RunDir
 
@@ -157,7 +157,7 @@ def test_interrupted_process_resumes_bit_identically(
 ) -> None:
     """Ctrl-C in a real process, then --resume without repeating any option."""
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "experiments.cli", *arguments(run, checkpoint_interval=1)]
+    command = [sys.executable, "-m", "mamt_jax.cli.main", *arguments(run, checkpoint_interval=1)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
     while process.poll() is None and not (run / "metrics.zarr").exists():
         time.sleep(0.005)

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import envs
 import mamt_jax
+from mamt_jax import envs
 from mamt_jax.config import ConfigError, make_config
 from mamt_jax.errors import DivergedError
 from mamt_jax.training.bridged import make_bridged_evaluator

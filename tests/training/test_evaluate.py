@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs.toy import ToySurvival
-from envs.wrappers import VectorEnv
 from mamt_jax.config import ConfigError, make_config
+from mamt_jax.envs.toy import ToySurvival
+from mamt_jax.envs.wrappers import VectorEnv
 from mamt_jax.training.evaluate import evaluation_keys, make_evaluator
 from mamt_jax.training.loop import _evaluate
 from mamt_jax.types import Algorithm

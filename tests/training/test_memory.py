@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments import cli
+from mamt_jax.cli import main as cli
 from mamt_jax.config import ConfigError, make_config
 from mamt_jax.training import memory
 from mamt_jax.training.run import prepare

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from mamt_jax import DivergedError
 from mamt_jax.analysis.seeds import surviving
 from mamt_jax.training.metrics import QUANTITIES, Recorder
-from tests.experiments.records import made_up
+from tests.reports.records import made_up
 
 
 def diverging(**first_bad: int) -> SimpleNamespace:

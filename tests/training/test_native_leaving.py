@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs.toy import ToyElimination
 from mamt_jax.config import make_config
+from mamt_jax.envs.toy import ToyElimination
 from mamt_jax.training.run import make_algorithm
 from mamt_jax.training.trainer import Trainer, make_trainer
 from mamt_jax.types import Algorithm

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
-import envs
+from mamt_jax import envs
 from mamt_jax.config import ConfigError, make_config
 from mamt_jax.training import checkpoint
 from mamt_jax.training.evaluate import evaluation_keys, make_evaluator

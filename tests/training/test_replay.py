@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import envs
-from envs.base import EnvSpec
+from mamt_jax import envs
+from mamt_jax.envs.base import EnvSpec
 from mamt_jax.training.replay import make_replay
 from mamt_jax.types import Batch, Transition
 

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import envs
 import mamt_jax
-from envs.base import EnvSpec
-from experiments import cli
+from mamt_jax import envs
+from mamt_jax.cli import main as cli
 from mamt_jax.config import ConfigError, make_config
+from mamt_jax.envs.base import EnvSpec
 from mamt_jax.training.rollout import make_rollout
 from mamt_jax.training.run import prepare
 from mamt_jax.training.run_dir import RunDir

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import envs
+from mamt_jax import envs
 from mamt_jax.algorithms import registry
 from mamt_jax.config import make_config
 from mamt_jax.training.trainer import Trainer, make_trainer

@@ -8,7 +8,7 @@ from pathlib import Path
 from mamt_jax.config import make_config
 from mamt_jax.training.metrics import Recorder
 from mamt_jax.training.summary import as_html, as_text
-from tests.experiments.records import diverging, made_up
+from tests.reports.records import diverging, made_up
 
 
 class Tags(HTMLParser):

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs.base import EnvSpec, TimeStep
 from mamt_jax.config import ConfigError, make_config
+from mamt_jax.envs.base import EnvSpec, TimeStep
 from mamt_jax.training.memory import memory_of
 from mamt_jax.training.run import prepare
 from mamt_jax.training.trainer import (

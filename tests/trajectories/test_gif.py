@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import envs
-from envs.drawing import PAPER
-from envs.toy import ToyElimination, ToySurvival
+from mamt_jax import envs
 from mamt_jax.config import ConfigError
+from mamt_jax.envs.drawing import PAPER
+from mamt_jax.envs.toy import ToyElimination, ToySurvival
 from mamt_jax.errors import EnvironmentFailed, MamtError, OutputError
 from mamt_jax.training.policies import Policies
 from mamt_jax.trajectories.frames import frames

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import guard
+from mamt_jax.cli import guard
 from mamt_jax.errors import RunError
 
 
@@ -106,7 +106,7 @@ def test_warnings_that_python_makes_errors_of_end_no_command(
 
 
 def test_packages_that_need_docstrings() -> None:
-    code = "from experiments.guard import guarded; guarded(lambda: print.nothing + 'x')"
+    code = "from mamt_jax.cli.guard import guarded; guarded(lambda: print.nothing + 'x')"
     done = subprocess.run([sys.executable, "-OO", "-c", code], capture_output=True, text=True)
     assert done.stderr.startswith("mamt: ") and "PYTHONOPTIMIZE" in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -114,7 +114,7 @@ def test_packages_that_need_docstrings() -> None:
 
 def test_a_process_does_not_wait_for_threads_of_others() -> None:
     script = (
-        "import threading, time, experiments.guard as guard\n"
+        "import threading, time, mamt_jax.cli.guard as guard\n"
         "guard._LEAVING = 0.2\n"
         "threading.Thread(target=time.sleep, args=(60,)).start()\n"
         "guard.end_process(3)"

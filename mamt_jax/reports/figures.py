@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from experiments.plots import Axes, Figure, LogLocator, default_style
-from experiments.references import References
 from mamt_jax.analysis.statistics import WINDOW, lognormal_moments, smooth
+from mamt_jax.experiments.references import References
+from mamt_jax.reports.plots import Axes, Figure, LogLocator, default_style
 
 # Okabe and Ito's palette, readable with any colour vision, and three of Paul Tol's, so that the
 # paper's ten algorithms have a colour each. Dashes help to tell them apart.
@@ -41,7 +41,7 @@ PER_AGENT = {
 
 
 class Panel(NamedTuple):
-    """Runs on one task, see :func:`experiments.tasks.task`."""
+    """Runs on one task, see :func:`mamt_jax.reports.tasks.task`."""
 
     runs: dict[str, xr.Dataset]
     """Metrics by label; runs of one label look alike in every panel."""

@@ -13,8 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
 
-import envs
-from experiments.figures import (
+from mamt_jax import envs
+from mamt_jax.analysis.seeds import over_seeds
+from mamt_jax.config import make_config
+from mamt_jax.experiments.paper import NAMES
+from mamt_jax.experiments.references import references
+from mamt_jax.reports.figures import (
     Panel,
     _coordination_matrices,
     _moment_curve,
@@ -23,15 +27,11 @@ from experiments.figures import (
     draw_all,
     learning_curve,
 )
-from experiments.paper import NAMES
-from experiments.record import record as write_summary
-from experiments.references import references
-from experiments.report import merge_references, returns_table, thresholds_table
-from experiments.sources import open_run
-from mamt_jax.analysis.seeds import over_seeds
-from mamt_jax.config import make_config
+from mamt_jax.reports.record import record as write_summary
+from mamt_jax.reports.report import merge_references, returns_table, thresholds_table
+from mamt_jax.reports.sources import open_run
 from mamt_jax.training.metrics import QUANTITIES
-from tests.experiments.records import SIZES, made_up, write_run
+from tests.reports.records import SIZES, made_up, write_run
 
 
 def record(names: set[str], seeds: int = 4, points: int = 30) -> xr.Dataset:

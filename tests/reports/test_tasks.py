@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-import envs
-from experiments.references import references
-from experiments.tasks import task
+from mamt_jax import envs
 from mamt_jax.config import make_config
+from mamt_jax.experiments.references import references
+from mamt_jax.reports.tasks import task
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import tyro
 
-from experiments import flags
-from experiments.flags import File, MaybeFile, MaybeWhole, Whole
-from experiments.guard import end_process, guarded, say
 from mamt_jax import __version__
+from mamt_jax.cli import flags
+from mamt_jax.cli.flags import File, MaybeFile, MaybeWhole, Whole
+from mamt_jax.cli.guard import end_process, guarded, say
 from mamt_jax.config import ConfigError, TrainConfig, make_config
 from mamt_jax.errors import RunError, close_to
 from mamt_jax.files import quoted, user_path
@@ -52,10 +52,10 @@ class Train(TrainFlags):
 
     def run(self) -> None:
         """Trains and says where the results are."""
-        from experiments.options import read_options
-        from experiments.texts import sentence
         from mamt_jax.analysis.returns import first_and_last
         from mamt_jax.analysis.seeds import surviving
+        from mamt_jax.env_options import read_options
+        from mamt_jax.reports.texts import sentence
         from mamt_jax.training.run import run_config
 
         config = self.config
@@ -122,9 +122,9 @@ class Evaluate:
         """Prints one line per seed and the summary over seeds."""
         import numpy as np
 
-        from experiments.texts import sentence
         from mamt_jax.analysis.seeds import diverged
         from mamt_jax.analysis.statistics import summarise
+        from mamt_jax.reports.texts import sentence
         from mamt_jax.training.run import load
 
         pictures = self._check_gif()
@@ -174,7 +174,7 @@ class Report:
 
     def run(self) -> None:
         """Prints the tables and the names of the figures."""
-        from experiments.report import print_tables, report
+        from mamt_jax.reports.report import print_tables, report
 
         tables, files = report(list(self.runs), self.figures)
         print_tables(*tables)
@@ -188,7 +188,7 @@ class List:
 
     def run(self) -> None:
         """Prints one line each."""
-        import envs
+        from mamt_jax import envs
         from mamt_jax.algorithms.registry import ALGORITHMS
 
         _print_section("Algorithms", {name: entry.summary for name, entry in ALGORITHMS.items()})
@@ -268,7 +268,7 @@ def _print_help() -> None:
 
 def _animation(run: Run, trained: int, seed: int, path: Path, which: slice) -> Callable[[], int]:
     """Ready to play a greedy episode of a `trained` seed into `path`; returns how many pictures."""
-    from envs.drawing import milliseconds_per_frame
+    from mamt_jax.envs.drawing import milliseconds_per_frame
     from mamt_jax.training.evaluate import evaluation_keys
     from mamt_jax.training.run import make_env
     from mamt_jax.trajectories.frames import frames

@@ -1,6 +1,6 @@
 """Summary of a run as one small JSON file, to keep under ``results/``.
 
-    python -m experiments.record runs/mamt-spread results/spread/mamt.json --note "2 cores"
+    python -m mamt_jax.reports.record runs/mamt-spread results/spread/mamt.json --note "2 cores"
 
 It holds the config, the versions, the wall-clock time, every seed's returns, and the mean and
 sample standard deviation (n − 1) over seeds of all other recorded quantities, at every logging
@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from experiments.guard import guarded
 from mamt_jax.analysis.returns import first_and_last, last_by_seed
 from mamt_jax.analysis.seeds import BY_SEED, MOMENTS, over_seeds, surviving
 from mamt_jax.analysis.statistics import Summary, supported
+from mamt_jax.cli.guard import guarded
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import RunError
 from mamt_jax.files import user_path
@@ -127,7 +127,7 @@ def read_record(file: Path) -> tuple[TrainConfig, xr.Dataset]:
             last_return=_known(summary["last_return"], last.iqm, len(seeds)),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{file} is not a record written by experiments.record.") from error
+        raise RunError(f"{file} is not a record written by mamt_jax.reports.record.") from error
 
 
 def _finished(summary: dict[str, Any]) -> np.ndarray:
@@ -192,7 +192,7 @@ def _round(values: xr.DataArray) -> Any:
 
 
 def main() -> int:
-    """Entry point of ``python -m experiments.record``."""
+    """Entry point of ``python -m mamt_jax.reports.record``."""
     parser = argparse.ArgumentParser(description="Summarises a run in one JSON file.")
     parser.add_argument("run", type=Path)
     parser.add_argument("file", type=Path)

@@ -11,15 +11,15 @@ import xarray as xr
 from rich.console import Console
 from rich.table import Table
 
-from experiments.figures import Panel, draw_all
-from experiments.references import References, references
-from experiments.sources import find_runs, open_run
-from experiments.tasks import task
-from experiments.texts import PASSING, SPREAD, passed, seeds, text
 from mamt_jax.analysis.returns import first_and_last, windows
 from mamt_jax.analysis.statistics import WINDOW
 from mamt_jax.config import ConfigError, TrainConfig
+from mamt_jax.experiments.references import References, references
 from mamt_jax.files import user_path
+from mamt_jax.reports.figures import Panel, draw_all
+from mamt_jax.reports.sources import find_runs, open_run
+from mamt_jax.reports.tasks import task
+from mamt_jax.reports.texts import PASSING, SPREAD, passed, seeds, text
 from mamt_jax.training.run_dir import disk_errors
 
 
@@ -27,7 +27,8 @@ def report(paths: list[Path], figures: Path | None = None) -> tuple[list[Table],
     """Tables and figures of runs, finished or not; each task has tables of its own.
 
     Args:
-        paths: Run directories, files written by :mod:`experiments.record`, or folders of these.
+        paths: Run directories, files written by :mod:`mamt_jax.reports.record`, or folders of
+            these.
         figures: Where the figures go; None for figures/ in the first path, or beside the first
             record.
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments.texts import passed, seeds, sentence, text
 from mamt_jax.analysis.statistics import summarise
+from mamt_jax.reports.texts import passed, seeds, sentence, text
 
 
 def curves(*returns: list[float]) -> xr.Dataset:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli import main
-from experiments.sources import find_runs, open_run
 from mamt_jax import RunError
+from mamt_jax.cli.main import main
 from mamt_jax.config import make_config
+from mamt_jax.reports.sources import find_runs, open_run
 from mamt_jax.training.run_dir import RunDir
-from tests.experiments.records import diverging, made_up, write_record, write_run
+from tests.reports.records import diverging, made_up, write_record, write_run
 
 BENCHMARK = {"command": "update", "hardware": {"cores": 2}, "updates": []}
 OLD_BENCHMARK = [{"environment": "pursuit", "steps_per_second": 1.0}]
@@ -62,7 +62,7 @@ def test_report_takes_folders_and_globs(
     [
         (
             ["all/other.json"],
-            "{here}/all/other.json is not a record written by experiments.record.",
+            "{here}/all/other.json is not a record written by mamt_jax.reports.record.",
         ),
         (["strange"], "{here}/strange holds no run and no record of one."),
         (["empty"], "{here}/empty holds no run and no record of one."),
@@ -104,7 +104,7 @@ def test_what_a_search_finds_and_cannot_open_is_left_out(folder: Path) -> None:
     texts = sorted(str(each.message).replace(f"{folder}/", "") for each in said)
     assert texts == [
         "Left out: 2 benchmark files.",
-        "Left out: package.json is not a record written by experiments.record.",
+        "Left out: package.json is not a record written by mamt_jax.reports.record.",
         "Left out: runs/begun holds no metrics yet.",
         "Left out: runs/lost: all seeds diverged, the first at update 40.",
     ]

@@ -11,10 +11,10 @@ from typing import Any
 
 import xarray as xr
 
-from experiments.record import open_directory, read_record
-from experiments.texts import counted
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import RunError
+from mamt_jax.reports.record import open_directory, read_record
+from mamt_jax.reports.texts import counted
 from mamt_jax.training.run_dir import RunDir
 
 
@@ -56,7 +56,7 @@ def _opens(path: Path) -> bool:
 
 
 def open_run(path: Path) -> tuple[TrainConfig, xr.Dataset]:
-    """Config and metrics of a run directory, or of a file by :mod:`experiments.record`.
+    """Config and metrics of a run directory, or of a file by :mod:`mamt_jax.reports.record`.
 
     The metrics are laid out as :func:`~mamt_jax.analysis.seeds.over_seeds` does it.
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments.record import read_record, record
-from experiments.report import report
 from mamt_jax import RunError
 from mamt_jax.analysis.seeds import over_seeds
 from mamt_jax.analysis.statistics import summarise
+from mamt_jax.reports.record import read_record, record
+from mamt_jax.reports.report import report
 from mamt_jax.training.run import run_trainer
 from mamt_jax.training.run_dir import RunDir
-from tests.experiments.records import diverging, made_up, write_run
+from tests.reports.records import diverging, made_up, write_run
 from tests.training import fakes
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from experiments.plots import Figure, default_style
+from mamt_jax.reports.plots import Figure, default_style
 
 CODE = """
 import os
-import experiments.figures, benchmarks.figures
-from experiments.plots import Figure, matplotlib
+import mamt_jax.reports.figures, benchmarks.figures
+from mamt_jax.reports.plots import Figure, matplotlib
 Figure().savefig("x.png")
 print(os.environ["MPLBACKEND"], dict.__getitem__(matplotlib.rcParams, "backend"))
 """

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import envs
-from experiments.options import is_text, written
+from mamt_jax import envs
 from mamt_jax.config import TrainConfig
+from mamt_jax.env_options import is_text, written
 
 
 def task(config: TrainConfig) -> str:

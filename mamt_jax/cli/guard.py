@@ -39,7 +39,7 @@ def guarded(work: Callable[[], None], trains: bool = False) -> int:
         except KeyboardInterrupt:
             kept = "; what was saved is kept" if trains else ""
             say(f"mamt: stopped at once{kept}.")
-            if hosted := sys.modules.get("envs.hosted"):
+            if hosted := sys.modules.get("mamt_jax.envs.hosted"):
                 hosted.end_started()
             os._exit(130)  # an orderly exit would wait for the computation that is still running
         except OSError as error:
@@ -75,7 +75,7 @@ def end_process(status: int) -> NoReturn:
     """
 
     def end() -> None:
-        if hosted := sys.modules.get("envs.hosted"):
+        if hosted := sys.modules.get("mamt_jax.envs.hosted"):
             hosted.end_started()
         os._exit(status)
 

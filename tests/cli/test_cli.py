@@ -14,16 +14,17 @@ import pytest
 import xarray as xr
 from PIL import Image
 
-import envs
-from experiments import cli, flags
-from experiments.options import read_options
+from mamt_jax import envs
 from mamt_jax.algorithms.registry import ALGORITHMS
+from mamt_jax.cli import flags
+from mamt_jax.cli import main as cli
 from mamt_jax.config import AlgorithmConfig, ConfigError, TrainConfig, default_settings
+from mamt_jax.env_options import read_options
 from mamt_jax.errors import RunError
 from mamt_jax.training.policies import Policies
 from mamt_jax.training.run import run_trainer
 from mamt_jax.training.run_dir import RunDir
-from tests.experiments.records import diverging, made_up
+from tests.reports.records import diverging, made_up
 from tests.training import fakes
 
 
@@ -38,7 +39,7 @@ def recorded(tmp_path: Path) -> Path:
 
 def test_help_answers_without_loading_jax() -> None:
     code = (
-        "import sys\nfrom experiments.cli import main\n"
+        "import sys\nfrom mamt_jax.cli.main import main\n"
         "try: main(['train', '--help'])\nexcept SystemExit: pass\n"
         "print('loaded:', sorted({'jax', 'matplotlib', 'zarr'} & set(sys.modules)))"
     )

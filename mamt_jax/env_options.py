@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import envs
+from mamt_jax import envs
 from mamt_jax.config import ConfigError
 
 _WORDS = {"true": True, "false": False, "null": None, "none": None}

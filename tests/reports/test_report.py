@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.report import _labels, print_tables, report
 from mamt_jax import RunError
 from mamt_jax.config import ConfigError, make_config
-from tests.experiments.records import diverging, made_up, write_record, write_run
+from mamt_jax.reports.report import _labels, print_tables, report
+from tests.reports.records import diverging, made_up, write_record, write_run
 
 
 def test_labels_are_algorithms_and_what_tells_their_paths_apart() -> None:
