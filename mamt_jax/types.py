@@ -91,6 +91,24 @@ class Algorithm(NamedTuple):
     on_policy: bool = False
     """An update sees what was collected since the one before, whole and in order, not a sample of
     the replay."""
+    inspect: (
+        Callable[[Any, jax.Array, jax.Array, jax.Array | None], dict[str, jax.Array]] | None
+    ) = None
+    """(state, obs [E, n, O], actions taken int32 [E, n], alive bool [E, n] or None) -> what the
+    algorithm can say of this step, of those that it has:
+
+        probability     [E, n, A]     π_i(u | o_i)
+        q               [E, n, A]     Q_i(o, (u, a_-i)) for every own action u
+        value           [E, n]        V_i, what the critic expects under the own policy
+        advantage       [E, n]        of the action taken
+        attention       [E, n, n, K]  of the critic, of agent i (first) to j
+        coordination    [E, n, n]     C_ij
+        divergence      [E, n, n]     D_ij: what i expects of j against what j does now, nats
+        nonstationarity [E, n]        D_i,ns
+        delta           [E, n]        δ_i
+        local_kl        [E, n]        KL of the policy to its old one, nats
+        local_kl_predicted [E, n]     the same as TRD-Net has it
+    """
 
 
 class Batch(NamedTuple):
