@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from mamt_jax.cli import main as cli
 from mamt_jax.config import AlgorithmConfig, ConfigError, TrainConfig, default_settings
 from mamt_jax.env_options import read_options
 from mamt_jax.errors import RunError
+from mamt_jax.reports.record import read_record
 from mamt_jax.training.policies import Policies
 from mamt_jax.training.run import run_trainer
 from mamt_jax.training.run_dir import RunDir
@@ -217,6 +219,22 @@ def test_report_prints_a_table_and_draws(
     assert f"{last.mean():.2f} ± {last.std(ddof=1):.2f}" in text
     assert "paper's MAMT" in text and "-38.06" in text
     assert (recorded / "figures/learning_curve.png").stat().st_size > 10_000
+
+
+def test_report_keeps_a_record(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = recorded.parent / "kept/one.json"
+    assert cli.main(["report", str(recorded), "--record", str(file), "--note", "2 cores"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(file)
+    assert json.loads(file.read_text())["note"] == "2 cores"
+    assert read_record(file)[0] == RunDir(recorded).read_config()
+    for line, says in (
+        ([str(recorded), str(file), "--record", str(file)], "takes one run directory, got 2"),
+        ([str(file), "--record", str(file)], "holds no run"),
+        ([str(recorded), "--note", "much"], "--note goes with --record FILE"),
+    ):
+        assert cli.main(["report", *line]) == 1
+        captured = capsys.readouterr()
+        assert says in captured.err and len(captured.err.splitlines()) == 1 and not captured.out
 
 
 @pytest.mark.parametrize(
