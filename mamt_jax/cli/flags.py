@@ -1,6 +1,6 @@
-"""Flags of ``mamt train``: one for every setting, in groups for ``--help``.
+"""Flags of the commands: types, texts, and for ``mamt train`` one for every setting, in groups.
 
-What a flag is called, its type and its text are read from the config's fields.
+What such a flag is called, its type and its text are read from the config's fields.
 """
 
 from __future__ import annotations
@@ -195,6 +195,14 @@ def plain(text: str) -> str:
     """A docstring's text without its markup, on one line."""
     text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", text)
     return " ".join(text.replace("`", "").split())
+
+
+def print_section(title: str, lines: dict[str, str]) -> None:
+    """Prints a title and one line for each name, its summary beside it."""
+    width = max(map(len, lines))
+    print(f"{title}:")
+    for name, summary in lines.items():
+        print(f"  {name:<{width}}  {summary}")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from mamt_jax.cli import main as cli
 from mamt_jax.config import AlgorithmConfig, ConfigError, TrainConfig, default_settings
 from mamt_jax.env_options import read_options
 from mamt_jax.errors import RunError
+from mamt_jax.reports.record import read_record
 from mamt_jax.training.policies import Policies
 from mamt_jax.training.run import run_trainer
 from mamt_jax.training.run_dir import RunDir
@@ -37,17 +39,30 @@ def recorded(tmp_path: Path) -> Path:
     return directory.path
 
 
-def test_help_answers_without_loading_jax() -> None:
+def loaded_by(line: str) -> tuple[set[str], str]:
+    """Which heavy packages a command line loads in a fresh process, and what it prints."""
     code = (
         "import sys\nfrom mamt_jax.cli.main import main\n"
-        "try: main(['train', '--help'])\nexcept SystemExit: pass\n"
-        "print('loaded:', sorted({'jax', 'matplotlib', 'zarr'} & set(sys.modules)))"
+        "try: sys.exit(main(sys.argv[1:]))\n"
+        "finally: print(*{'jax', 'matplotlib', 'zarr'} & set(sys.modules), file=sys.stderr)"
     )
+    command = [sys.executable, "-c", code, *line.split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return set(done.stderr.split()), done.stdout
+
+
+@pytest.mark.parametrize("line", ["--help", "train --help", "evaluate --help", "report --help"])
+def test_help_answers_without_loading_jax(line: str) -> None:
     begin = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "loaded: []" in done.stdout
-    assert "--learning-rate" in done.stdout and "--env-option" in done.stdout
+    loaded, text = loaded_by(line)
+    assert not loaded
+    assert ("--learning-rate" in text and "--env-option" in text) == (line == "train --help")
     assert time.monotonic() - begin < 3
+
+
+def test_a_dry_run_loads_nothing_that_draws() -> None:
+    loaded, text = loaded_by("train --dry-run --env toy_matching --algorithm maac")
+    assert loaded == {"jax"} and "The run fits." in text
 
 
 def test_every_setting_is_a_flat_flag(capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,6 +219,22 @@ def test_report_prints_a_table_and_draws(
     assert f"{last.mean():.2f} ± {last.std(ddof=1):.2f}" in text
     assert "paper's MAMT" in text and "-38.06" in text
     assert (recorded / "figures/learning_curve.png").stat().st_size > 10_000
+
+
+def test_report_keeps_a_record(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = recorded.parent / "kept/one.json"
+    assert cli.main(["report", str(recorded), "--record", str(file), "--note", "2 cores"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(file)
+    assert json.loads(file.read_text())["note"] == "2 cores"
+    assert read_record(file)[0] == RunDir(recorded).read_config()
+    for line, says in (
+        ([str(recorded), str(file), "--record", str(file)], "takes one run directory, got 2"),
+        ([str(file), "--record", str(file)], "holds no run"),
+        ([str(recorded), "--note", "much"], "--note goes with --record FILE"),
+    ):
+        assert cli.main(["report", *line]) == 1
+        captured = capsys.readouterr()
+        assert says in captured.err and len(captured.err.splitlines()) == 1 and not captured.out
 
 
 @pytest.mark.parametrize(
