@@ -8,9 +8,11 @@ from pathlib import Path
 
 import tyro
 
+from mamt_jax.algorithms import registry
 from mamt_jax.cli import flags
 from mamt_jax.cli.flags import MaybeFile
-from mamt_jax.config import TrainConfig, make_config
+from mamt_jax.config import TrainConfig, make_config, unknown_setting
+from mamt_jax.errors import ConfigError
 from mamt_jax.files import quoted, user_path
 
 
@@ -113,6 +115,10 @@ def parse(arguments: Sequence[str]) -> Train:
 
 
 def _train(defaults: TrainConfig, arguments: Sequence[str]) -> Train:
+    own = defaults.settings.flat()
+    for name in flags.given_settings(arguments):
+        if name in registry.all_settings() and name not in own:
+            raise ConfigError(unknown_setting(name, defaults.algorithm, own))
     parsed = flags.parse(flags.with_settings(TrainFlags, defaults), "mamt train", arguments)
-    own = {each.name: getattr(parsed, each.name) for each in fields(TrainFlags)}
-    return Train(**own, config=flags.settings(parsed, defaults))
+    mine = {each.name: getattr(parsed, each.name) for each in fields(TrainFlags)}
+    return Train(**mine, config=flags.settings(parsed, defaults))
