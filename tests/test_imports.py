@@ -1,10 +1,16 @@
-"""Imports point one way: envs <- ops <- networks <- algorithms <- training <- reports <- cli."""
+"""Imports point one way: envs <- ops <- networks <- algorithms <- training <- reports <- cli.
+
+By package, and by file: no file is in a circle, imports inside of functions counted. An import that
+only a type checker reads may close one, and is written down here then.
+"""
 
 from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import NamedTuple
 
+OURS = ("mamt_jax", "benchmarks")
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES = {
     "mamt_jax",
@@ -44,21 +50,39 @@ ALLOWED: dict[str, set[str]] = {
 }
 """What a package may import of ours besides itself; the longest matching name counts."""
 
+CLOSING = {"mamt_jax"}
+"""Files whose imports for type checkers close circles: of names that they find on first use."""
+
 
 def module_name(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported(path: Path) -> list[str]:
-    """Every module or name that a file imports, inside of functions, too."""
-    found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+class Imports(NamedTuple):
+    """What a file imports of anybody's, modules or names in them."""
+
+    run: list[str]
+    """What is imported when the program runs, inside of functions, too."""
+    typed: list[str]
+    """What only a type checker reads."""
+
+
+def imported(path: Path) -> Imports:
+    found = Imports([], [])
+    pending = [(ast.parse(path.read_text(encoding="utf-8")), found.run)]
+    while pending:
+        node, names = pending.pop()
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"relative import in {path}"
-            found += [f"{node.module}.{alias.name}" for alias in node.names]
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            pending += [(each, found.typed) for each in node.body]
+            pending += [(each, names) for each in node.orelse]
+        else:
+            pending += [(each, names) for each in ast.iter_child_nodes(node)]
     return found
 
 
@@ -96,20 +120,51 @@ def files(folder: Path) -> list[Path]:
     return found
 
 
-def edges() -> list[tuple[str, str]]:
-    ours = ("mamt_jax", "benchmarks")
-    return [
-        (module_name(path), name)
-        for package in ours
-        for path in files(ROOT / package)
-        for name in imported(path)
-        if name.split(".")[0] in ours
-    ]
+Edges = list[tuple[str, str]]
+"""Importing modules, and modules or names of ours that they import."""
+
+
+def edges() -> tuple[Edges, Edges]:
+    """Those of the running program, and those of type checkers alone."""
+    run: Edges = []
+    typed: Edges = []
+    for path in [path for package in OURS for path in files(ROOT / package)]:
+        for found, names in zip((run, typed), imported(path), strict=True):
+            ours = [name for name in names if name.split(".")[0] in OURS]
+            found += [(module_name(path), name) for name in ours]
+    return run, typed
+
+
+def circles(pairs: Edges) -> set[str]:
+    """Files that import themselves by way of others, all files of one circle in a line.
+
+    A name in a package is the file of that name or, where there is none, the ``__init__.py``.
+    """
+    importing: dict[str, set[str]] = {}
+    for importer, name in pairs:
+        target = name if is_module(name) else name.rpartition(".")[0]
+        importing.setdefault(importer, set()).add(target)
+    reached = {}
+    for start in importing:
+        seen: set[str] = set()
+        pending = [start]
+        while pending:
+            new = importing.get(pending.pop(), set()) - seen
+            seen |= new
+            pending += new
+        reached[start] = seen
+    return {
+        " - ".join(sorted(other for other in seen if start in reached.get(other, ())))
+        for start, seen in reached.items()
+        if start in seen
+    }
 
 
 def test_imports_point_one_way() -> None:
     offending = [
-        f"{importer} -> {name}" for importer, name in edges() if not may_import(importer, name)
+        f"{importer} -> {name}"
+        for importer, name in sum(edges(), [])
+        if not may_import(importer, name)
     ]
     assert not offending, "imports against the direction:\n" + "\n".join(offending)
 
@@ -127,4 +182,34 @@ def test_the_rule_can_fail() -> None:
         ("mamt_jax.analysis.statistics", "mamt_jax.training.run.train"),
     ):
         assert not may_import(importer, name), f"{importer} -> {name}"
-    assert len(edges()) > 50
+    assert len(edges()[0]) > 50
+
+
+def test_no_file_is_in_a_circle() -> None:
+    assert not circles(edges()[0])
+
+
+def test_circles_of_types_are_known() -> None:
+    run, typed = edges()
+    closing = {pair for pair in typed if circles([*run, pair]) != circles(run)}
+    assert {importer for importer, _ in closing} == CLOSING, closing
+
+
+def test_circles_are_found(tmp_path: Path) -> None:
+    file = tmp_path / "one.py"
+    file.write_text(
+        "from typing import TYPE_CHECKING\n"
+        "import mamt_jax.types\n"
+        "if TYPE_CHECKING:\n"
+        "    from mamt_jax import errors\n"
+        "def later():\n"
+        "    from mamt_jax.config import check\n"
+    )
+    found = imported(file)
+    assert sorted(found.run) == ["mamt_jax.config.check", "mamt_jax.types", "typing.TYPE_CHECKING"]
+    assert found.typed == ["mamt_jax.errors"]
+    chain = [("mamt_jax.config", "mamt_jax.errors.close_to"), ("mamt_jax.files", "mamt_jax.config")]
+    assert not circles(chain)
+    closed = circles([*chain, ("mamt_jax.errors", "mamt_jax.files.quoted")])
+    assert closed == {"mamt_jax.config - mamt_jax.errors - mamt_jax.files"}
+    assert circles([("mamt_jax.config", "mamt_jax.RunError"), ("mamt_jax", "mamt_jax.config")])
