@@ -25,8 +25,8 @@ from mamt_jax.algorithms.trust_region import (
     no_trust_region,
     prior_trust_region,
 )
-from mamt_jax.config import AlgorithmConfig, ConfigError, default_settings
-from mamt_jax.errors import close_to
+from mamt_jax.config import AlgorithmConfig, default_settings
+from mamt_jax.errors import ConfigError, close_to
 from mamt_jax.networks.critic import AttentionCritic
 from mamt_jax.networks.joint import JointCritic
 from mamt_jax.networks.policies import Actor, AttentionActor

@@ -16,7 +16,8 @@ from mamt_jax.algorithms.learner import (
     policy_metrics,
 )
 from mamt_jax.algorithms.optimisers import Optimised, blend, step
-from mamt_jax.config import AlgorithmConfig, ConfigError
+from mamt_jax.config import AlgorithmConfig
+from mamt_jax.errors import ConfigError
 from mamt_jax.networks import layers
 from mamt_jax.networks.joint import joint_input
 from mamt_jax.ops import losses

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mamt_jax.config import AlgorithmConfig, ConfigError
+from mamt_jax.config import AlgorithmConfig
+from mamt_jax.errors import ConfigError
 from mamt_jax.networks.critic import CriticTrace
 from mamt_jax.ops import divergences
 from mamt_jax.ops.masking import masked_mean, seen

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from mamt_jax.cli.flags import File, MaybeFile, MaybeWhole, Whole
-from mamt_jax.config import ConfigError
-from mamt_jax.errors import RunError
+from mamt_jax.errors import ConfigError, RunError
 from mamt_jax.files import user_path
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ class Evaluate:
 def _animation(run: Run, trained: int, seed: int, path: Path, which: slice) -> Callable[[], int]:
     """Ready to play a greedy episode of a `trained` seed into `path`; returns how many pictures."""
     from mamt_jax.envs.drawing import milliseconds_per_frame
-    from mamt_jax.training.run import make_env
+    from mamt_jax.training.prepare import make_env
     from mamt_jax.training.seeds import evaluation_keys
     from mamt_jax.trajectories.frames import frames
     from mamt_jax.trajectories.gif import write_gif

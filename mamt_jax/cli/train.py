@@ -68,10 +68,10 @@ def print_plan(config: TrainConfig) -> None:
         ConfigError: As the run would, also where it does not fit.
     """
     from mamt_jax.training import memory
-    from mamt_jax.training.run import prepare
+    from mamt_jax.training.prepare import prepare
 
     trainer, _, config = prepare(config)
-    plan, held = trainer.plan, memory.memory_of(trainer, config)
+    plan, held = trainer.plan, memory.memory_of(trainer)
     print(f"{config.algorithm} on {config.env}, seeds: {config.seeds}. Each of them:")
     print(f"  environment steps    {plan.points * plan.steps_per_point * config.num_envs:>14,}")
     print(f"  updates, at most     {plan.points * plan.updates_per_point:>14,}")
@@ -81,11 +81,11 @@ def print_plan(config: TrainConfig) -> None:
     free = memory.free_bytes()
     for name, size in {
         **held._asdict(),
-        "in an update": memory.working_bytes(trainer, config),
+        "in an update": memory.working_bytes(trainer),
         "free": free,
     }.items():
         print(f"  {name:<20} {'unknown' if size is None else f'{size / 1e6:,.1f} MB':>14}")
-    memory.check_memory(trainer, config)
+    memory.check_memory(trainer)
     print("Whether the run fits is unknown." if free is None else "The run fits.")
 
 

@@ -10,16 +10,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, lru_cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
-from mamt_jax.config import ConfigError
+from mamt_jax.errors import ConfigError
 from mamt_jax.files import user_path
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -98,6 +100,25 @@ def check_device() -> None:
             f"{f': {reason}' if reason else ''}. Unset JAX_PLATFORMS to take what is there, or "
             f"set it to cpu."
         ) from error
+
+
+def kept(make: Callable[..., T]) -> Callable[..., T]:
+    """Programs for equal descriptions are the same, so that they are compiled once in a process.
+
+    The newest few are kept. What cannot be hashed, such as an environment that is no frozen
+    dataclass, gets programs of its own.
+    """
+    cached = lru_cache(maxsize=8)(make)
+
+    @wraps(make)
+    def made(*described: Any) -> T:
+        try:
+            hash(described)
+        except TypeError:
+            return make(*described)
+        return cached(*described)
+
+    return made
 
 
 class Program:

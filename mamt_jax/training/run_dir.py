@@ -253,8 +253,12 @@ class RunDir:
             raise RunError(f"{self.path} holds no checkpoint {points!r}; it holds {held}.")
         return found[points]
 
-    def newest_intact(self, read: Callable[[Path], T]) -> T | None:
+    def newest_intact(self, read: Callable[[Path], T], upto: int | None = None) -> T | None:
         """What ``read`` makes of the newest checkpoint it can read; None where there is none.
+
+        Args:
+            read: Raises CorruptCheckpoint where it cannot.
+            upto: Logging points after which no checkpoint is looked at.
 
         Warns of corrupt checkpoints that are passed over.
 
@@ -262,15 +266,16 @@ class RunDir:
             RunError: All checkpoints are corrupt.
         """
         passed_over: list[checkpoint.CorruptCheckpoint] = []
-        for step in reversed(checkpoint.steps(self.checkpoints)):
+        found = checkpoint.steps(self.checkpoints)
+        for step in reversed([s for s in found if upto is None or int(s.name) <= upto]):
             try:
-                found = read(step)
+                made = read(step)
             except checkpoint.CorruptCheckpoint as error:
                 passed_over.append(error)
                 continue
             for corrupt in passed_over:
                 warnings.warn(f"{corrupt} Falling back to {step}.", stacklevel=3)
-            return found
+            return made
         if passed_over:
             raise RunError(
                 f"{passed_over[0]} {self.checkpoints} holds no other that is intact; start the run "

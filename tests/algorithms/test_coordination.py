@@ -12,7 +12,8 @@ import pytest
 from mamt_jax.algorithms.coordination import critic_coordination
 from mamt_jax.algorithms.learner import Networks, build_networks
 from mamt_jax.algorithms.trust_region import View
-from mamt_jax.config import AlgorithmConfig, ConfigError
+from mamt_jax.config import AlgorithmConfig
+from mamt_jax.errors import ConfigError
 from mamt_jax.networks.critic import AttentionCritic
 from mamt_jax.ops.coordination import relative_scores
 from mamt_jax.types import Game

@@ -19,7 +19,7 @@ from mamt_jax.algorithms.trust_region import (
     no_trust_region,
     prior_trust_region,
 )
-from mamt_jax.config import ConfigError
+from mamt_jax.errors import ConfigError
 from mamt_jax.types import Game
 from tests.algorithms import tiny
 from tests.networks import quick

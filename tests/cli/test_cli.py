@@ -19,9 +19,9 @@ from mamt_jax import envs
 from mamt_jax.algorithms.registry import ALGORITHMS
 from mamt_jax.cli import flags
 from mamt_jax.cli import main as cli
-from mamt_jax.config import AlgorithmConfig, ConfigError, TrainConfig, default_settings
+from mamt_jax.config import AlgorithmConfig, TrainConfig, default_settings
 from mamt_jax.env_options import read_options
-from mamt_jax.errors import RunError
+from mamt_jax.errors import ConfigError, RunError
 from mamt_jax.reports.record import read_record
 from mamt_jax.training.policies import Policies
 from mamt_jax.training.run import run_trainer

@@ -13,8 +13,8 @@ import pytest
 
 import mamt_jax
 from mamt_jax import envs
-from mamt_jax.config import ConfigError, make_config
-from mamt_jax.errors import DivergedError
+from mamt_jax.config import make_config
+from mamt_jax.errors import ConfigError, DivergedError
 from mamt_jax.training.metrics import Recorder
 from mamt_jax.training.policies import Policies
 from mamt_jax.training.run import make_algorithm

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import pytest
 
 from mamt_jax.cli import main as cli
-from mamt_jax.config import ConfigError, make_config
+from mamt_jax.config import make_config
+from mamt_jax.errors import ConfigError
 from mamt_jax.training import memory
 from mamt_jax.training.run import prepare
 

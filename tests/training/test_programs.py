@@ -19,7 +19,8 @@ import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from mamt_jax import envs
-from mamt_jax.config import ConfigError, make_config
+from mamt_jax.config import make_config
+from mamt_jax.errors import ConfigError
 from mamt_jax.training import checkpoint
 from mamt_jax.training.policies import Policies
 from mamt_jax.training.programs import Program, _cache_directory, check_device

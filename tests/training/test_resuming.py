@@ -15,7 +15,7 @@ import pytest
 
 import mamt_jax
 from mamt_jax import InterruptedRun, RunError
-from mamt_jax.config import ConfigError
+from mamt_jax.errors import ConfigError
 from mamt_jax.training import checkpoint
 from mamt_jax.training import run as run_module
 from mamt_jax.training.run import Run, run_trainer

@@ -14,8 +14,9 @@ import pytest
 import mamt_jax
 from mamt_jax import envs
 from mamt_jax.cli import main as cli
-from mamt_jax.config import ConfigError, make_config
+from mamt_jax.config import make_config
 from mamt_jax.envs.base import EnvSpec
+from mamt_jax.errors import ConfigError
 from mamt_jax.training.plan import REPLAY_SIZES
 from mamt_jax.training.rollout import Rollout
 from mamt_jax.training.run import prepare

@@ -18,7 +18,7 @@ import xarray as xr
 
 from mamt_jax import DivergedError, InterruptedRun, RunError
 from mamt_jax.algorithms import registry
-from mamt_jax.config import ConfigError
+from mamt_jax.errors import ConfigError
 from mamt_jax.files import quoted
 from mamt_jax.training import run as run_module
 from mamt_jax.training.game import check_unchanged

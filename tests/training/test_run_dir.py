@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 from mamt_jax import RunError
-from mamt_jax.config import ConfigError
+from mamt_jax.errors import ConfigError
 from mamt_jax.training import run_dir
 from mamt_jax.training.checkpoint import CorruptCheckpoint, Meta
 from mamt_jax.training.run_dir import RunDir

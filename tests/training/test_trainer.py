@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mamt_jax.config import ConfigError, make_config
+from mamt_jax.config import make_config
 from mamt_jax.envs.base import EnvSpec, TimeStep
+from mamt_jax.errors import ConfigError
 from mamt_jax.training.learning import Carry, EpochOutput, RunState
 from mamt_jax.training.memory import memory_of
 from mamt_jax.training.plan import collection_period, plan_run

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
 
-from mamt_jax.training.learning import EpochOutput, Learning, RunState
+from mamt_jax.settings import Settings
+from mamt_jax.training.learning import EpochOutput, Rule, RunState
 from mamt_jax.training.plan import Plan
+from mamt_jax.training.store import Store
 from mamt_jax.types import Algorithm
 
 Evaluator = Callable[[Any, jax.Array], Any]
@@ -18,16 +20,20 @@ policies are not finite."""
 
 
 class Loop(NamedTuple):
-    """Training of all seeds: collects, and learns of what was collected."""
+    """Training of all seeds: collects, and learns of what was collected.
 
-    init: Callable[[jax.Array], RunState]
-    """Integer seeds [S] -> the state of a run that begins."""
-    epoch: Callable[[RunState], tuple[RunState, EpochOutput]]
-    """One logging point: ``plan.collect`` events of all seeds. Donates its argument. Raises
-    EnvironmentFailed where a worker of a host environment crashed or hangs."""
-    compile_ahead: Callable[[RunState], Any]
-    """Shapes of a state -> the compiled program that updates it, which ``epoch`` uses from then on;
-    None where nothing is to be compiled."""
+    Settings are data here (:mod:`mamt_jax.settings.numbers`): the same for all seeds, but for those
+    numbers that have an axis of seeds ``[S]``.
+    """
+
+    init: Callable[[Settings, jax.Array], RunState]
+    """(settings, integer seeds [S]) -> the state of a run that begins."""
+    epoch: Callable[[Settings, RunState], tuple[RunState, EpochOutput]]
+    """(settings, state) -> one logging point later: ``plan.collect`` events of all seeds. Donates
+    the state. Raises EnvironmentFailed where a worker of a host environment crashed or hangs."""
+    compile_ahead: Callable[[Settings, RunState], Any]
+    """Shapes of both -> the compiled program that updates the state, which ``epoch`` uses from then
+    on; None where nothing is to be compiled."""
     close: Callable[[], None]
     """Closes the environments of training; the next epoch opens new ones."""
 
@@ -35,8 +41,8 @@ class Loop(NamedTuple):
 class Stage(Protocol):
     """Where episodes take place: they are collected for training, and played to be looked at."""
 
-    def loop(self, plan: Plan, learning: Learning) -> Loop:
-        """Training on this stage; nothing is compiled or opened before it is asked for."""
+    def loop(self, plan: Plan, rule: Rule, store: Store, seeds: Sequence[int]) -> Loop:
+        """Training of these seeds; nothing is compiled or opened before it is asked for."""
         ...
 
     def evaluator(self, algorithm: Algorithm, episodes: int) -> Evaluator:

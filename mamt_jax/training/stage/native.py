@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,11 +13,21 @@ import jax.numpy as jnp
 from mamt_jax.config import TrainConfig
 from mamt_jax.envs.base import Environment
 from mamt_jax.envs.wrappers import VectorEnv, VectorState
-from mamt_jax.training.learning import Carry, Collected, EpochOutput, Learning, RunState, SeedState
+from mamt_jax.settings import Settings, numbers
+from mamt_jax.training.learning import (
+    Carry,
+    Collected,
+    EpochOutput,
+    Learning,
+    Rule,
+    RunState,
+    SeedState,
+)
 from mamt_jax.training.plan import Plan
-from mamt_jax.training.programs import Program, as_written
+from mamt_jax.training.programs import Program, as_written, kept
 from mamt_jax.training.seeds import map_seeds, seed_batch
 from mamt_jax.training.stage.base import Evaluator, Loop
+from mamt_jax.training.store import Store
 from mamt_jax.types import Algorithm, Transition
 
 
@@ -26,11 +38,12 @@ class NativeStage:
     env: Environment
     config: TrainConfig
 
-    def loop(self, plan: Plan, learning: Learning) -> Loop:
+    def loop(self, plan: Plan, rule: Rule, store: Store, seeds: Sequence[int]) -> Loop:
         """Training, in one program."""
-        loop = _Loop(self.config, plan, learning, VectorEnv(self.env, self.config.num_envs))
-        epoch = Program(loop.epoch, donate=(0,))
-        return Loop(as_written()(jax.jit(loop.init)), epoch, epoch.compile_ahead, lambda: None)
+        batch = seed_batch(self.config.execution.seed_batch, len(seeds))
+        loop = _Loop(plan, rule, store, VectorEnv(self.env, plan.num_envs), batch)
+        init, epoch = _compiled(loop, len(seeds))
+        return Loop(init, epoch, epoch.compile_ahead, lambda: None)
 
     def evaluator(self, algorithm: Algorithm, episodes: int) -> Evaluator:
         """Plays that many greedy episodes per seed; compiled with the first call."""
@@ -69,51 +82,59 @@ class _Played(NamedTuple):
 class _Loop:
     """The loops of one run in JAX environments, outermost first."""
 
-    config: TrainConfig
     plan: Plan
-    learning: Learning
+    rule: Rule
+    store: Store
     env: VectorEnv
+    seed_batch: int
 
-    def init(self, seeds: jax.Array) -> RunState:
-        return RunState(jax.vmap(self._init_seed)(seeds), jnp.int32(0), jnp.int32(0))
+    def init(self, settings: Settings, seeds: jax.Array) -> RunState:
+        def one(settings: Settings, seed: jax.Array) -> SeedState:
+            learner_key, env_key, key = jax.random.split(jax.random.key(seed), 3)
+            learner = self.rule.algorithm(settings).init(learner_key)
+            return SeedState(learner, self.store.init(), self.env.reset(env_key), key)
 
-    def epoch(self, state: RunState) -> tuple[RunState, EpochOutput]:
+        states = jax.vmap(one, in_axes=(numbers.axes(settings), 0))(settings, seeds)
+        return RunState(states, jnp.int32(0), jnp.int32(0))
+
+    def epoch(self, settings: Settings, state: RunState) -> tuple[RunState, EpochOutput]:
         """One logging point: all seeds, ``plan.collect`` events each."""
 
-        def one_seed(seed: SeedState) -> tuple[SeedState, tuple[Any, ...]]:
+        def one(settings: Settings, seed: SeedState) -> tuple[SeedState, tuple[Any, ...]]:
+            learning = Learning(self.plan, self.store, self.rule.algorithm(settings))
+            event = partial(self._event, learning)
             carry = Carry(seed, state.transitions, state.updates)
-            carry, outputs = jax.lax.scan(self._event, carry, jnp.asarray(self.plan.collect))
+            carry, outputs = jax.lax.scan(event, carry, jnp.asarray(self.plan.collect))
             return carry.seed, (*outputs, carry.transitions, carry.updates)
 
-        seeds, outputs = map_seeds(one_seed, state.seeds, seed_batch(self.config))
+        seeds, outputs = map_seeds(one, settings, state.seeds, self.seed_batch)
         metrics, ready, collected, transitions, updates = outputs
         state = RunState(seeds, transitions[0], updates[0])
         return state, EpochOutput(metrics, ready[0], *collected)
 
-    def _init_seed(self, seed: jax.Array) -> SeedState:
-        learner_key, env_key, key = jax.random.split(jax.random.key(seed), 3)
-        learner = self.learning.algorithm.init(learner_key)
-        return SeedState(learner, self.learning.store.init(), self.env.reset(env_key), key)
-
-    def _event(self, carry: Carry, steps: jax.Array) -> tuple[Carry, tuple[Any, ...]]:
+    def _event(
+        self, learning: Learning, carry: Carry, steps: jax.Array
+    ) -> tuple[Carry, tuple[Any, ...]]:
         """Collects ``steps`` environment steps, then updates if the store holds a batch."""
 
         def collect(i: jax.Array, carried: tuple[SeedState, Collected]) -> tuple[Any, Collected]:
             seed, so_far = carried
-            seed, new = self._collect(seed, carry.transitions + i * self.env.num_envs)
+            seed, new = self._collect(learning, seed, carry.transitions + i * self.env.num_envs)
             return seed, jax.tree.map(jnp.add, so_far, new)
 
         start = carry.seed, Collected(jnp.float32(0), jnp.int32(0), jnp.bool_(False))
         seed, collected = jax.lax.fori_loop(0, steps, collect, start)
         transitions = carry.transitions + steps * self.env.num_envs
-        carry, metrics, ready = self.learning.learn(Carry(seed, transitions, carry.updates))
+        carry, metrics, ready = learning.learn(Carry(seed, transitions, carry.updates))
         return carry, (metrics, ready, collected)
 
-    def _collect(self, seed: SeedState, transitions: jax.Array) -> tuple[SeedState, Collected]:
+    def _collect(
+        self, learning: Learning, seed: SeedState, transitions: jax.Array
+    ) -> tuple[SeedState, Collected]:
         """One step of every environment."""
         key, act_key, env_key = jax.random.split(seed.key, 3)
         obs = seed.env.obs
-        drawn = self.learning.algorithm.act(seed.learner, act_key, obs)
+        drawn = learning.algorithm.act(seed.learner, act_key, obs)
         action = jnp.maximum(drawn, 0)
         env_state, step = self.env.step(env_key, seed.env, action)
         terminated = step.terminated
@@ -122,7 +143,14 @@ class _Loop:
         new = Transition(
             obs, action, step.reward, step.next_obs, terminated, step.alive, step.finished
         )
-        stored = self.learning.store.insert(seed.store, new, transitions)
+        stored = learning.store.insert(seed.store, new, transitions)
         seed = SeedState(seed.learner, stored, env_state, key)
         count = jnp.sum(step.finished, dtype=jnp.int32)
         return seed, Collected(jnp.sum(step.finished_return), count, jnp.any(drawn < 0))
+
+
+@kept
+def _compiled(loop: _Loop, rows: int) -> tuple[Any, Program]:
+    """The programs that begin and go on with a run of so many seeds."""
+    del rows  # one program ahead for each number of them
+    return as_written()(jax.jit(loop.init)), Program(loop.epoch, donate=(1,))
