@@ -78,13 +78,7 @@ def slopes(directory: RunDir, batches: int) -> tuple[int, Slopes]:
         first, second, update = jax.random.split(key, 3)
         here = trainer.store.sample(seed.store, first, state.transitions)
         there = trainer.store.sample(seed.store, second, state.transitions)
-        return fork(
-            algorithm,
-            seed.learner,
-            (here, there),
-            update,
-            config.settings[LearnedRegion].delta_period,
-        )
+        return fork(algorithm, seed.learner, (here, there), update, period)
 
     def all_batches(seed: Any) -> Slopes:
         keys = jax.random.split(jax.random.key(0), batches)

@@ -318,7 +318,7 @@ def test_train_ends_with_the_return(
 def test_evaluate_writes_an_animation(
     recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("mamt_jax.algorithms.registry.make", lambda *_: fakes.algorithm())
+    monkeypatch.setitem(ALGORITHMS, "mamt", fakes.recipe(fakes.algorithm(), "mamt"))
     path = recorded.parent / "out.gif"
     assert cli.main(["evaluate", str(recorded)]) == 0
     alone = capsys.readouterr().out
@@ -335,7 +335,7 @@ def test_evaluate_writes_an_animation(
 def test_a_seed_and_a_range_can_be_chosen(
     recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("mamt_jax.algorithms.registry.make", lambda *_: fakes.algorithm())
+    monkeypatch.setitem(ALGORITHMS, "mamt", fakes.recipe(fakes.algorithm(), "mamt"))
     monkeypatch.setenv("HOME", str(recorded.parent))
     assert cli.main(["evaluate", str(recorded), "--gif=~/home.gif"]) == 0
     assert (recorded.parent / "home.gif").exists()

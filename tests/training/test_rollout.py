@@ -18,12 +18,13 @@ from mamt_jax.config import make_config
 from mamt_jax.envs.base import EnvSpec
 from mamt_jax.errors import ConfigError
 from mamt_jax.training.plan import REPLAY_SIZES
+from mamt_jax.training.prepare import prepare
 from mamt_jax.training.rollout import Rollout
-from mamt_jax.training.run import prepare
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.training.trainer import make_trainer
 from mamt_jax.types import Algorithm, Batch, Transition
 from tests.networks import quick
+from tests.training import fakes
 
 STEPS, ENVS, SEEDS = 4, 3, 2
 
@@ -92,7 +93,7 @@ def test_every_rollout_is_one_update_of_what_the_newest_policies_did(env: str) -
         episodes=6 * 42 // length,
         env_workers=1,
     )
-    trainer = make_trainer(config, environment, watching())
+    trainer = make_trainer(config, environment, fakes.recipe(watching(), "mappo"))
     trainer = quick.trainer(trainer) if env == "spread" else trainer
     assert trainer.plan.collect == (14,) * trainer.plan.events_per_point
     assert trainer.plan.updates_per_event == 1
@@ -119,8 +120,8 @@ def test_sizes_of_the_other_regime_are_refused_and_its_own_recorded(
     )  # fmt: skip
     recorded = json.loads((tmp_path / "run/config.json").read_text())
     assert recorded["rollout_size"] == 40 and not set(REPLAY_SIZES) & set(recorded)
-    assert recorded["hyper"]["coordination_threshold"] == 0.2
-    assert recorded["hyper"]["critic_weight_decay"] == 0.0
+    assert recorded["settings"]["coordination"]["coordination_threshold"] == 0.2
+    assert recorded["settings"]["learning"]["critic_weight_decay"] == 0.0
     assert RunDir(tmp_path / "run").read_config() == run.config
     line = ["train", "--resume", "--out", str(tmp_path / "run"), "--rollout-size", "80"]
     assert cli.main(line) == 1

@@ -16,10 +16,11 @@ from mamt_jax.errors import ConfigError
 from mamt_jax.training.learning import Carry, EpochOutput, RunState
 from mamt_jax.training.memory import memory_of
 from mamt_jax.training.plan import collection_period, plan_run
-from mamt_jax.training.run import prepare
+from mamt_jax.training.prepare import prepare
 from mamt_jax.training.seeds import map_seeds, seed_batch
 from mamt_jax.training.trainer import Trainer, make_trainer
 from mamt_jax.types import Algorithm, Batch
+from tests.training import fakes
 
 LENGTH, ENVS, SEEDS = 5, 4, 4
 
@@ -78,7 +79,7 @@ class Played(NamedTuple):
 @cache
 def played(seed_batch: int = 1) -> Played:
     """Three epochs: 180 transitions a seed, through a buffer of 120."""
-    trainer = make_trainer(config(seed_batch=seed_batch), Clock(), counting())
+    trainer = make_trainer(config(seed_batch=seed_batch), Clock(), fakes.recipe(counting()))
     state, states, outputs = trainer.init(jnp.arange(SEEDS)), [], []
     for _ in range(3):
         state, output = trainer.epoch(state)
