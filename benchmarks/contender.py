@@ -44,7 +44,7 @@ def jax_update(
     from mamt_jax.settings import Settings
     from mamt_jax.settings.numbers import as_data
     from mamt_jax.training import seeds as axis
-    from mamt_jax.training.learning import Learning
+    from mamt_jax.training.learning import UpdateEvent
     from mamt_jax.training.programs import Program
     from mamt_jax.types import Batch, Transition
 
@@ -60,8 +60,8 @@ def jax_update(
 
     def one_seed(settings: Settings, state: Any) -> tuple[Any, Any]:
         keys = jax.random.split(jax.random.key(0), updates)
-        learning = Learning(None, None, recipe(game, settings))  # type: ignore[arg-type]
-        return learning.update(state, keys, batches, jnp.int32(0))
+        event = UpdateEvent(None, None, recipe(game, settings))  # type: ignore[arg-type]
+        return event.update(state, keys, batches, jnp.int32(0))
 
     def all_seeds(settings: Settings, states: Any) -> tuple[Any, Any]:
         return axis.map_seeds(one_seed, settings, states, axis.seed_batch(seed_batch, seeds))

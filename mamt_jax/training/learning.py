@@ -101,7 +101,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Learning:
+class UpdateEvent:
     """What one seed does between collections, wherever its transitions come from."""
 
     plan: Plan

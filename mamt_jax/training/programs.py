@@ -139,13 +139,16 @@ class Program:
 
         self.__wrapped__ = function
         self._jitted = jax.jit(exact, donate_argnums=donate, compiler_options=_options())
-        self._ahead: Any = None
+        self._ahead: dict[Any, Any] = {}
         self._called = False
 
     def __call__(self, *arguments: Any) -> Any:
         with as_written():
-            if self._ahead or self._called:
-                return (self._ahead or self._jitted)(*arguments)
+            if self._ahead:
+                compiled = self._ahead.get(_shapes(arguments), self._jitted)
+                return compiled(*arguments)
+            if self._called:
+                return self._jitted(*arguments)
             with compilation_cache():
                 result = self._jitted(*arguments)
             self._called = True
@@ -157,16 +160,23 @@ class Program:
             return self._jitted.lower(*arguments)
 
     def compile_ahead(self, *arguments: Any) -> Any:
-        """Compiles for arguments of these shapes, which are those of all calls from here on.
+        """Compiles for arguments of these shapes; calls with such use it from here on.
 
         Returns:
           The compiled program, which knows its memory; None where ``JAX_DISABLE_JIT`` keeps
           anything from being compiled.
         """
-        if self._ahead is None and not jax.config.values["jax_disable_jit"]:
+        shapes = _shapes(arguments)
+        if shapes not in self._ahead and not jax.config.values["jax_disable_jit"]:
             with compilation_cache():
-                self._ahead = self.lower(*arguments).compile()
-        return self._ahead
+                self._ahead[shapes] = self.lower(*arguments).compile()
+        return self._ahead.get(shapes)
+
+
+def _shapes(arguments: tuple[Any, ...]) -> Any:
+    """What a program is compiled for."""
+    leaves, structure = jax.tree.flatten(arguments)
+    return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
 
 
 @cache

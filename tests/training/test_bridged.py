@@ -168,7 +168,7 @@ def test_evaluation_in_waves_starts_every_episode_anew() -> None:
 def test_workers_end_with_the_trainer_and_after_a_failure() -> None:
     trainer = dwindling_trainer()
     state, _ = trainer.epoch(trainer.init(jnp.arange(2)))
-    loop = trainer.epoch.__self__  # type: ignore[attr-defined]
+    loop = trainer.epoch.func.__self__  # type: ignore[attr-defined]
     first = [worker.process for worker in loop._workers._workers]
     first[1].kill()
     with pytest.raises(EnvironmentFailed, match="SIGKILL"):

@@ -217,7 +217,6 @@ def test_nothing_depends_on_the_characters_of_a_path(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the environment changes the working directory after the run has begun."""
-    monkeypatch.setattr(run_module, "prepare_together", fakes.prepared(moving))
     monkeypatch.setattr(run_module, "check_memory", lambda *_: None)
     monkeypatch.setitem(registry.ALGORITHMS, "mamt", fakes.recipe(fakes.algorithm(), "mamt"))
     (tmp_path / "here").mkdir()
@@ -229,6 +228,7 @@ def test_nothing_depends_on_the_characters_of_a_path(
         return inner.epoch(state)
 
     moving: Any = inner._replace(epoch=epoch)
+    monkeypatch.setattr(run_module, "prepare_together", fakes.prepared(moving))
     name = f"./{name}" if name.startswith("~") else name
     monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(InterruptedRun) as stopped:

@@ -21,7 +21,7 @@ from mamt_jax.envs.hosted import HostEnvironment
 from mamt_jax.envs.workers import HostVectorEnv, WorkerError
 from mamt_jax.errors import EnvironmentFailed
 from mamt_jax.settings import Settings, numbers
-from mamt_jax.training.learning import EpochOutput, Learning, Rule, RunState, SeedState
+from mamt_jax.training.learning import EpochOutput, Rule, RunState, SeedState, UpdateEvent
 from mamt_jax.training.plan import Plan
 from mamt_jax.training.programs import Program, as_written, kept
 from mamt_jax.training.seeds import map_seeds, seed_batch
@@ -42,7 +42,7 @@ class HostedStage:
     def loop(self, plan: Plan, rule: Rule, store: Store, seeds: Sequence[int]) -> Loop:
         """Training; its workers start with the first epoch."""
         batch = seed_batch(self.config.execution.seed_batch, len(seeds))
-        programs = _compiled(_Loop(plan, rule, store, batch), len(seeds))
+        programs = _compiled(_Loop(plan, rule, store, batch))
         loop = _Training(self.config.execution, plan, programs, self.env, seeds)
         return Loop(programs.init, loop.epoch, loop.compile_ahead, loop.close)
 
@@ -157,13 +157,13 @@ class _Loop:
 
         Batches are drawn for all seeds first: the stores are read where they are, not sliced.
         """
-        draw = Learning(self.plan, self.store, self.rule.algorithm()).draw
+        draw = UpdateEvent(self.plan, self.store, self.rule.algorithm()).draw
         key, keys, batches = jax.vmap(draw, in_axes=(0, 0, None))(key, stored, transitions)
 
         def one(settings: Settings, inputs: Any) -> tuple[Any, Metrics]:
             learner, keys, batches = inputs
-            learning = Learning(self.plan, self.store, self.rule.algorithm(settings))
-            learner, metrics = learning.update(learner, keys, batches, updates)
+            event = UpdateEvent(self.plan, self.store, self.rule.algorithm(settings))
+            learner, metrics = event.update(learner, keys, batches, updates)
             return (learner, keys, batches), metrics
 
         all_seeds: Any = (learner, keys, batches)
@@ -181,8 +181,7 @@ class _Compiled(NamedTuple):
 
 
 @kept
-def _compiled(loop: _Loop, rows: int) -> _Compiled:
-    del rows  # one program ahead for each number of seeds
+def _compiled(loop: _Loop) -> _Compiled:
     return _Compiled(
         init=as_written()(jax.jit(loop.init)),
         act=Program(jax.vmap(loop.act)),

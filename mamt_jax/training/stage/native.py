@@ -18,10 +18,10 @@ from mamt_jax.training.learning import (
     Carry,
     Collected,
     EpochOutput,
-    Learning,
     Rule,
     RunState,
     SeedState,
+    UpdateEvent,
 )
 from mamt_jax.training.plan import Plan
 from mamt_jax.training.programs import Program, as_written, kept
@@ -42,7 +42,7 @@ class NativeStage:
         """Training, in one program."""
         batch = seed_batch(self.config.execution.seed_batch, len(seeds))
         loop = _Loop(plan, rule, store, VectorEnv(self.env, plan.num_envs), batch)
-        init, epoch = _compiled(loop, len(seeds))
+        init, epoch = _compiled(loop)
         return Loop(init, epoch, epoch.compile_ahead, lambda: None)
 
     def evaluator(self, algorithm: Algorithm, episodes: int) -> Evaluator:
@@ -101,10 +101,10 @@ class _Loop:
         """One logging point: all seeds, ``plan.collect`` events each."""
 
         def one(settings: Settings, seed: SeedState) -> tuple[SeedState, tuple[Any, ...]]:
-            learning = Learning(self.plan, self.store, self.rule.algorithm(settings))
-            event = partial(self._event, learning)
+            event = UpdateEvent(self.plan, self.store, self.rule.algorithm(settings))
+            collect_and_update = partial(self._event, event)
             carry = Carry(seed, state.transitions, state.updates)
-            carry, outputs = jax.lax.scan(event, carry, jnp.asarray(self.plan.collect))
+            carry, outputs = jax.lax.scan(collect_and_update, carry, jnp.asarray(self.plan.collect))
             return carry.seed, (*outputs, carry.transitions, carry.updates)
 
         seeds, outputs = map_seeds(one, settings, state.seeds, self.seed_batch)
@@ -113,28 +113,28 @@ class _Loop:
         return state, EpochOutput(metrics, ready[0], *collected)
 
     def _event(
-        self, learning: Learning, carry: Carry, steps: jax.Array
+        self, event: UpdateEvent, carry: Carry, steps: jax.Array
     ) -> tuple[Carry, tuple[Any, ...]]:
         """Collects ``steps`` environment steps, then updates if the store holds a batch."""
 
         def collect(i: jax.Array, carried: tuple[SeedState, Collected]) -> tuple[Any, Collected]:
             seed, so_far = carried
-            seed, new = self._collect(learning, seed, carry.transitions + i * self.env.num_envs)
+            seed, new = self._collect(event, seed, carry.transitions + i * self.env.num_envs)
             return seed, jax.tree.map(jnp.add, so_far, new)
 
         start = carry.seed, Collected(jnp.float32(0), jnp.int32(0), jnp.bool_(False))
         seed, collected = jax.lax.fori_loop(0, steps, collect, start)
         transitions = carry.transitions + steps * self.env.num_envs
-        carry, metrics, ready = learning.learn(Carry(seed, transitions, carry.updates))
+        carry, metrics, ready = event.learn(Carry(seed, transitions, carry.updates))
         return carry, (metrics, ready, collected)
 
     def _collect(
-        self, learning: Learning, seed: SeedState, transitions: jax.Array
+        self, event: UpdateEvent, seed: SeedState, transitions: jax.Array
     ) -> tuple[SeedState, Collected]:
         """One step of every environment."""
         key, act_key, env_key = jax.random.split(seed.key, 3)
         obs = seed.env.obs
-        drawn = learning.algorithm.act(seed.learner, act_key, obs)
+        drawn = event.algorithm.act(seed.learner, act_key, obs)
         action = jnp.maximum(drawn, 0)
         env_state, step = self.env.step(env_key, seed.env, action)
         terminated = step.terminated
@@ -143,14 +143,13 @@ class _Loop:
         new = Transition(
             obs, action, step.reward, step.next_obs, terminated, step.alive, step.finished
         )
-        stored = learning.store.insert(seed.store, new, transitions)
+        stored = event.store.insert(seed.store, new, transitions)
         seed = SeedState(seed.learner, stored, env_state, key)
         count = jnp.sum(step.finished, dtype=jnp.int32)
         return seed, Collected(jnp.sum(step.finished_return), count, jnp.any(drawn < 0))
 
 
 @kept
-def _compiled(loop: _Loop, rows: int) -> tuple[Any, Program]:
-    """The programs that begin and go on with a run of so many seeds."""
-    del rows  # one program ahead for each number of them
+def _compiled(loop: _Loop) -> tuple[Any, Program]:
+    """The programs that begin and go on with a run."""
     return as_written()(jax.jit(loop.init)), Program(loop.epoch, donate=(1,))
