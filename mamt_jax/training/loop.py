@@ -37,6 +37,8 @@ class Book:
     recorder: Recorder
     rows: slice | None = None
     """Which of the trainer's seeds are the run's; None for all of them."""
+    name: str = ""
+    """What sets it apart from those beside it."""
     lost: DivergedError | None = None
     """Why it ended before the others: all of its seeds have diverged."""
 
@@ -145,7 +147,9 @@ def train_loop(
                 raise InterruptedRun(_interruption(books, points, plan.points))
     for book in books:
         if lost := book.recorder.diverged:
-            warnings.warn(_losses(list(lost.values()), book.config.seeds), stacklevel=2)
+            which = f"{book.name}: " if book.name else ""
+            losses = _losses(list(lost.values()), book.config.seeds)
+            warnings.warn(f"{which}{losses}", stacklevel=2)
     return state, [book.write_metrics(clock) for book in books]
 
 

@@ -52,11 +52,16 @@ def books(
 ) -> list[Book]:
     """A book for each run, with nothing in it."""
     seeds, books = configs[0].seeds, []
+    first = configs[0].settings.flat()
+    several = [config.settings.flat() for config in configs]
+    varied = [name for name in first if any(flat[name] != first[name] for flat in several)]
     for index, (config, directory) in enumerate(zip(configs, directories, strict=True)):
         ids, agents = list(config.seed_ids), trainer.game.agents
         recorder = Recorder(ids, trainer.plan.updates_per_event, agents)
         rows = None if len(configs) == 1 else slice(index * seeds, (index + 1) * seeds)
-        books.append(Book(config, directory, recorder, rows))
+        values = config.settings.flat()
+        label = ", ".join(f"{name}={values[name]}" for name in varied)
+        books.append(Book(config, directory, recorder, rows, label))
     return books
 
 
@@ -64,7 +69,14 @@ def restore(
     directories: Sequence[RunDir], configs: Sequence[TrainConfig], trainer: Trainer
 ) -> Start | None:
     """State and records at the newest checkpoint that all have intact; None where there is none."""
-    like = jax.eval_shape(trainer.init, jnp.asarray(configs[0].seed_ids, jnp.int32))
+    seeds = configs[0].seeds
+    ids = configs[0].seed_ids * len(configs)
+    shapes = jax.eval_shape(trainer.init, jnp.asarray(ids, jnp.int32))
+
+    def of_one_run(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((seeds, *leaf.shape[1:]), leaf.dtype)
+
+    like = shapes._replace(seeds=jax.tree.map(of_one_run, shapes.seeds))
     found: list[tuple[checkpoint.Meta, Any]] = []
     for directory in directories:
         upto = min((meta.points for meta, _ in found), default=None)

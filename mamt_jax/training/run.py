@@ -299,6 +299,9 @@ def load(
     if checkpoint is not None:
         directory.checkpoint_at(checkpoint)
     objects = Objects(None if algorithm is None else recipe_of(algorithm), env)
+    if objects.algorithm is not None:
+        settings = objects.algorithm.settings.replace(config.settings.flat(), config.algorithm)
+        config = replace(config, settings=settings)
     find_policies = partial(_recorded_policies, config, objects, directory, checkpoint)
     return Run(config, directory.read_metrics(), directory.path, find_policies, objects)
 
@@ -307,9 +310,8 @@ def load(
 def _recorded_policies(
     config: TrainConfig, objects: Objects, directory: RunDir, points: int | None
 ) -> Policies:
-    game, recipe = directory.read_game(), make_recipe(config, objects)
-    recorded = config.settings.flat()
-    algorithm = recipe(game, recipe.settings.replace(recorded, config.algorithm))
+    game = directory.read_game()
+    algorithm = make_recipe(config, objects)(game, config.settings)
     return replace(read_policies(algorithm, config, directory, points), game=game)
 
 
