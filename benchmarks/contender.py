@@ -41,14 +41,15 @@ def jax_update(
     from benchmarks.training import game_of
     from mamt_jax.algorithms.registry import make
     from mamt_jax.config import make_config
-    from mamt_jax.training import trainer
+    from mamt_jax.training import seeds as axis
+    from mamt_jax.training.learning import Learning
     from mamt_jax.training.programs import Program
     from mamt_jax.types import Batch, Transition
 
     game = game_of(env)
     config = make_config(algorithm=algorithm, env=env, seeds=seeds, seed_batch=seed_batch)
     rule = make(algorithm, game, config.hyper)
-    learning = trainer.Learning(config, rule, None)  # type: ignore[arg-type]  # no replay here
+    learning = Learning(config, rule, None)  # type: ignore[arg-type]  # no replay here
     rows = transitions(env, updates * batch_size)
     moments = jnp.zeros((updates, game.num_agents)), jnp.ones((updates, game.num_agents))
     sample = Transition(
@@ -61,7 +62,7 @@ def jax_update(
         return learning.update(state, keys, batches, jnp.int32(0))
 
     def all_seeds(states: Any) -> tuple[Any, Any]:
-        return trainer.map_seeds(one_seed, states, trainer.seed_batch(config))
+        return axis.map_seeds(one_seed, states, axis.seed_batch(config))
 
     run = Program(all_seeds, donate=(0,))
     kept = [jax.jit(jax.vmap(rule.init))(jax.random.split(jax.random.key(0), seeds))]

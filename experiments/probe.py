@@ -75,8 +75,8 @@ def slopes(directory: RunDir, batches: int) -> tuple[int, Slopes]:
     def one(inputs: tuple[Any, jax.Array]) -> Slopes:
         seed, key = inputs
         first, second, update = jax.random.split(key, 3)
-        here = trainer.replay.sample(seed.replay, first, state.transitions)
-        there = trainer.replay.sample(seed.replay, second, state.transitions)
+        here = trainer.store.sample(seed.store, first, state.transitions)
+        there = trainer.store.sample(seed.store, second, state.transitions)
         return fork(algorithm, seed.learner, (here, there), update, config.hyper.delta_period)
 
     def all_batches(seed: Any) -> Slopes:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import tyro
 
-from mamt_jax.errors import MamtError, close_to
+from mamt_jax.errors import ConfigError, close_to
 
 CoordinationKind = Literal["counterfactual", "released"]
 CoordinationUnits = Literal["relative", "raw"]
@@ -19,10 +19,6 @@ Kept = int | Literal["all"]
 
 MOST_EPISODES = 100_000
 """Most episodes per seed that one greedy evaluation plays side by side."""
-
-
-class ConfigError(MamtError, ValueError):
-    """A setting is out of range; the message says what is wrong and what is accepted."""
 
 
 def check(condition: bool, name: str, value: Any, accepted: str) -> None:

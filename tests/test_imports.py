@@ -12,7 +12,14 @@ from typing import NamedTuple
 
 OURS = ("mamt_jax", "benchmarks")
 ROOT = Path(__file__).resolve().parents[1]
-LEAVES = {"mamt_jax", "mamt_jax.errors", "mamt_jax.config", "mamt_jax.types", "mamt_jax.files"}
+LEAVES = {
+    "mamt_jax",
+    "mamt_jax.errors",
+    "mamt_jax.settings",
+    "mamt_jax.config",
+    "mamt_jax.types",
+    "mamt_jax.files",
+}
 OPS = LEAVES | {"mamt_jax.ops"}
 NETWORKS = OPS | {"mamt_jax.networks"}
 ALGORITHMS = NETWORKS | {"mamt_jax.algorithms"}
@@ -23,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "mamt_jax.envs": set(),
     "mamt_jax.env_options": LEAVES | {"mamt_jax.envs"},
     "mamt_jax.errors": set(),
+    "mamt_jax.settings": {"mamt_jax.errors"},
     "mamt_jax.config": LEAVES,
     "mamt_jax.files": LEAVES,
     "mamt_jax.types": LEAVES,

@@ -86,8 +86,8 @@ class Evaluate:
 def _animation(run: Run, trained: int, seed: int, path: Path, which: slice) -> Callable[[], int]:
     """Ready to play a greedy episode of a `trained` seed into `path`; returns how many pictures."""
     from mamt_jax.envs.drawing import milliseconds_per_frame
-    from mamt_jax.training.evaluate import evaluation_keys
     from mamt_jax.training.run import make_env
+    from mamt_jax.training.seeds import evaluation_keys
     from mamt_jax.trajectories.frames import frames
     from mamt_jax.trajectories.gif import write_gif
 

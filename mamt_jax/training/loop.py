@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,13 +15,11 @@ from mamt_jax.config import TrainConfig
 from mamt_jax.errors import DivergedError, EnvironmentFailed, InterruptedRun
 from mamt_jax.files import quoted
 from mamt_jax.training.checkpoint import Meta, steps
-from mamt_jax.training.evaluate import evaluation_keys
 from mamt_jax.training.metrics import Recorder
 from mamt_jax.training.progress import ProgressLine, StopRequest
 from mamt_jax.training.run_dir import RunDir
-
-if TYPE_CHECKING:
-    from mamt_jax.training.trainer import Trainer
+from mamt_jax.training.seeds import evaluation_keys
+from mamt_jax.training.trainer import Trainer
 
 _POLL = 0.01  # seconds between looks at a computation, so that signals are handled meanwhile
 _NOT_SAVED = "nothing is saved, because the run has no directory (out)."

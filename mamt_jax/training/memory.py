@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from mamt_jax.config import ConfigError, TrainConfig
-
-if TYPE_CHECKING:
-    from mamt_jax.training.trainer import Trainer
+from mamt_jax.training.trainer import Trainer
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -34,7 +32,7 @@ class Memory(NamedTuple):
 def memory_of(trainer: Trainer, config: TrainConfig) -> Memory:
     """Sizes of the state of a run; exact, and nothing is computed."""
     state = jax.eval_shape(trainer.init, jnp.zeros(config.seeds, jnp.int32)).seeds
-    return Memory(_size(state.replay), _size(state.learner), _size((state.env, state.key)))
+    return Memory(_size(state.store), _size(state.learner), _size((state.env, state.key)))
 
 
 def working_bytes(trainer: Trainer, config: TrainConfig) -> int | None:

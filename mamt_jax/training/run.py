@@ -26,15 +26,17 @@ from mamt_jax.training.game import check_unchanged, game_of
 from mamt_jax.training.loop import Start, evaluation_due, train_loop
 from mamt_jax.training.memory import check_memory
 from mamt_jax.training.metrics import Recorder
+from mamt_jax.training.plan import REPLAY_SIZES, check_sizes
 from mamt_jax.training.policies import Policies
 from mamt_jax.training.programs import as_written, compilation_cache
 from mamt_jax.training.progress import StopRequest, notice
 from mamt_jax.training.run_dir import RunDir
+from mamt_jax.training.seeds import evaluation_keys, seed_batch
+from mamt_jax.training.trainer import Trainer, make_stage, make_trainer
 from mamt_jax.types import Algorithm
 
 if TYPE_CHECKING:
     from mamt_jax.envs import Environment, HostEnvironment
-    from mamt_jax.training.trainer import Trainer
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -87,8 +89,6 @@ class Run:
             ConfigError: An argument is out of range, or the environment is not to be had.
             EnvironmentFailed: A process that steps a host environment crashed or hangs.
         """
-        from mamt_jax.training.evaluate import evaluation_keys
-
         whole = isinstance(episodes, Integral) and 1 <= episodes <= MOST_EPISODES
         check(whole, "episodes", episodes, f"an integer in 1 to {MOST_EPISODES:,}")
         whole = isinstance(seed, Integral) and 0 <= seed < 2**31
@@ -99,12 +99,10 @@ class Run:
     @cached_property
     def _evaluator(self) -> Callable[[int], Callable[[Any, jax.Array], Any]]:
         """Number of episodes -> what plays them, compiled once."""
-        from mamt_jax.training.evaluate import make_evaluator
-
         rule, game, env = self.policies.algorithm, self.policies.game, make_env(self.config)
         if game:
             check_unchanged(self.config.env, game, game_of(env.spec))
-        return lru_cache(4)(lambda episodes: make_evaluator(rule, env, self.config, episodes))
+        return lru_cache(4)(partial(make_stage(env, self.config).evaluator, rule))
 
 
 def train(
@@ -176,8 +174,6 @@ def run_config(
 
 def _absent(algorithm: Algorithm) -> tuple[str, ...]:
     """Settings that runs of the algorithm do not have."""
-    from mamt_jax.training.trainer import REPLAY_SIZES
-
     return REPLAY_SIZES if algorithm.on_policy else ()
 
 
@@ -208,8 +204,6 @@ def prepare(config: TrainConfig) -> tuple[Trainer, Algorithm, TrainConfig]:
     Raises:
         ConfigError: The config names what does not exist, or asks for what cannot be.
     """
-    from mamt_jax.training.trainer import check_sizes, make_trainer, seed_batch
-
     algorithm, env = make_algorithm(config)
     options = config.env_options | getattr(env, "found", {})
     config = replace(config, hyper=config.hyper.settled(), env_options=options)

@@ -15,12 +15,11 @@ import mamt_jax
 from mamt_jax import envs
 from mamt_jax.config import ConfigError, make_config
 from mamt_jax.errors import DivergedError
-from mamt_jax.training.bridged import make_bridged_evaluator
-from mamt_jax.training.evaluate import evaluation_keys
 from mamt_jax.training.metrics import Recorder
 from mamt_jax.training.policies import Policies
 from mamt_jax.training.run import make_algorithm
-from mamt_jax.training.trainer import make_trainer
+from mamt_jax.training.seeds import evaluation_keys
+from mamt_jax.training.trainer import make_stage, make_trainer
 from mamt_jax.types import Algorithm, Batch
 from tests.networks import quick
 
@@ -123,7 +122,7 @@ def test_environments_are_not_asked_to_do_what_a_lost_policy_says() -> None:
     np.testing.assert_array_equal(sick.return_sum[0], well.return_sum[0])
     assert well.episodes[1].sum() > 0 and sick.episodes[1].sum() == 0
     assert not sick.return_sum[1].any()
-    play = make_bridged_evaluator(walking(), env, config, 3)
+    play = make_stage(env, config).evaluator(walking(), 3)
     returns = play({"w": jnp.array([0.0, jnp.nan])}, evaluation_keys([0, 1]))
     assert np.isfinite(returns[0]).all() and np.isnan(returns[1]).all()
 

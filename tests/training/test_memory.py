@@ -21,11 +21,11 @@ def test_sizes_are_those_of_the_state() -> None:
     trainer = prepare(config)[0]
     held = memory.memory_of(trainer, config)
     state = trainer.init(jnp.arange(3)).seeds
-    arrays = jax.tree.leaves((state.replay, state.learner, state.env))
+    arrays = jax.tree.leaves((state.store, state.learner, state.env))
     keys = jax.random.key_data(state.key)
     assert held.total == sum(leaf.nbytes for leaf in [*arrays, keys])
     assert held.learners == sum(leaf.nbytes for leaf in jax.tree.leaves(state.learner))
-    assert held.replay == sum(leaf.nbytes for leaf in jax.tree.leaves(state.replay))
+    assert held.replay == sum(leaf.nbytes for leaf in jax.tree.leaves(state.store))
 
 
 def test_a_run_that_does_not_fit_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

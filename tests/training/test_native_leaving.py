@@ -37,7 +37,7 @@ def rows_of(trainer: Trainer, state: Any) -> Any:
     assert stored <= trainer.plan.capacity
     return jax.tree.map(
         lambda leaf: np.asarray(leaf)[0, :stored].reshape(-1, ENVS, *leaf.shape[2:]),
-        state.seeds.replay.storage,
+        state.seeds.store.storage,
     )
 
 

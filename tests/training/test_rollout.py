@@ -16,10 +16,11 @@ from mamt_jax import envs
 from mamt_jax.cli import main as cli
 from mamt_jax.config import ConfigError, make_config
 from mamt_jax.envs.base import EnvSpec
-from mamt_jax.training.rollout import make_rollout
+from mamt_jax.training.plan import REPLAY_SIZES
+from mamt_jax.training.rollout import Rollout
 from mamt_jax.training.run import prepare
 from mamt_jax.training.run_dir import RunDir
-from mamt_jax.training.trainer import REPLAY_SIZES, make_trainer
+from mamt_jax.training.trainer import make_trainer
 from mamt_jax.types import Algorithm, Batch, Transition
 from tests.networks import quick
 
@@ -28,7 +29,7 @@ STEPS, ENVS, SEEDS = 4, 3, 2
 
 def test_a_rollout_comes_back_whole_and_in_order() -> None:
     """Two rollouts one after another: the second replaces the first; moments are its own."""
-    store = make_rollout(STEPS, ENVS, EnvSpec("", 2, (1, 1), (3, 3), 5, agents_may_leave=True))
+    store = Rollout(STEPS, ENVS, EnvSpec("", 2, (1, 1), (3, 3), 5, agents_may_leave=True))
     state, rng = store.init(), np.random.default_rng(0)
     for rollout in range(2):
         rows = Transition(

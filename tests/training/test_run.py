@@ -26,6 +26,7 @@ from mamt_jax.training.policies import Policies
 from mamt_jax.training.progress import StopRequest
 from mamt_jax.training.run import Run, run_trainer
 from mamt_jax.training.run_dir import RunDir
+from mamt_jax.training.stage.native import NativeStage
 from tests.test_files import FEW
 from tests.training import fakes
 
@@ -469,13 +470,13 @@ def test_seeds_act_by_one_program_that_is_compiled_once() -> None:
 def test_an_evaluation_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
 
-    def make_evaluator(rule: Any, env: Any, config: Any, episodes: int) -> Any:
+    def evaluator(self: Any, rule: Any, episodes: int) -> Any:
         made.append(episodes)
         return lambda learners, keys: np.full(
             (len(keys), episodes), jax.random.key_data(keys)[0, 0]
         )
 
-    monkeypatch.setattr("mamt_jax.training.evaluate.make_evaluator", make_evaluator)
+    monkeypatch.setattr(NativeStage, "evaluator", evaluator)
     run = run_trainer(fakes.trainer(points=1), fakes.algorithm(), fakes.config(), None)
     first, other, longer = run.evaluate(2), run.evaluate(2, seed=1), run.evaluate(3)
     assert (first != other).all() and longer.shape == (3, 3)

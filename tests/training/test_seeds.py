@@ -80,7 +80,7 @@ def test_any_two_seeds_differ_from_initialisation_on() -> None:
         assert all((leaf[one] != leaf[two]).mean() > 0.99 for leaf in critics)
         assert (first.env.obs[one, :, :, 2:] != first.env.obs[two, :, :, 2:]).any(axis=(1, 2)).all()
         assert (first.key[one] != first.key[two]).any()
-        assert (last.replay.storage.action[one] != last.replay.storage.action[two]).any()
+        assert (last.store.storage.action[one] != last.store.storage.action[two]).any()
         assert (last.env.obs[one] != last.env.obs[two]).any()
 
 

@@ -12,19 +12,12 @@ import pytest
 
 from mamt_jax.config import ConfigError, make_config
 from mamt_jax.envs.base import EnvSpec, TimeStep
+from mamt_jax.training.learning import Carry, EpochOutput, RunState
 from mamt_jax.training.memory import memory_of
+from mamt_jax.training.plan import collection_period, plan_run
 from mamt_jax.training.run import prepare
-from mamt_jax.training.trainer import (
-    Carry,
-    EpochOutput,
-    RunState,
-    Trainer,
-    collection_period,
-    make_trainer,
-    map_seeds,
-    plan_run,
-    seed_batch,
-)
+from mamt_jax.training.seeds import map_seeds, seed_batch
+from mamt_jax.training.trainer import Trainer, make_trainer
 from mamt_jax.types import Algorithm, Batch
 
 LENGTH, ENVS, SEEDS = 5, 4, 4
@@ -168,7 +161,7 @@ def test_updates_begin_with_the_first_batch_and_count_without_gaps() -> None:
 def replayed(run: Played) -> list[Any]:
     """Each seed's storage in order of time, [T, E, ...], oldest first."""
     state = run.states[-1]
-    storage, capacity = state.seeds.replay.storage, run.trainer.plan.capacity
+    storage, capacity = state.seeds.store.storage, run.trainer.plan.capacity
     shift = -(int(state.transitions) % capacity)
     return [
         jax.tree.map(

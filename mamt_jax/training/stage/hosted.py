@@ -1,13 +1,12 @@
-"""Training in host environments: as ``trainer``, with collection on the host.
+"""Episodes in host environments, which worker processes step between compiled programs.
 
-Acting, inserting and updating are compiled as in native training; between them worker processes
-step the environments. The environments' own state is not saved: a resumed run goes on with new
-episodes, drawn from seeds of their own.
+Acting, inserting and updating are compiled as on the native stage. The environments' own state is
+not saved: a resumed run goes on with new episodes, drawn from seeds of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,37 +20,75 @@ from mamt_jax.envs.base import EnvSpec
 from mamt_jax.envs.hosted import HostEnvironment
 from mamt_jax.envs.workers import HostVectorEnv, WorkerError
 from mamt_jax.errors import EnvironmentFailed
-from mamt_jax.training.game import game_of
+from mamt_jax.training.learning import EpochOutput, Learning, RunState, SeedState
+from mamt_jax.training.plan import Plan
 from mamt_jax.training.programs import Program, as_written
-from mamt_jax.training.trainer import (
-    EpochOutput,
-    Learning,
-    Plan,
-    RunState,
-    SeedState,
-    Trainer,
-    cadence,
-    make_store,
-    map_seeds,
-    plan_run,
-    seed_batch,
-)
+from mamt_jax.training.seeds import map_seeds, seed_batch
+from mamt_jax.training.stage.base import Evaluator, Loop
 from mamt_jax.types import Algorithm, Metrics, Transition
 
 _TRAINING, _EVALUATION = 1, 2  # first number of an episode's entropy
 
 
-def make_bridged_trainer(
-    config: TrainConfig, env: HostEnvironment, algorithm: Algorithm
-) -> Trainer:
-    """The trainer of a host environment; its workers start with the first epoch."""
-    config = cadence(config, algorithm)
-    plan = plan_run(config, env.spec)
-    replay = make_store(config, plan, env.spec, algorithm)
-    loop = _Loop(config, plan, Learning(config, algorithm, replay), env)
-    greedy = make_bridged_evaluator(algorithm, env, config, config.evaluation_episodes)
-    init, game = as_written()(jax.jit(loop.init)), game_of(env.spec)
-    return Trainer(plan, replay, init, loop.epoch, loop.compile_ahead, greedy, game, loop.close)
+@dataclass(frozen=True)
+class HostedStage:
+    """The :class:`~mamt_jax.training.stage.base.Stage` of a host environment."""
+
+    env: HostEnvironment
+    config: TrainConfig
+
+    def loop(self, plan: Plan, learning: Learning) -> Loop:
+        """Training; its workers start with the first epoch."""
+        loop = _Loop(self.config, plan, learning, self.env)
+        return Loop(as_written()(jax.jit(loop.init)), loop.epoch, loop.compile_ahead, loop.close)
+
+    def evaluator(self, algorithm: Algorithm, episodes: int) -> Evaluator:
+        """Plays that many greedy episodes per seed, as many side by side as in training.
+
+        Workers of its own, ended with the evaluation.
+        """
+        greedy = Program(jax.vmap(algorithm.greedy))
+        config, width = self.config, min(episodes, self.config.num_envs)
+
+        def wave(
+            workers: HostVectorEnv, learners: Any, entropy: list[tuple[int, ...]]
+        ) -> np.ndarray:
+            """Returns of the first episode in every row ``[S * width]``."""
+            rows, count = workers.reset(entropy), len(entropy)
+            returns, done = np.zeros(count, np.float32), np.zeros(count, bool)
+            while not done.all():
+                obs = rows.obs.reshape(-1, width, *rows.obs.shape[1:])
+                action = np.asarray(greedy(learners, obs))  # done before a step overwrites obs
+                undecided = np.repeat((action < 0).any(axis=(1, 2)), width) & ~done
+                returns[undecided] = np.nan
+                done |= undecided
+                workers.set_idle(done)
+                workers.step(np.maximum(action, 0).reshape(count, -1))
+                ended = rows.finished & ~done
+                returns[ended] = rows.finished_return[ended]
+                done |= ended
+            return returns
+
+        def play(learners: Any, keys: jax.Array) -> np.ndarray:
+            seeds = len(keys)
+            bits = jax.vmap(lambda key: jax.random.bits(key, (2,), jnp.uint32))
+            drawn = np.asarray(bits(keys)).tolist()
+            returns = np.zeros((seeds, 0), np.float32)
+            with worker_errors():
+                count = seeds * width
+                workers = HostVectorEnv(self.env, count, config.env_workers, config.env_timeout)
+                with closing(workers):
+                    for first in range(0, episodes, width):
+                        entropy = [
+                            (_EVALUATION, *drawn[seed], first + row)
+                            for seed in range(seeds)
+                            for row in range(width)
+                        ]
+                        new = wave(workers, learners, entropy).reshape(seeds, width)
+                        returns = np.concatenate([returns, new], axis=1)
+            return returns[:, :episodes]
+
+        return play
 
 
 @contextmanager
@@ -74,28 +111,28 @@ class _Programs:
         key, act_key = jax.random.split(key)
         return key, self.learning.algorithm.act(learner, act_key, obs)
 
-    def insert(self, replay: Any, new: Transition, transitions: jax.Array) -> Any:
+    def insert(self, stored: Any, new: Transition, transitions: jax.Array) -> Any:
         """Stores ``[S, T, E, ...]`` transitions, step after step as they were made."""
         steps, envs = new.reward.shape[1:3]
 
         def one_seed(buffer: Any, new: Transition) -> Any:
             def one(t: jax.Array, buffer: Any) -> Any:
                 at = jax.tree.map(lambda leaf: leaf[t], new)
-                return self.learning.replay.insert(buffer, at, transitions + t * envs)
+                return self.learning.store.insert(buffer, at, transitions + t * envs)
 
             return jax.lax.fori_loop(0, steps, one, buffer)
 
-        return jax.vmap(one_seed)(replay, new)
+        return jax.vmap(one_seed)(stored, new)
 
     def learn(
-        self, learner: Any, key: jax.Array, replay: Any, transitions: jax.Array, updates: jax.Array
+        self, learner: Any, key: jax.Array, stored: Any, transitions: jax.Array, updates: jax.Array
     ) -> tuple[Any, jax.Array, Metrics]:
         """One event's updates of all seeds: learners, keys, metrics ``[S, U, ...]``.
 
-        Batches are drawn for all seeds first: the replays are read where they are, not sliced.
+        Batches are drawn for all seeds first: the stores are read where they are, not sliced.
         """
         draw = jax.vmap(self.learning.draw, in_axes=(0, 0, None))
-        key, keys, batches = draw(key, replay, transitions)
+        key, keys, batches = draw(key, stored, transitions)
 
         def one(inputs: Any) -> tuple[Any, Metrics]:
             learner, keys, batches = inputs
@@ -128,7 +165,7 @@ class _Loop:
         def one(seed: jax.Array) -> SeedState:
             learner_key, key = jax.random.split(jax.random.key(seed))
             learner = self._learning.algorithm.init(learner_key)
-            return SeedState(learner, self._learning.replay.init(), (), key)
+            return SeedState(learner, self._learning.store.init(), (), key)
 
         return RunState(jax.vmap(one)(seeds), jnp.int32(0), jnp.int32(0))
 
@@ -206,15 +243,15 @@ class _Loop:
         collected = (returns, episodes, self._undecided.copy())
         if not steps:  # more environments than transitions between updates
             return state, collected
-        replay = self._insert(state.seeds.replay, new, state.transitions)
-        seeds = state.seeds._replace(replay=replay, key=keys)
-        stored = state.transitions + steps * config.num_envs
-        return RunState(seeds, stored, state.updates), collected
+        stored = self._insert(state.seeds.store, new, state.transitions)
+        seeds = state.seeds._replace(store=stored, key=keys)
+        transitions = state.transitions + steps * config.num_envs
+        return RunState(seeds, transitions, state.updates), collected
 
     def _update(self, state: RunState) -> tuple[RunState, Metrics, bool]:
-        """Updates where the replays hold a batch: state, metrics ``[S, U, ...]``, whether."""
+        """Updates where the stores hold a batch: state, metrics ``[S, U, ...]``, whether."""
         seeds = state.seeds
-        inputs = (seeds.learner, seeds.key, seeds.replay, state.transitions, state.updates)
+        inputs = (seeds.learner, seeds.key, seeds.store, state.transitions, state.updates)
         if int(state.transitions) < self._config.batch_size:
             shapes = jax.eval_shape(self._learn.__wrapped__, *inputs)[2]
             return state, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes), False
@@ -227,7 +264,7 @@ class _Loop:
         """Compiles the program of an update event for these shapes; events use it from here on."""
         seeds = state.seeds
         return self._learn.compile_ahead(
-            seeds.learner, seeds.key, seeds.replay, state.transitions, state.updates
+            seeds.learner, seeds.key, seeds.store, state.transitions, state.updates
         )
 
 
@@ -244,51 +281,3 @@ def _transitions(spec: EnvSpec, lead: tuple[int, ...]) -> Any:
         alive=room(agents, bool) if spec.agents_may_leave else None,
         finished=room(lead, bool),
     )
-
-
-def make_bridged_evaluator(
-    algorithm: Algorithm, env: HostEnvironment, config: TrainConfig, episodes: int
-) -> Callable[[Any, jax.Array], np.ndarray]:
-    """As :func:`mamt_jax.training.evaluate.make_evaluator`, in host environments.
-
-    As many episodes side by side as in training; workers of its own, ended with the evaluation.
-    """
-    greedy = Program(jax.vmap(algorithm.greedy))
-    width = min(episodes, config.num_envs)
-
-    def wave(workers: HostVectorEnv, learners: Any, entropy: list[tuple[int, ...]]) -> np.ndarray:
-        """Returns of the first episode in every row ``[S * width]``."""
-        rows, count = workers.reset(entropy), len(entropy)
-        returns, done = np.zeros(count, np.float32), np.zeros(count, bool)
-        while not done.all():
-            obs = rows.obs.reshape(-1, width, *rows.obs.shape[1:])
-            action = np.asarray(greedy(learners, obs))  # done before a step overwrites obs
-            undecided = np.repeat((action < 0).any(axis=(1, 2)), width) & ~done
-            returns[undecided] = np.nan
-            done |= undecided
-            workers.set_idle(done)
-            workers.step(np.maximum(action, 0).reshape(count, -1))
-            ended = rows.finished & ~done
-            returns[ended] = rows.finished_return[ended]
-            done |= ended
-        return returns
-
-    def play(learners: Any, keys: jax.Array) -> np.ndarray:
-        seeds = len(keys)
-        bits = jax.vmap(lambda key: jax.random.bits(key, (2,), jnp.uint32))
-        drawn = np.asarray(bits(keys)).tolist()
-        returns = np.zeros((seeds, 0), np.float32)
-        with worker_errors():
-            workers = HostVectorEnv(env, seeds * width, config.env_workers, config.env_timeout)
-            with closing(workers):
-                for first in range(0, episodes, width):
-                    entropy = [
-                        (_EVALUATION, *drawn[seed], first + row)
-                        for seed in range(seeds)
-                        for row in range(width)
-                    ]
-                    new = wave(workers, learners, entropy).reshape(seeds, width)
-                    returns = np.concatenate([returns, new], axis=1)
-        return returns[:, :episodes]
-
-    return play
