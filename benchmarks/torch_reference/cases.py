@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.torch_reference.states import Named, flatten
 from mamt_jax.algorithms.registry import make
-from mamt_jax.config import AlgorithmConfig
+from mamt_jax.config import AlgorithmConfig, default_settings
 from mamt_jax.types import Game
 
 UPDATES = 20
@@ -51,6 +51,45 @@ _SINGLE = tuple((name, "float32") for name in ("maac", "mamd", "mamt"))
 CASES = {
     "two_equal": Case((12, 12), 5, 16, 0, _DOUBLE),
     "three_unequal": Case((13, 13, 8), 5, 16, 0, (*_SINGLE, ("mamt", "float64"))),
+}
+
+ROLLOUTS_BEFORE = (0, 1, 3)
+"""MAPPO's updates, each by how many there seem to have been before: the weight of a rollout in the
+running statistics, 1/(count + 1), is float32 in mamt_jax in any precision, and exact for these."""
+# Likewise: clipped gradients, ratios and errors, and a last row that no minibatch takes.
+PROXIMAL_HYPER = default_settings(
+    "mappo",
+    hidden_size=4,
+    attention_heads=2,
+    learning_rate=1e-2,
+    ppo_clip=0.02,
+    ppo_epochs=2,
+    ppo_minibatches=3,
+    policy_clip=0.1,
+    critic_clip_per_agent=0.1,
+    huber_delta=0.7,
+)
+
+
+class ProximalCase(NamedTuple):
+    """Sizes of a game and of its rollouts for MAPPO, and the seed of everything."""
+
+    obs_sizes: tuple[int, ...]
+    num_actions: int
+    steps: int
+    envs: int
+    seed: int
+    precision: str
+
+    @property
+    def game(self) -> Game:
+        """The sizes as mamt_jax wants them."""
+        return Game(self.obs_sizes, (self.num_actions,) * len(self.obs_sizes))
+
+
+PROXIMAL_CASES = {
+    "mappo_two_equal": ProximalCase((12, 12), 5, 7, 4, 0, "float64"),
+    "mappo_three_unequal": ProximalCase((13, 13, 8), 5, 7, 4, 0, "float32"),
 }
 
 
@@ -109,3 +148,38 @@ def update_keys(case: Case) -> jax.Array:
 def offset_key(case: Case) -> jax.Array:
     """What the learned region draws its offsets from."""
     return jax.random.key(case.seed + 3)
+
+
+@functools.cache
+def proximal_weights(case: ProximalCase) -> Named:
+    """mamt_jax's initialisation, doubled."""
+    algorithm = make("mappo", case.game, PROXIMAL_HYPER)
+    init = jax.jit(algorithm.init, compiler_options={"xla_backend_optimization_level": 0})
+    named = flatten(init(jax.random.key(case.seed)))
+    return {name: (2.0 * values).astype(np.float32) for name, values in named.items()}
+
+
+def rollouts(case: ProximalCase) -> list[dict[str, np.ndarray]]:
+    """Fields of rollouts with cut-off episodes, and agents whose return ends on its own."""
+    made = []
+    for number in range(len(ROLLOUTS_BEFORE)):
+        rng, n = np.random.default_rng(case.seed + number), len(case.obs_sizes)
+        rows = case.steps, case.envs, n
+        obs = rng.normal(1.0, 2.0, (2, *rows, max(case.obs_sizes))).astype(np.float32)
+        for i, size in enumerate(case.obs_sizes):
+            obs[..., i, size:] = 0.0
+        fields = {
+            "obs": obs[0],
+            "action": rng.integers(case.num_actions, size=rows),
+            "reward": rng.normal(-3.0, 2.0, rows).astype(np.float32),
+            "next_obs": obs[1],
+            "terminated": rng.random(rows) < 0.2,
+            "finished": rng.random(rows[:2]) < 0.2,
+        }
+        made.append(fields)
+    return made
+
+
+def rollout_keys(case: ProximalCase) -> jax.Array:
+    """One key per rollout."""
+    return jax.random.split(jax.random.key(case.seed + 2), len(ROLLOUTS_BEFORE))
