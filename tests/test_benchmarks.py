@@ -19,7 +19,7 @@ from benchmarks.batches import SHAPES
 from benchmarks.machine import Load, hardware
 from mamt_jax import envs
 from mamt_jax.algorithms.learner import build_networks
-from mamt_jax.config import AlgorithmConfig
+from mamt_jax.algorithms.registry import get
 from mamt_jax.types import Game
 from tests.training import fakes
 
@@ -74,7 +74,7 @@ def loss_of(read: Any) -> Any:
 @pytest.mark.parametrize("agents", (2, 3))
 def test_multiply_adds_are_those_of_the_program(agents: int) -> None:
     obs_sizes, actions, hidden, batch = (7,) * agents, 5, 16, 6
-    hyper = AlgorithmConfig(hidden_size=hidden)
+    hyper = get("maac").settings.replace({"hidden_size": hidden})
     networks = build_networks(Game(obs_sizes, (actions,) * agents), hyper)
     x = jnp.ones((agents, batch, 7))
     action = jnp.ones((agents, batch, actions))

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.torch_reference.cases import CASES, HYPER, UPDATES, Case
+from benchmarks.torch_reference.cases import CASES, UPDATES, Case, settings
 from benchmarks.torch_reference.states import Named, flatten, leaves, read, unflatten
 from mamt_jax.algorithms.actor_critic import actor_critic
 from mamt_jax.algorithms.coordination import critic_coordination
@@ -91,7 +91,7 @@ class Golden(NamedTuple):
         return jax.random.wrap_key_data(self.arrays["update_keys"])
 
     def build(self, algorithm: str) -> Any:
-        return make(algorithm, self.case.game, HYPER)
+        return make(algorithm, self.case.game, settings(algorithm))
 
     @property
     def _actions(self) -> tuple[int, ...]:

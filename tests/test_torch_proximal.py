@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from benchmarks.torch_reference.cases import (
+    PROXIMAL,
     PROXIMAL_CASES,
-    PROXIMAL_HYPER,
     ROLLOUTS_BEFORE,
     ProximalCase,
 )
@@ -61,7 +61,7 @@ def test_updates(name: str) -> None:
 
 
 def check_updates(case: ProximalCase, arrays: Named) -> None:
-    rule, tolerance = make("mappo", case.game, PROXIMAL_HYPER), TOLERANCES[case.precision]
+    rule, tolerance = make("mappo", case.game, PROXIMAL), TOLERANCES[case.precision]
     state = start(rule, below(arrays, "initial"), case.precision)
     update = quick.jit(rule.update)
     keys = jax.random.wrap_key_data(arrays["update_keys"])
@@ -81,8 +81,8 @@ def test_what_the_files_hold_is_no_idle_update(name: str) -> None:
     """Ratios and gradients are clipped, and every weight moves that is read."""
     arrays, case = read(GOLDEN / f"{name}.npz"), PROXIMAL_CASES[name]
     assert arrays["metrics3/clip_fraction"].mean() > 0.05
-    assert (arrays["metrics3/policy_grad_norm"] > PROXIMAL_HYPER.policy_clip).any()
-    limit = PROXIMAL_HYPER.critic_clip_per_agent * len(case.obs_sizes)
+    assert (arrays["metrics3/policy_grad_norm"] > PROXIMAL[Learning].policy_clip).any()
+    limit = PROXIMAL[Learning].critic_clip_per_agent * len(case.obs_sizes)
     assert (arrays["metrics3/critic_grad_norm"] > limit).any()
     before, after = below(arrays, "initial"), below(arrays, "after3")
     assert before.keys() == after.keys()

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from benchmarks.torch_reference.states import Named, flatten
-from mamt_jax.algorithms.registry import make
-from mamt_jax.config import AlgorithmConfig, default_settings
+from mamt_jax.algorithms.registry import get
+from mamt_jax.settings import Settings
 from mamt_jax.types import Game
 
 UPDATES = 20
 # What is rare or slow with the defaults happens here: clipped gradients, a δ beyond its budget,
 # refreshes of the old policies, and slow averages that move.
-HYPER = AlgorithmConfig(
-    hidden_size=4,
-    attention_heads=2,
-    critic_clip_per_agent=0.5,
-    policy_clip=0.1,
-    modelling_clip=0.1,
-    target_tau=0.05,
-    trd_tau=0.1,
-    old_policy_period=7,
-    delta_total_per_agent=0.5,
-)
+_OPTIONS: dict[str, Any] = {
+    "hidden_size": 4,
+    "attention_heads": 2,
+    "critic_clip_per_agent": 0.5,
+    "policy_clip": 0.1,
+    "modelling_clip": 0.1,
+    "target_tau": 0.05,
+    "trd_tau": 0.1,
+    "old_policy_period": 7,
+    "delta_total_per_agent": 0.5,
+}
+
+
+def settings(algorithm: str) -> Settings:
+    """Settings of the golden files' updates."""
+    defaults = get(algorithm).settings
+    own = {name: value for name, value in _OPTIONS.items() if name in defaults.flat()}
+    return defaults.replace(own).settled()
 
 
 class Case(NamedTuple):
@@ -57,18 +64,21 @@ ROLLOUTS_BEFORE = (0, 1, 3)
 """MAPPO's updates, each by how many there seem to have been before: the weight of a rollout in the
 running statistics, 1/(count + 1), is float32 in mamt_jax in any precision, and exact for these."""
 # Likewise: clipped gradients, ratios and errors, and a last row that no minibatch takes.
-PROXIMAL_HYPER = default_settings(
-    "mappo",
-    hidden_size=4,
-    attention_heads=2,
-    learning_rate=1e-2,
-    ppo_clip=0.02,
-    ppo_epochs=2,
-    ppo_minibatches=3,
-    policy_clip=0.1,
-    critic_clip_per_agent=0.1,
-    huber_delta=0.7,
-)
+_PROXIMAL_OPTIONS: dict[str, Any] = {
+    "hidden_size": 4,
+    "attention_heads": 2,
+    "learning_rate": 1e-2,
+    "ppo_clip": 0.02,
+    "ppo_epochs": 2,
+    "ppo_minibatches": 3,
+    "policy_clip": 0.1,
+    "critic_clip_per_agent": 0.1,
+    "huber_delta": 0.7,
+}
+
+
+PROXIMAL = get("mappo").settings.replace(_PROXIMAL_OPTIONS)
+"""Settings of MAPPO's golden files."""
 
 
 class ProximalCase(NamedTuple):
@@ -96,7 +106,7 @@ PROXIMAL_CASES = {
 @functools.cache
 def initial_weights(case: Case) -> Named:
     """mamt_jax's initialisation, doubled; targets and old policies from draws of their own."""
-    algorithm = make("mamt", case.game, HYPER)
+    algorithm = get("mamt")(case.game, settings("mamt"))
     keys = jax.random.split(jax.random.key(case.seed), 3)
     init = jax.jit(algorithm.init, compiler_options={"xla_backend_optimization_level": 0})
     states = [flatten(init(key)) for key in keys]
@@ -153,7 +163,7 @@ def offset_key(case: Case) -> jax.Array:
 @functools.cache
 def proximal_weights(case: ProximalCase) -> Named:
     """mamt_jax's initialisation, doubled."""
-    algorithm = make("mappo", case.game, PROXIMAL_HYPER)
+    algorithm = get("mappo")(case.game, PROXIMAL)
     init = jax.jit(algorithm.init, compiler_options={"xla_backend_optimization_level": 0})
     named = flatten(init(jax.random.key(case.seed)))
     return {name: (2.0 * values).astype(np.float32) for name, values in named.items()}

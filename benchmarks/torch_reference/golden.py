@@ -20,9 +20,8 @@ import torch
 from benchmarks.torch_reference import convert, maths, states
 from benchmarks.torch_reference.cases import (
     CASES,
-    HYPER,
+    PROXIMAL,
     PROXIMAL_CASES,
-    PROXIMAL_HYPER,
     ROLLOUTS_BEFORE,
     UPDATES,
     Case,
@@ -32,13 +31,14 @@ from benchmarks.torch_reference.cases import (
     proximal_weights,
     rollout_keys,
     rollouts,
+    settings,
     transitions,
     update_keys,
 )
 from benchmarks.torch_reference.learner import Learner
 from benchmarks.torch_reference.maths import Batch, Noise, Rollout
 from benchmarks.torch_reference.proximal import ProximalLearner
-from mamt_jax.config import AlgorithmConfig
+from mamt_jax.settings import PPO, Coordination
 
 MARGIN = 2e-5
 """Least gap between the two largest noisy log-probabilities of any sampled action."""
@@ -70,7 +70,13 @@ def noises(case: Case, dtype: torch.dtype) -> Iterator[Noise]:
 def learner(case: Case, algorithm: str, dtype: torch.dtype, idiom: str, **options: Any) -> Learner:
     """A learner with the case's weights."""
     made = Learner(
-        algorithm, case.obs_sizes, case.num_actions, HYPER, idiom, dtype=dtype, **options
+        algorithm,
+        case.obs_sizes,
+        case.num_actions,
+        settings(algorithm),
+        idiom,
+        dtype=dtype,
+        **options,
     )
     names = convert.export(made)
     convert.load(made, {k: v for k, v in initial_weights(case).items() if k in names})
@@ -94,7 +100,7 @@ def look(of: Learner, batch: Batch) -> dict[str, np.ndarray]:
             effect = of.critic.effects(trace, action, log_policy.exp(), encoding)
             seen["effect"] = effect
             for units in ("relative", "raw"):
-                options = AlgorithmConfig(coordination_units=units)
+                options = Coordination(coordination_units=units).settled()
                 seen[f"coordination_{units}"] = maths.coordination(effect, options)
         coordination, _ = of._coordination(trace, action, log_policy, encoding)
         seen["drift"] = of._modelling_loss(x, action, coordination, log_policy)[1]
@@ -161,7 +167,7 @@ def draws(case: ProximalCase) -> Iterator[tuple[torch.Tensor, list[torch.Tensor]
     with jax.enable_x64(case.precision == "float64"):
         for key in rollout_keys(case):
             draw, learn = jax.random.split(key)
-            keys = jax.random.split(learn, PROXIMAL_HYPER.ppo_epochs)
+            keys = jax.random.split(learn, PROXIMAL[PPO].ppo_epochs)
             orders = [jax.random.permutation(jax.random.split(key)[0], total) for key in keys]
             noise = jax.random.gumbel(draw, shape, case.precision)
             yield torch.as_tensor(np.array(noise)), [torch.as_tensor(np.array(o)) for o in orders]
@@ -170,7 +176,7 @@ def draws(case: ProximalCase) -> Iterator[tuple[torch.Tensor, list[torch.Tensor]
 def proximal_outputs(case: ProximalCase) -> convert.Named:
     """All that a golden file keeps of MAPPO."""
     dtype = PRECISIONS[case.precision]
-    of = ProximalLearner(case.obs_sizes, case.num_actions, PROXIMAL_HYPER, dtype=dtype)
+    of = ProximalLearner(case.obs_sizes, case.num_actions, PROXIMAL, dtype=dtype)
     convert.load(of, proximal_weights(case))
     named: convert.Named = {}
     both = zip(rollouts(case), draws(case), strict=True)

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.torch_reference import batched, maths, steps
+from benchmarks.torch_reference import batched, maths, numbers, steps
 from benchmarks.torch_reference.maths import Rollout
-from mamt_jax.config import AlgorithmConfig, default_settings
+from mamt_jax.settings import Settings
 
 RETURNS_DECAY = 0.99
 Metrics = dict[str, Tensor]
@@ -22,7 +22,7 @@ class ProximalLearner:
     Args:
       obs_sizes: of each agent.
       num_actions: A, the same for all.
-      hyper: mamt_jax's settings.
+      settings: mamt_jax's; the defaults where none are given.
       device: where everything lives.
       dtype: of parameters and data.
     """
@@ -31,12 +31,12 @@ class ProximalLearner:
         self,
         obs_sizes: Sequence[int],
         num_actions: int,
-        hyper: AlgorithmConfig | None = None,
+        settings: Settings | None = None,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
     ):
         self.num_agents, self.num_actions = len(obs_sizes), num_actions
-        self.hyper = hyper = hyper or default_settings("mappo")
+        self.hyper = hyper = numbers.flat(settings, "mappo")
         self.device = torch.device(device)
         self.updates = 0
         sizes = tuple(obs_sizes), num_actions, hyper.hidden_size, hyper.attention_heads

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from benchmarks.torch_reference import convert, golden, states
-from benchmarks.torch_reference.cases import CASES, HYPER, PROXIMAL_CASES, PROXIMAL_HYPER
+from benchmarks.torch_reference.cases import CASES, PROXIMAL, PROXIMAL_CASES, settings
 from benchmarks.torch_reference.learner import ALGORITHMS, IDIOMS, Learner
 from benchmarks.torch_reference.loop import Replay, train
 from benchmarks.torch_reference.rollouts import Training
@@ -68,12 +68,12 @@ def test_mappo_computes_what_the_files_hold(name: str) -> None:
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_weights_go_both_ways(algorithm: str, idiom: str) -> None:
     case = CASES["three_unequal"]
-    rule = make(algorithm, case.game, HYPER)
+    rule = make(algorithm, case.game, settings(algorithm))
     state = jit(rule.init)(jax.random.key(1))
     names = states.flatten(state)
     weights = {k: v for k, v in golden.initial_weights(case).items() if k in names}
     assert weights.keys() == names.keys()
-    learner = Learner(algorithm, case.obs_sizes, case.num_actions, HYPER, idiom)
+    learner = Learner(algorithm, case.obs_sizes, case.num_actions, settings(algorithm), idiom)
     convert.load(learner, weights)
     again = states.flatten(states.unflatten(convert.export(learner), state))
     for name, values in weights.items():
@@ -82,7 +82,7 @@ def test_weights_go_both_ways(algorithm: str, idiom: str) -> None:
 
 @pytest.mark.parametrize("idiom", IDIOMS)
 def test_training(idiom: str) -> None:
-    result = train("mamt", idiom, episodes=30, batch_size=64, hyper=HYPER)
+    result = train("mamt", idiom, episodes=30, batch_size=64, settings=settings("mamt"))
     assert result.returns.shape == (36,)
     assert (result.returns > -250).all() and (result.returns < -20).all()
     assert result.updates == 4 * 9  # 3 rounds of 3 events
@@ -90,7 +90,7 @@ def test_training(idiom: str) -> None:
 
 
 def test_on_policy_training_goes_on_across_rollouts() -> None:
-    training = Training(num_envs=4, rollout_size=70, hyper=PROXIMAL_HYPER)
+    training = Training(num_envs=4, rollout_size=70, settings=PROXIMAL)
     assert training.steps == 72
     for _ in range(3):
         metrics = training.advance()
