@@ -26,8 +26,8 @@ from mamt_jax.algorithms.nonstationarity import modelled_nonstationarity
 from mamt_jax.algorithms.optimisers import _adam_state
 from mamt_jax.algorithms.registry import make
 from mamt_jax.algorithms.trust_region import TrustRegion
-from mamt_jax.config import AlgorithmConfig
 from mamt_jax.networks.trd_net import TRDNet
+from mamt_jax.settings import Networks
 from mamt_jax.types import Batch, Transition
 from tests.networks import quick
 
@@ -176,8 +176,8 @@ def test_what_the_trust_region_sees(case: str, precision: str) -> None:
 
 def check_what_is_seen(golden: Golden) -> None:
     game = golden.case.game
-    networks = build_networks(game, HYPER)
-    nonstationarity = modelled_nonstationarity(game, HYPER)
+    networks = build_networks(game, settings("mamt"))
+    nonstationarity = modelled_nonstationarity(game, settings("mamt"))
     watcher = TrustRegion(
         init=lambda key: (),
         observe=lambda state, view: (state, (), {"view": view}),
@@ -185,8 +185,8 @@ def check_what_is_seen(golden: Golden) -> None:
         delta=lambda state: 1.0,
         adapt=lambda state, *_: (state, {}),
     )
-    watched = actor_critic("watched", networks, HYPER, watcher)
-    net = TRDNet(game.obs_sizes, game.num_actions, HYPER.hidden_size)
+    watched = actor_critic("watched", networks, settings("mamt"), watcher)
+    net = TRDNet(game.obs_sizes, game.num_actions, settings("mamt")[Networks].hidden_size)
 
     @quick.jit
     def look(state: Any, batch: Batch) -> dict[str, jax.Array]:
@@ -194,8 +194,8 @@ def check_what_is_seen(golden: Golden) -> None:
         view = watched.update(bare, jax.random.key(0), batch, jnp.int32(0))[1]["view"]
         region, seen = state.region, {}
         for units in ("relative", "raw"):
-            settings = AlgorithmConfig(coordination_units=units)
-            rule = critic_coordination(networks, settings)
+            chosen = settings("mamt").replace({"coordination_units": units})
+            rule = critic_coordination(networks, chosen)
             seen[f"coordination_{units}"] = rule(view)[0]
         weights = seen["coordination_relative"]
         _, drift, _ = nonstationarity.measure(region.nonstationarity, view, weights)

@@ -20,6 +20,7 @@ from benchmarks.torch_reference.cases import (
 )
 from benchmarks.torch_reference.states import Named, flatten, read, unflatten
 from mamt_jax.algorithms.registry import make
+from mamt_jax.settings import Learning
 from mamt_jax.types import Algorithm, Batch, Transition
 from tests.networks import quick
 from tests.test_torch_parity import GOLDEN, assert_close, cast
