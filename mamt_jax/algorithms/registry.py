@@ -11,14 +11,15 @@ from mamt_jax.algorithms.coordination import (
     fixed_coordination,
     random_coordination,
 )
+from mamt_jax.algorithms.critics import attention_critic
 from mamt_jax.algorithms.deterministic import deterministic_actor_critic
 from mamt_jax.algorithms.learned_region import learned_trust_region
-from mamt_jax.algorithms.learner import Networks, build_networks
-from mamt_jax.algorithms.lookahead import lookahead_actor_critic
+from mamt_jax.algorithms.learner import build_actors
 from mamt_jax.algorithms.nonstationarity import (
     consecutive_nonstationarity,
     modelled_nonstationarity,
 )
+from mamt_jax.algorithms.opponent_shaping import shaping_actor_critic
 from mamt_jax.algorithms.proximal import proximal_actor_critic
 from mamt_jax.algorithms.trust_region import (
     fixed_trust_region,
@@ -27,7 +28,6 @@ from mamt_jax.algorithms.trust_region import (
 )
 from mamt_jax.config import AlgorithmConfig, ConfigError, default_settings
 from mamt_jax.errors import close_to
-from mamt_jax.networks.critic import AttentionCritic
 from mamt_jax.networks.joint import JointCritic
 from mamt_jax.networks.policies import Actor, AttentionActor
 from mamt_jax.types import Algorithm, Game
@@ -44,19 +44,20 @@ class Entry(NamedTuple):
 
 def maac(game: Game, hyper: AlgorithmConfig) -> Algorithm:
     """Soft attention actor-critic: no trust region."""
-    return actor_critic("maac", build_networks(game, hyper), hyper, no_trust_region(hyper))
+    actors, critic = build_actors(game, hyper), attention_critic(game, hyper)
+    return actor_critic("maac", actors, critic, no_trust_region(game), hyper)
 
 
 def mamd(game: Game, hyper: AlgorithmConfig) -> Algorithm:
     """Mirror descent with the same fixed trust region for every agent."""
-    region = fixed_trust_region(game.num_agents, hyper)
-    return actor_critic("mamd", build_networks(game, hyper), hyper, region)
+    actors, critic = build_actors(game, hyper), attention_critic(game, hyper)
+    return actor_critic("mamd", actors, critic, fixed_trust_region(game, hyper), hyper)
 
 
 def mamd_op(game: Game, hyper: AlgorithmConfig) -> Algorithm:
     """MAMD with a region only for agents that depend on others, which the game must say."""
-    region = prior_trust_region(game, hyper)
-    return actor_critic("mamd_op", build_networks(game, hyper), hyper, region)
+    actors, critic = build_actors(game, hyper), attention_critic(game, hyper)
+    return actor_critic("mamd_op", actors, critic, prior_trust_region(game, hyper), hyper)
 
 
 def mamt(game: Game, hyper: AlgorithmConfig) -> Algorithm:
@@ -65,33 +66,36 @@ def mamt(game: Game, hyper: AlgorithmConfig) -> Algorithm:
     Three defaults are ours, because δ does not follow Eq. 8 without them (results/README.md). The
     paper's are ``coordination_units="raw"``, ``delta_exploration=0`` and ``trd_tau=1``.
     """
-    networks = build_networks(game, hyper)
-    weights = critic_coordination(networks, hyper)
-    drift = modelled_nonstationarity(game, hyper)
-    region = learned_trust_region(game, hyper, weights, drift)
-    return actor_critic("mamt", networks, hyper, region)
+    actors, critic = build_actors(game, hyper), attention_critic(game, hyper)
+    coordination = critic_coordination(critic, hyper)
+    nonstationarity = modelled_nonstationarity(game, hyper)
+    region = learned_trust_region(game, hyper, coordination, nonstationarity)
+    return actor_critic("mamt", actors, critic, region, hyper)
 
 
 def mamt_random(game: Game, hyper: AlgorithmConfig) -> Algorithm:
     """MAMT with random coordination coefficients."""
-    drift = modelled_nonstationarity(game, hyper)
-    region = learned_trust_region(game, hyper, random_coordination, drift)
-    return actor_critic("mamt_random", build_networks(game, hyper), hyper, region)
+    actors, critic = build_actors(game, hyper), attention_critic(game, hyper)
+    nonstationarity = modelled_nonstationarity(game, hyper)
+    region = learned_trust_region(game, hyper, random_coordination(), nonstationarity)
+    return actor_critic("mamt_random", actors, critic, region, hyper)
 
 
 def mamt_fixed(game: Game, hyper: AlgorithmConfig) -> Algorithm:
     """MAMT with equal coordination coefficients."""
-    drift = modelled_nonstationarity(game, hyper)
-    region = learned_trust_region(game, hyper, fixed_coordination, drift)
-    return actor_critic("mamt_fixed", build_networks(game, hyper), hyper, region)
+    actors, critic = build_actors(game, hyper), attention_critic(game, hyper)
+    nonstationarity = modelled_nonstationarity(game, hyper)
+    region = learned_trust_region(game, hyper, fixed_coordination(), nonstationarity)
+    return actor_critic("mamt_fixed", actors, critic, region, hyper)
 
 
 def mamt_ws(game: Game, hyper: AlgorithmConfig) -> Algorithm:
     """MAMT with the weighted sum of consecutive local divergences for non-stationarity."""
-    networks = build_networks(game, hyper)
-    weights = critic_coordination(networks, hyper)
-    region = learned_trust_region(game, hyper, weights, consecutive_nonstationarity(hyper))
-    return actor_critic("mamt_ws", networks, hyper, region)
+    actors, critic = build_actors(game, hyper), attention_critic(game, hyper)
+    coordination = critic_coordination(critic, hyper)
+    nonstationarity = consecutive_nonstationarity(hyper)
+    region = learned_trust_region(game, hyper, coordination, nonstationarity)
+    return actor_critic("mamt_ws", actors, critic, region, hyper)
 
 
 def mamt_ppo(game: Game, hyper: AlgorithmConfig) -> Algorithm:
@@ -99,37 +103,38 @@ def mamt_ppo(game: Game, hyper: AlgorithmConfig) -> Algorithm:
 
     Together they may be as wide as MAPPO's: what is learned is how to divide that among agents.
     """
-    networks = _proximal_networks(game, hyper)
-    weights = critic_coordination(networks, hyper)
-    drift = modelled_nonstationarity(game, hyper)
-    region = learned_trust_region(game, hyper, weights, drift)
-    return proximal_actor_critic("mamt_ppo", networks, hyper, region)
+    actors = build_actors(game, hyper, _attention_actor(game, hyper))
+    critic = attention_critic(game, hyper, own_actions=False)
+    coordination = critic_coordination(critic, hyper)
+    nonstationarity = modelled_nonstationarity(game, hyper)
+    region = learned_trust_region(game, hyper, coordination, nonstationarity)
+    return proximal_actor_critic("mamt_ppo", actors, critic, region, hyper)
 
 
 def mappo(game: Game, hyper: AlgorithmConfig) -> Algorithm:
     """PPO with attention in critic and policies ("MA-PPO" in the paper)."""
-    networks = _proximal_networks(game, hyper)
-    return proximal_actor_critic("mappo", networks, hyper, no_trust_region(hyper))
+    actors = build_actors(game, hyper, _attention_actor(game, hyper))
+    critic = attention_critic(game, hyper, own_actions=False)
+    return proximal_actor_critic("mappo", actors, critic, no_trust_region(game), hyper)
 
 
 def maddpg(game: Game, hyper: AlgorithmConfig) -> Algorithm:
     """Deterministic policy gradients through joint critics."""
-    networks = build_networks(game, hyper, critic=JointCritic(hyper.hidden_size, outputs=1))
-    return deterministic_actor_critic("maddpg", networks, hyper)
+    critic = JointCritic(hyper.hidden_size, outputs=1)
+    return deterministic_actor_critic("maddpg", build_actors(game, hyper), critic, hyper)
 
 
 def lola_dqn(game: Game, hyper: AlgorithmConfig) -> Algorithm:
-    """Look-ahead policies on joint-action Q, for two agents."""
+    """Policies that shape their opponent's learning, on joint-action Q, for two agents."""
     size, actions = hyper.hidden_size, game.num_actions
-    actor = Actor(game.obs_sizes, actions, size, hyper.lola_temperature)
-    networks = build_networks(game, hyper, actor, JointCritic(size, outputs=actions**2))
-    return lookahead_actor_critic("lola_dqn", networks, hyper)
+    actors = build_actors(game, hyper, Actor(game.obs_sizes, actions, size, hyper.lola_temperature))
+    critic = JointCritic(size, outputs=actions**2)
+    return shaping_actor_critic("lola_dqn", actors, critic, hyper)
 
 
-def _proximal_networks(game: Game, hyper: AlgorithmConfig) -> Networks:
-    """Attention in policies and critic; the critic has one output for all actions."""
+def _attention_actor(game: Game, hyper: AlgorithmConfig) -> AttentionActor:
     sizes = game.obs_sizes, game.num_actions, hyper.hidden_size, hyper.attention_heads
-    return build_networks(game, hyper, AttentionActor(*sizes), AttentionCritic(*sizes, outputs=1))
+    return AttentionActor(*sizes)
 
 
 ALGORITHMS: dict[str, Entry] = {
