@@ -17,22 +17,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.torch_reference.cases import CASES, UPDATES, Case, settings
+from benchmarks.torch_reference.cases import CASES, HYPER, UPDATES, Case
 from benchmarks.torch_reference.states import Named, flatten, leaves, read, unflatten
 from mamt_jax.algorithms.actor_critic import actor_critic
 from mamt_jax.algorithms.coordination import critic_coordination
-from mamt_jax.algorithms.learner import build_networks
+from mamt_jax.algorithms.critics import attention_critic
+from mamt_jax.algorithms.learner import build_actors
 from mamt_jax.algorithms.nonstationarity import modelled_nonstationarity
 from mamt_jax.algorithms.optimisers import _adam_state
 from mamt_jax.algorithms.registry import make
-from mamt_jax.algorithms.trust_region import TrustRegion
+from mamt_jax.algorithms.trust_region import no_trust_region
+from mamt_jax.config import AlgorithmConfig
 from mamt_jax.networks.trd_net import TRDNet
-from mamt_jax.settings import Networks
 from mamt_jax.types import Batch, Transition
 from tests.networks import quick
 
 GOLDEN = Path(__file__).parent / "golden"
-NEAR_ZERO = ("local_kl", "switching_cost", "delta_stationarity")
+NEAR_ZERO = ("local_kl", "switching_cost", "switching_cost_mean")
 """Divergences between nearly equal policies: their error is that of log-probabilities of size 1."""
 
 
@@ -91,7 +92,7 @@ class Golden(NamedTuple):
         return jax.random.wrap_key_data(self.arrays["update_keys"])
 
     def build(self, algorithm: str) -> Any:
-        return make(algorithm, self.case.game, settings(algorithm))
+        return make(algorithm, self.case.game, HYPER)
 
     @property
     def _actions(self) -> tuple[int, ...]:
@@ -176,17 +177,13 @@ def test_what_the_trust_region_sees(case: str, precision: str) -> None:
 
 def check_what_is_seen(golden: Golden) -> None:
     game = golden.case.game
-    networks = build_networks(game, settings("mamt"))
-    nonstationarity = modelled_nonstationarity(game, settings("mamt"))
-    watcher = TrustRegion(
-        init=lambda key: (),
-        observe=lambda state, view: (state, (), {"view": view}),
-        penalty=lambda state, log_prob, log_old: log_prob,
-        delta=lambda state: 1.0,
-        adapt=lambda state, *_: (state, {}),
+    actors, critic = build_actors(game, HYPER), attention_critic(game, HYPER)
+    nonstationarity = modelled_nonstationarity(game, HYPER)
+    watcher = no_trust_region(game)._replace(
+        observe=lambda state, view: (state, view, {"view": view})
     )
-    watched = actor_critic("watched", networks, settings("mamt"), watcher)
-    net = TRDNet(game.obs_sizes, game.num_actions, settings("mamt")[Networks].hidden_size)
+    watched = actor_critic("watched", actors, critic, watcher, HYPER)
+    net = TRDNet(game.obs_sizes, game.num_actions, HYPER.hidden_size)
 
     @quick.jit
     def look(state: Any, batch: Batch) -> dict[str, jax.Array]:
@@ -194,17 +191,17 @@ def check_what_is_seen(golden: Golden) -> None:
         view = watched.update(bare, jax.random.key(0), batch, jnp.int32(0))[1]["view"]
         region, seen = state.region, {}
         for units in ("relative", "raw"):
-            chosen = settings("mamt").replace({"coordination_units": units})
-            rule = critic_coordination(networks, chosen)
-            seen[f"coordination_{units}"] = rule(view)[0]
-        weights = seen["coordination_relative"]
-        _, drift, _ = nonstationarity.measure(region.nonstationarity, view, weights)
-        inputs = view.x, view.encoded_action, region.log_delta, weights
+            settings = AlgorithmConfig(coordination_units=units)
+            rule = critic_coordination(critic, settings)
+            seen[f"coordination_{units}"] = rule.measure(rule.init(), view)[1]
+        view = view._replace(coordination=seen["coordination_relative"])
+        _, found, _ = nonstationarity.measure(region.nonstationarity, view)
+        inputs = view.x, view.encoded, region.log_delta, view.coordination
         predicted = net.apply(region.trd.params, *inputs)
         return seen | {
             "q": view.trace.q,
             "attention": view.trace.weights,
-            "drift": drift,
+            "drift": found,
             "trd": predicted,
         }
 

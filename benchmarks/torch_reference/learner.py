@@ -274,7 +274,7 @@ class Learner:
             "entropy": maths.entropy(log_policy).mean(-1),
             "local_kl": maths.categorical_kl(log_policy, log_old).mean(-1),
             "switching_cost": switching,
-            "delta_stationarity": switching.mean(),
+            "switching_cost_mean": switching.mean(),
         }
         return action, penalty - advantage, advantage, divergence, metrics
 

@@ -50,7 +50,7 @@ def test_both_idioms_compute_what_the_files_hold(
     expected = {k[len(start) :]: v for k, v in stored.items() if k.startswith(start)}
     assert len(expected) > 50
     for name, values in expected.items():
-        cancels = name.endswith(("local_kl", "switching_cost", "delta_stationarity"))
+        cancels = name.endswith(("local_kl", "switching_cost", "switching_cost_mean"))
         scale = max(np.abs(values).max(), 0.1 if cancels else 1e-30)
         np.testing.assert_allclose(made[name] / scale, values / scale, rtol=0, atol=near)
 

@@ -1,9 +1,6 @@
-"""Every algorithm, as a composition of parts."""
+"""Every algorithm, as a composition of parts; the registry says which settings each has."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import NamedTuple
 
 from mamt_jax.algorithms.actor_critic import actor_critic
 from mamt_jax.algorithms.coordination import (
@@ -11,153 +8,120 @@ from mamt_jax.algorithms.coordination import (
     fixed_coordination,
     random_coordination,
 )
+from mamt_jax.algorithms.critics import attention_critic
 from mamt_jax.algorithms.deterministic import deterministic_actor_critic
 from mamt_jax.algorithms.learned_region import learned_trust_region
-from mamt_jax.algorithms.learner import Networks, build_networks
-from mamt_jax.algorithms.lookahead import lookahead_actor_critic
+from mamt_jax.algorithms.learner import build_actors
 from mamt_jax.algorithms.nonstationarity import (
     consecutive_nonstationarity,
     modelled_nonstationarity,
 )
+from mamt_jax.algorithms.opponent_shaping import shaping_actor_critic
 from mamt_jax.algorithms.proximal import proximal_actor_critic
 from mamt_jax.algorithms.trust_region import (
     fixed_trust_region,
     no_trust_region,
     prior_trust_region,
 )
-from mamt_jax.config import AlgorithmConfig, default_settings
-from mamt_jax.errors import ConfigError, close_to
-from mamt_jax.networks.critic import AttentionCritic
 from mamt_jax.networks.joint import JointCritic
 from mamt_jax.networks.policies import Actor, AttentionActor
+from mamt_jax.settings import AttentionNetworks, Lookahead, Networks, Settings
 from mamt_jax.types import Algorithm, Game
 
 
-class Entry(NamedTuple):
-    """A registered algorithm."""
-
-    summary: str
-    """One line for ``mamt list``."""
-    build: Callable[[Game, AlgorithmConfig], Algorithm]
-    """(sizes of the environment, settings) -> algorithm."""
-
-
-def maac(game: Game, hyper: AlgorithmConfig) -> Algorithm:
+def maac(game: Game, settings: Settings) -> Algorithm:
     """Soft attention actor-critic: no trust region."""
-    return actor_critic("maac", build_networks(game, hyper), hyper, no_trust_region(hyper))
+    actors, critic = build_actors(game, settings), attention_critic(game, settings)
+    return actor_critic("maac", actors, critic, no_trust_region(game), settings)
 
 
-def mamd(game: Game, hyper: AlgorithmConfig) -> Algorithm:
+def mamd(game: Game, settings: Settings) -> Algorithm:
     """Mirror descent with the same fixed trust region for every agent."""
-    region = fixed_trust_region(game.num_agents, hyper)
-    return actor_critic("mamd", build_networks(game, hyper), hyper, region)
+    actors, critic = build_actors(game, settings), attention_critic(game, settings)
+    return actor_critic("mamd", actors, critic, fixed_trust_region(game, settings), settings)
 
 
-def mamd_op(game: Game, hyper: AlgorithmConfig) -> Algorithm:
+def mamd_op(game: Game, settings: Settings) -> Algorithm:
     """MAMD with a region only for agents that depend on others, which the game must say."""
-    region = prior_trust_region(game, hyper)
-    return actor_critic("mamd_op", build_networks(game, hyper), hyper, region)
+    actors, critic = build_actors(game, settings), attention_critic(game, settings)
+    return actor_critic("mamd_op", actors, critic, prior_trust_region(game, settings), settings)
 
 
-def mamt(game: Game, hyper: AlgorithmConfig) -> Algorithm:
+def mamt(game: Game, settings: Settings) -> Algorithm:
     """Mirror descent with trust regions learned against modelled non-stationarity.
 
     Three defaults are ours, because δ does not follow Eq. 8 without them (results/README.md). The
     paper's are ``coordination_units="raw"``, ``delta_exploration=0`` and ``trd_tau=1``.
     """
-    networks = build_networks(game, hyper)
-    weights = critic_coordination(networks, hyper)
-    drift = modelled_nonstationarity(game, hyper)
-    region = learned_trust_region(game, hyper, weights, drift)
-    return actor_critic("mamt", networks, hyper, region)
+    actors, critic = build_actors(game, settings), attention_critic(game, settings)
+    coordination = critic_coordination(critic, settings)
+    nonstationarity = modelled_nonstationarity(game, settings)
+    region = learned_trust_region(game, settings, coordination, nonstationarity)
+    return actor_critic("mamt", actors, critic, region, settings)
 
 
-def mamt_random(game: Game, hyper: AlgorithmConfig) -> Algorithm:
+def mamt_random(game: Game, settings: Settings) -> Algorithm:
     """MAMT with random coordination coefficients."""
-    drift = modelled_nonstationarity(game, hyper)
-    region = learned_trust_region(game, hyper, random_coordination, drift)
-    return actor_critic("mamt_random", build_networks(game, hyper), hyper, region)
+    actors, critic = build_actors(game, settings), attention_critic(game, settings)
+    nonstationarity = modelled_nonstationarity(game, settings)
+    region = learned_trust_region(game, settings, random_coordination(), nonstationarity)
+    return actor_critic("mamt_random", actors, critic, region, settings)
 
 
-def mamt_fixed(game: Game, hyper: AlgorithmConfig) -> Algorithm:
+def mamt_fixed(game: Game, settings: Settings) -> Algorithm:
     """MAMT with equal coordination coefficients."""
-    drift = modelled_nonstationarity(game, hyper)
-    region = learned_trust_region(game, hyper, fixed_coordination, drift)
-    return actor_critic("mamt_fixed", build_networks(game, hyper), hyper, region)
+    actors, critic = build_actors(game, settings), attention_critic(game, settings)
+    nonstationarity = modelled_nonstationarity(game, settings)
+    region = learned_trust_region(game, settings, fixed_coordination(), nonstationarity)
+    return actor_critic("mamt_fixed", actors, critic, region, settings)
 
 
-def mamt_ws(game: Game, hyper: AlgorithmConfig) -> Algorithm:
+def mamt_ws(game: Game, settings: Settings) -> Algorithm:
     """MAMT with the weighted sum of consecutive local divergences for non-stationarity."""
-    networks = build_networks(game, hyper)
-    weights = critic_coordination(networks, hyper)
-    region = learned_trust_region(game, hyper, weights, consecutive_nonstationarity(hyper))
-    return actor_critic("mamt_ws", networks, hyper, region)
+    actors, critic = build_actors(game, settings), attention_critic(game, settings)
+    coordination = critic_coordination(critic, settings)
+    nonstationarity = consecutive_nonstationarity(settings)
+    region = learned_trust_region(game, settings, coordination, nonstationarity)
+    return actor_critic("mamt_ws", actors, critic, region, settings)
 
 
-def mamt_ppo(game: Game, hyper: AlgorithmConfig) -> Algorithm:
+def mamt_ppo(game: Game, settings: Settings) -> Algorithm:
     """MAPPO whose clip ranges are learned as MAMT's trust regions are.
 
     Together they may be as wide as MAPPO's: what is learned is how to divide that among agents.
     """
-    networks = _proximal_networks(game, hyper)
-    weights = critic_coordination(networks, hyper)
-    drift = modelled_nonstationarity(game, hyper)
-    region = learned_trust_region(game, hyper, weights, drift)
-    return proximal_actor_critic("mamt_ppo", networks, hyper, region)
+    actors = build_actors(game, settings, _attention_actor(game, settings))
+    critic = attention_critic(game, settings, own_actions=False)
+    coordination = critic_coordination(critic, settings)
+    nonstationarity = modelled_nonstationarity(game, settings)
+    region = learned_trust_region(game, settings, coordination, nonstationarity)
+    return proximal_actor_critic("mamt_ppo", actors, critic, region, settings)
 
 
-def mappo(game: Game, hyper: AlgorithmConfig) -> Algorithm:
+def mappo(game: Game, settings: Settings) -> Algorithm:
     """PPO with attention in critic and policies ("MA-PPO" in the paper)."""
-    networks = _proximal_networks(game, hyper)
-    return proximal_actor_critic("mappo", networks, hyper, no_trust_region(hyper))
+    actors = build_actors(game, settings, _attention_actor(game, settings))
+    critic = attention_critic(game, settings, own_actions=False)
+    return proximal_actor_critic("mappo", actors, critic, no_trust_region(game), settings)
 
 
-def maddpg(game: Game, hyper: AlgorithmConfig) -> Algorithm:
+def maddpg(game: Game, settings: Settings) -> Algorithm:
     """Deterministic policy gradients through joint critics."""
-    networks = build_networks(game, hyper, critic=JointCritic(hyper.hidden_size, outputs=1))
-    return deterministic_actor_critic("maddpg", networks, hyper)
+    critic = JointCritic(settings[Networks].hidden_size, outputs=1)
+    return deterministic_actor_critic("maddpg", build_actors(game, settings), critic, settings)
 
 
-def lola_dqn(game: Game, hyper: AlgorithmConfig) -> Algorithm:
-    """Look-ahead policies on joint-action Q, for two agents."""
-    size, actions = hyper.hidden_size, game.num_actions
-    actor = Actor(game.obs_sizes, actions, size, hyper.lola_temperature)
-    networks = build_networks(game, hyper, actor, JointCritic(size, outputs=actions**2))
-    return lookahead_actor_critic("lola_dqn", networks, hyper)
+def lola_dqn(game: Game, settings: Settings) -> Algorithm:
+    """Policies that shape their opponent's learning, on joint-action Q, for two agents."""
+    size, actions = settings[Networks].hidden_size, game.num_actions
+    actors = build_actors(
+        game, settings, Actor(game.obs_sizes, actions, size, settings[Lookahead].lola_temperature)
+    )
+    critic = JointCritic(size, outputs=actions**2)
+    return shaping_actor_critic("lola_dqn", actors, critic, settings)
 
 
-def _proximal_networks(game: Game, hyper: AlgorithmConfig) -> Networks:
-    """Attention in policies and critic; the critic has one output for all actions."""
-    sizes = game.obs_sizes, game.num_actions, hyper.hidden_size, hyper.attention_heads
-    return build_networks(game, hyper, AttentionActor(*sizes), AttentionCritic(*sizes, outputs=1))
-
-
-ALGORITHMS: dict[str, Entry] = {
-    "mamt": Entry("Mirror descent with learned trust regions (Li et al. 2022)", mamt),
-    "mamd": Entry("Mirror descent with fixed, equal trust regions (Li et al. 2022, Eq. 4)", mamd),
-    "mamd_op": Entry("MAMD with regions from prior knowledge, for spread*", mamd_op),
-    "maac": Entry("Multi-actor attention critic (Iqbal & Sha 2019)", maac),
-    "maddpg": Entry("Multi-agent deterministic policy gradient (Lowe et al. 2017)", maddpg),
-    "mappo": Entry("Multi-agent PPO, on-policy (Yu et al. 2021)", mappo),
-    "lola_dqn": Entry(
-        "Opponent-learning awareness on joint Q, for 2 agents (Foerster et al. 2018)", lola_dqn
-    ),
-    "mamt_random": Entry("MAMT, coordination coefficients at random", mamt_random),
-    "mamt_fixed": Entry("MAMT, equal coordination coefficients", mamt_fixed),
-    "mamt_ws": Entry("MAMT, non-stationarity from consecutive local policies", mamt_ws),
-    "mamt_ppo": Entry("MAMT, PPO in place of mirror descent, on-policy", mamt_ppo),
-}
-
-
-def make(name: str, game: Game, hyper: AlgorithmConfig | None = None) -> Algorithm:
-    """Builds a registered algorithm, with its own default settings unless others are given.
-
-    Raises:
-      ConfigError: if there is no algorithm of that name, or it does not fit the game.
-    """
-    if name not in ALGORITHMS:
-        close = close_to(name, ALGORITHMS)
-        raise ConfigError(
-            f"Unknown algorithm {name!r}{close}; accepted are {', '.join(ALGORITHMS)}."
-        )
-    return ALGORITHMS[name].build(game, hyper or default_settings(name))
+def _attention_actor(game: Game, settings: Settings) -> AttentionActor:
+    networks = settings[AttentionNetworks]
+    sizes = game.obs_sizes, game.num_actions, networks.hidden_size, networks.attention_heads
+    return AttentionActor(*sizes)

@@ -76,8 +76,11 @@ QUANTITIES: dict[str, Quantity] = {
         "opponent switching cost",
         "opponent switching cost since the last refresh (Definition 2), maximum over the batch",
     ),
-    "delta_stationarity": Quantity(
-        (), "nat", "δ-stationarity", "switching cost averaged over agents (Definition 3)"
+    "switching_cost_mean": Quantity(
+        (),
+        "nat",
+        "opponent switching cost, mean",
+        "switching cost averaged over agents (δ-stationarity, Definition 3)",
     ),
     "reward_mean": Quantity(
         _AGENT, "reward", "mean reward", "mean reward of the replay's contents, or of the rollout"

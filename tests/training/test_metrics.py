@@ -31,7 +31,7 @@ def diverging(**first_bad: int) -> SimpleNamespace:
 
 def test_loss_is_blamed_before_what_follows_from_it() -> None:
     with pytest.raises(DivergedError, match="^trd_loss of seed 5 .* at update 2;"):
-        Recorder([5], 4).append(diverging(delta_stationarity=2, trd_grad_norm=2, trd_loss=2))
+        Recorder([5], 4).append(diverging(switching_cost_mean=2, trd_grad_norm=2, trd_loss=2))
     with pytest.raises(DivergedError, match="^critic_loss "):
         Recorder([5], 4).append(diverging(trd_loss=2, critic_grad_norm=2, critic_loss=2))
     with pytest.raises(DivergedError, match="^trd_grad_norm .* at update 1;"):
