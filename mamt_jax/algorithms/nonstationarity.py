@@ -10,6 +10,7 @@ import numpy as np
 
 from mamt_jax.algorithms.optimisers import (
     Optimised,
+    adam_settings,
     agent_norms,
     clipped_adam,
     per_agent,
