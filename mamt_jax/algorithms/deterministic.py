@@ -134,9 +134,7 @@ class DeterministicActorCritic(Learner):
 
         def loss(params: Params) -> tuple[jax.Array, Any]:
             logits, raw = actors.logits(params, x)
-            drawn = straight_through_gumbel_softmax(
-                key, logits, settings[Deterministic].gumbel_temperature
-            )
+            drawn = straight_through_gumbel_softmax(key, logits, temperature)
             others = self.for_every_critic(jax.lax.stop_gradient(drawn), alive)
             actions = jnp.where(own_entry, masked(drawn, alive)[:, :, None], others)
             q = self.values(critic_params, x, actions)

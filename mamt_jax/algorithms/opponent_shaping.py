@@ -81,9 +81,7 @@ class ShapingActorCritic(Learner):
         state = LearnerState(
             actor=actor,
             critic=critic,
-            target_critic=blend(
-                state.target_critic, critic.params, self.settings[TargetNetworks].target_tau
-            ),
+            target_critic=blend(state.target_critic, critic.params, tau),
             norm=layers.update_norm(state.norm, stats, alive),
         )
         return state, metrics | more

@@ -292,9 +292,7 @@ class ProximalActorCritic(CriticLearner):
             objective = -masked_mean(gain, alive, axis=-1)
             bonus = own.ppo_entropy * masked_mean(policy.entropy(), alive, axis=-1)
             square = losses.mean_square_logit(raw, self.game.action_counts, alive)
-            return jnp.sum(
-                objective - bonus + self.settings[Learning].logit_regularisation * square
-            ), objective
+            return jnp.sum(objective - bonus + regularisation * square), objective
 
         gradient, objective = jax.grad(loss, has_aux=True)(actor.params)
         log_prob = losses.select(view.log_policy, view.action)
