@@ -11,6 +11,7 @@ import distrax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from mamt_jax.algorithms.optimisers import (
@@ -138,6 +139,35 @@ def agent_major(batch: Batch) -> Batch:
 
     recent = None if batch.recent is None else turn(batch.recent)
     return batch._replace(sample=turn(batch.sample), recent=recent)
+
+
+def rows_of_steps(
+    obs: jax.Array, action: jax.Array, alive: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """Steps ``[E, n, ...]`` as ``[n, E, ...]``; zeros are what absent agents see and do."""
+    there = None if alive is None else alive.T
+    obs, action = (masked(jnp.swapaxes(leaf, 0, 1), there) for leaf in (obs, action))
+    return obs, action, there
+
+
+def appraisal(
+    game: Game, q: jax.Array, log_policy: jax.Array, action: jax.Array
+) -> dict[str, jax.Array]:
+    """Entries of ``Algorithm.inspect``, agent-major, from values of every own action.
+
+    Args:
+      game: sizes of the environment.
+      q: ``[n, B, A]``.
+      log_policy: ``[n, B, A]``.
+      action: int32 ``[n, B]``, taken.
+    """
+    has = np.arange(game.num_actions) < np.asarray(game.action_counts)[:, None, None]
+    return {
+        "probability": jnp.exp(log_policy),
+        "q": jnp.where(has, q, jnp.nan),
+        "value": jnp.sum(jnp.exp(log_policy) * q, axis=-1),
+        "advantage": losses.counterfactual_advantage(q, log_policy, action),
+    }
 
 
 _PAIRS = ("attention", "coordination", "divergence")

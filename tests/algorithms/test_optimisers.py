@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 
-from mamt_jax.algorithms.critics import scale_shared
 from mamt_jax.algorithms.critics import attention_critic, scale_shared
 from mamt_jax.algorithms.optimisers import (
     AdamSettings,
