@@ -12,6 +12,10 @@ class MamtError(Exception):
     exit_code = 1
 
 
+class ConfigError(MamtError, ValueError):
+    """A setting is out of range; the message says what is wrong and what is accepted."""
+
+
 class RunError(MamtError):
     """A run directory cannot be used: taken, missing, corrupt, or the disk is full."""
 

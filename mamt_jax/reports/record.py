@@ -1,6 +1,6 @@
 """Summary of a run as one small JSON file, to keep under ``results/``.
 
-    python -m mamt_jax.reports.record runs/mamt-spread results/spread/mamt.json --note "2 cores"
+    mamt report runs/mamt-spread --record results/spread/mamt.json --note "2 cores"
 
 It holds the config, the versions, the wall-clock time, every seed's returns, and the mean and
 sample standard deviation (n − 1) over seeds of all other recorded quantities, at every logging
@@ -11,7 +11,6 @@ like run directories.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -22,19 +21,26 @@ import xarray as xr
 from mamt_jax.analysis.returns import first_and_last, last_by_seed
 from mamt_jax.analysis.seeds import BY_SEED, MOMENTS, over_seeds, surviving
 from mamt_jax.analysis.statistics import Summary, supported
-from mamt_jax.cli.guard import guarded
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import RunError
 from mamt_jax.files import user_path
-from mamt_jax.training.metrics import QUANTITIES
+from mamt_jax.quantities import QUANTITIES
 from mamt_jax.training.run_dir import RunDir
 
 DIGITS = 4
 """Significant digits kept of every number."""
 
 
-def record(run: Path, file: Path, note: str = "") -> None:
-    """Writes the summary of ``run`` to ``file``.
+def record(run: Path, file: Path, note: str = "") -> Path:
+    """Writes the summary of a run.
+
+    Args:
+        run: Its directory.
+        file: The JSON file; its folder is created if missing.
+        note: What the numbers do not say, such as the machine.
+
+    Returns:
+        The file as an absolute path.
 
     Raises:
         RunError: The directory lacks config, versions or metrics, all its seeds diverged, or the
@@ -73,6 +79,7 @@ def record(run: Path, file: Path, note: str = "") -> None:
         )
     except OSError as error:
         raise RunError(f"Could not write {file}: {error.strerror or error}.") from error
+    return file
 
 
 def open_directory(path: Path) -> tuple[TrainConfig, xr.Dataset]:
@@ -127,7 +134,7 @@ def read_record(file: Path) -> tuple[TrainConfig, xr.Dataset]:
             last_return=_known(summary["last_return"], last.iqm, len(seeds)),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{file} is not a record written by mamt_jax.reports.record.") from error
+        raise RunError(f"{file} is not a record written by mamt report --record.") from error
 
 
 def _finished(summary: dict[str, Any]) -> np.ndarray:
@@ -189,19 +196,3 @@ def _round(values: xr.DataArray) -> Any:
         float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None for value in values.values.flat
     ]
     return np.array(flat, dtype=object).reshape(values.shape).tolist()
-
-
-def main() -> int:
-    """Entry point of ``python -m mamt_jax.reports.record``."""
-    parser = argparse.ArgumentParser(description="Summarises a run in one JSON file.")
-    parser.add_argument("run", type=Path)
-    parser.add_argument("file", type=Path)
-    parser.add_argument(
-        "--note", default="", help="what the numbers do not say, such as the machine"
-    )
-    chosen = parser.parse_args()
-    return guarded(lambda: record(chosen.run, chosen.file, chosen.note))
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

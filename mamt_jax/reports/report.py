@@ -13,7 +13,8 @@ from rich.table import Table
 
 from mamt_jax.analysis.returns import first_and_last, windows
 from mamt_jax.analysis.statistics import WINDOW
-from mamt_jax.config import ConfigError, TrainConfig
+from mamt_jax.config import TrainConfig
+from mamt_jax.errors import ConfigError
 from mamt_jax.experiments.references import References, references
 from mamt_jax.files import user_path
 from mamt_jax.reports.figures import Panel, draw_all
@@ -27,7 +28,7 @@ def report(paths: list[Path], figures: Path | None = None) -> tuple[list[Table],
     """Tables and figures of runs, finished or not; each task has tables of its own.
 
     Args:
-        paths: Run directories, files written by :mod:`mamt_jax.reports.record`, or folders of
+        paths: Run directories, files written by ``mamt report --record``, or folders of
             these.
         figures: Where the figures go; None for figures/ in the first path, or beside the first
             record.

@@ -31,7 +31,7 @@ from mamt_jax.training.programs import as_written
 WHOLE = 2
 """Checkpoints, the newest ones, from which a run can go on."""
 _LEARNER = ".seeds.learner"  # where RunState keeps the algorithm's state
-_STORAGE = ".seeds.replay.storage"  # and where a replay has its transitions, [S, capacity, ...]
+_STORAGE = ".seeds.store.storage"  # and where a replay has its transitions, [S, capacity, ...]
 _PIECE = 1 << 24  # bytes read at a time, so that no second replay is held
 
 

@@ -18,12 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from mamt_jax.config import ConfigError
 from mamt_jax.envs import Environment, HostEnvironment
 from mamt_jax.envs.drawing import Frame
 from mamt_jax.envs.hosted import HostEpisodes, words
 from mamt_jax.envs.wrappers import advance, start
-from mamt_jax.errors import EnvironmentFailed
+from mamt_jax.errors import ConfigError, EnvironmentFailed
 from mamt_jax.training.policies import Policies
 from mamt_jax.trajectories.pictures import as_picture, fitted, size_for
 from mamt_jax.trajectories.strip import OUT, Strip

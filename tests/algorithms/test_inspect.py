@@ -58,7 +58,7 @@ def game_of(name: str) -> Game:
 
 @cache
 def case(name: str) -> Case:
-    algorithm = make(name, game_of(name), tiny.hyper(name, **OPTIONS[name]))
+    algorithm = make(name, game_of(name), tiny.settings(name, **OPTIONS[name]))
     assert algorithm.inspect is not None
     update, inspect = quick.jit(algorithm.update), quick.jit(algorithm.inspect)
     return Case(algorithm, lived(tiny.grown(algorithm)), update, inspect)

@@ -14,7 +14,7 @@ from mamt_jax import ConfigError, RunError
 from mamt_jax.algorithms import registry
 from mamt_jax.experiments import probe
 from mamt_jax.training.checkpoint import Meta
-from mamt_jax.training.run import make_algorithm
+from mamt_jax.training.prepare import make_algorithm
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.training.trainer import make_trainer
 from mamt_jax.types import Game
@@ -27,7 +27,7 @@ OBS, ACTIONS = (3, 2, 3), (3, 3, 3)
 
 def test_measured_slope_is_that_of_the_policy_step() -> None:
     """None while π is π_old and the penalty has no gradient; afterwards, downhill or up."""
-    algorithm = registry.make("mamt", Game(OBS, ACTIONS), tiny.hyper(coordination_threshold=0.0))
+    algorithm = registry.make("mamt", Game(OBS, ACTIONS), tiny.settings(coordination_threshold=0.0))
     batches = tuple(tiny.batch(OBS, ACTIONS, size=12, seed=seed) for seed in range(2))
 
     @quick.jit

@@ -16,11 +16,11 @@ from mamt_jax import envs
 from mamt_jax.config import make_config
 from mamt_jax.errors import EnvironmentFailed
 from mamt_jax.training import checkpoint
-from mamt_jax.training.bridged import make_bridged_evaluator
-from mamt_jax.training.evaluate import evaluation_keys
-from mamt_jax.training.run import make_env, prepare, run_trainer
+from mamt_jax.training.prepare import make_env, prepare
+from mamt_jax.training.run import run_trainer
 from mamt_jax.training.run_dir import RunDir
-from mamt_jax.training.trainer import Trainer, make_trainer
+from mamt_jax.training.seeds import evaluation_keys
+from mamt_jax.training.trainer import Trainer, make_stage, make_trainer
 from mamt_jax.types import Algorithm, Batch
 from tests.envs import parallel_games
 from tests.processes import living, mark
@@ -50,7 +50,7 @@ def dwindling_trainer(**options: Any) -> Trainer:
     config = make_config(
         env="pettingzoo", env_options={"module": GAMES}, **SMALL | sizes, episodes=40, **options
     )
-    return make_trainer(config, envs.make("pettingzoo", module=GAMES), counting())
+    return make_trainer(config, envs.make("pettingzoo", module=GAMES), fakes.recipe(counting()))
 
 
 def test_stored_transitions_are_true_also_of_agents_that_left() -> None:
@@ -64,7 +64,7 @@ def test_stored_transitions_are_true_also_of_agents_that_left() -> None:
     assert stored == 3 * trainer.plan.steps_per_point * 4 <= trainer.plan.capacity
     rows = jax.tree.map(
         lambda leaf: np.asarray(leaf)[:, :stored].reshape(2, -1, 4, *leaf.shape[2:]),
-        state.seeds.replay.storage,
+        state.seeds.store.storage,
     )
     now, after, alive = rows.obs, rows.next_obs, rows.alive
     time = now[..., 0, 1]  # "a" stays to the end
@@ -94,8 +94,8 @@ def test_stored_transitions_are_true_also_of_agents_that_left() -> None:
     np.testing.assert_array_equal(counts.reshape(2, -1), [np.arange(counts[0].size)] * 2)
     # Rewards of those who were there alone.
     expected = [rows.reward[1][..., i][rows.alive[1][..., i]].mean() for i in range(3)]
-    reported = trainer.replay.sample(
-        jax.tree.map(lambda leaf: leaf[1], state.seeds.replay), jax.random.key(0), stored
+    reported = trainer.store.sample(
+        jax.tree.map(lambda leaf: leaf[1], state.seeds.store), jax.random.key(0), stored
     ).reward_mean
     np.testing.assert_allclose(reported, expected, rtol=1e-5)
 
@@ -106,7 +106,7 @@ def test_more_environments_than_transitions_between_updates() -> None:
     config = make_config(
         env="pettingzoo", env_options={"module": GAMES}, **SMALL | sizes, episodes=8
     )
-    trainer = make_trainer(config, envs.make("pettingzoo", module=GAMES), counting())
+    trainer = make_trainer(config, envs.make("pettingzoo", module=GAMES), fakes.recipe(counting()))
     assert 0 in trainer.plan.collect and sum(trainer.plan.collect) == trainer.plan.steps_per_point
     state, output = trainer.epoch(trainer.init(jnp.arange(2)))
     assert int(state.transitions) == 4 * trainer.plan.steps_per_point
@@ -117,12 +117,12 @@ def test_more_environments_than_transitions_between_updates() -> None:
 def test_seeds_decide_and_a_resumed_run_plays_new_episodes() -> None:
     first, second = ((t := dwindling_trainer()).epoch(t.init(jnp.arange(2))) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first[1], second[1])
-    obs = [s.seeds.replay.storage.obs for s in (first[0], second[0])]
+    obs = [s.seeds.store.storage.obs for s in (first[0], second[0])]
     np.testing.assert_array_equal(*obs)
     assert not np.array_equal(obs[0][0], obs[0][1])
     begun = int(first[0].transitions)
     resumed, _ = dwindling_trainer().epoch(first[0])
-    draws = np.asarray(resumed.seeds.replay.storage.obs)[..., 0, 0]
+    draws = np.asarray(resumed.seeds.store.storage.obs)[..., 0, 0]
     assert not np.isin(draws[:, begun : 2 * begun], draws[:, :begun]).mean() > 0.2
 
 
@@ -154,7 +154,7 @@ def test_evaluation_in_waves_starts_every_episode_anew() -> None:
     config = make_config(env="pettingzoo", env_options={"module": GAMES}, **SMALL)
     env = envs.make("pettingzoo", module=GAMES)
     algorithm = counting()._replace(greedy=greedy)
-    few, many = (make_bridged_evaluator(algorithm, env, config, n) for n in (4, 10))
+    few, many = (make_stage(env, config).evaluator(algorithm, n) for n in (4, 10))
     keys, learners = evaluation_keys([3, 5]), {"w": jnp.zeros((2, 1))}
     returns = many(learners, keys)
     assert returns.shape == (2, 10)
@@ -168,7 +168,7 @@ def test_evaluation_in_waves_starts_every_episode_anew() -> None:
 def test_workers_end_with_the_trainer_and_after_a_failure() -> None:
     trainer = dwindling_trainer()
     state, _ = trainer.epoch(trainer.init(jnp.arange(2)))
-    loop = trainer.epoch.__self__  # type: ignore[attr-defined]
+    loop = trainer.epoch.func.__self__  # type: ignore[attr-defined]
     first = [worker.process for worker in loop._workers._workers]
     first[1].kill()
     with pytest.raises(EnvironmentFailed, match="SIGKILL"):
@@ -193,7 +193,10 @@ def test_no_process_is_left_after_training(fails: bool, mark: str) -> None:
         update=lambda state, key, batch, count: (state, {"reward_mean": batch.reward_mean}),
         greedy=lambda state, obs: jnp.zeros(obs.shape[:2], jnp.int32),
     )
-    trainer, failure = make_trainer(config, envs.make("pettingzoo", **options), algorithm), None
+    trainer, failure = (
+        make_trainer(config, envs.make("pettingzoo", **options), fakes.recipe(algorithm)),
+        None,
+    )
     try:
         run_trainer(trainer, algorithm, config, None)
     except EnvironmentFailed as error:

@@ -211,7 +211,7 @@ class Holding(NamedTuple):
     """Where a ``SeedState`` has its replay."""
 
     learner: Any
-    replay: ReplayLike
+    store: ReplayLike
 
 
 def test_another_structure_is_refused(tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mamt_jax.config import ConfigError, make_config
+from mamt_jax.config import make_config
 from mamt_jax.envs.toy import ToySurvival
 from mamt_jax.envs.wrappers import VectorEnv
-from mamt_jax.training.evaluate import evaluation_keys, make_evaluator
+from mamt_jax.errors import ConfigError
 from mamt_jax.training.loop import _evaluate
+from mamt_jax.training.seeds import evaluation_keys
+from mamt_jax.training.trainer import make_stage
 from mamt_jax.types import Algorithm
 from tests.training import fakes
 
@@ -28,7 +30,7 @@ def careless(env: ToySurvival) -> Algorithm:
 def test_returns_are_those_of_the_first_episodes() -> None:
     env, episodes, seeds = ToySurvival(), 20, 2
     algorithm = careless(env)
-    play = make_evaluator(algorithm, env, fakes.config(), episodes)
+    play = make_stage(env, fakes.config()).evaluator(algorithm, episodes)
     keys = evaluation_keys(range(seeds))
     played = play(jnp.arange(seeds), keys)
     vector = VectorEnv(env, episodes)
@@ -59,7 +61,7 @@ def test_every_point_has_its_own_starts() -> None:
 def test_a_seeds_evaluation_does_not_depend_on_its_place() -> None:
     """Seed 5 among three, and alone: the same starts, so the same returns."""
     env = ToySurvival()
-    play = make_evaluator(careless(env), env, fakes.config(), 20)
+    play = make_stage(env, fakes.config()).evaluator(careless(env), 20)
     among, alone = (play(jnp.zeros(len(ids)), evaluation_keys(ids)) for ids in ((3, 5, 8), (5,)))
     np.testing.assert_array_equal(among[1], alone[0])
     assert (among[0] != among[1]).any()
@@ -72,7 +74,7 @@ def test_policies_that_are_not_finite_have_no_return() -> None:
         return jnp.where(state > 0, -1, env.best_actions(obs))
 
     algorithm = fakes.algorithm()._replace(greedy=greedy)
-    played = make_evaluator(algorithm, env, fakes.config(), 3)(
+    played = make_stage(env, fakes.config()).evaluator(algorithm, 3)(
         jnp.arange(2), evaluation_keys([0, 1])
     )
     np.testing.assert_array_equal(played, [[env.optimal_return] * 3, [np.nan] * 3])

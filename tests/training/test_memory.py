@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import pytest
 
 from mamt_jax.cli import main as cli
-from mamt_jax.config import ConfigError, make_config
+from mamt_jax.config import make_config
+from mamt_jax.errors import ConfigError
 from mamt_jax.training import memory
-from mamt_jax.training.run import prepare
+from mamt_jax.training.prepare import prepare
 
 TINY = {"algorithm": "maac", "env": "toy_matching", "seeds": 3, "episodes": 40, "batch_size": 24}
 
@@ -21,11 +22,11 @@ def test_sizes_are_those_of_the_state() -> None:
     trainer = prepare(config)[0]
     held = memory.memory_of(trainer, config)
     state = trainer.init(jnp.arange(3)).seeds
-    arrays = jax.tree.leaves((state.replay, state.learner, state.env))
+    arrays = jax.tree.leaves((state.store, state.learner, state.env))
     keys = jax.random.key_data(state.key)
     assert held.total == sum(leaf.nbytes for leaf in [*arrays, keys])
     assert held.learners == sum(leaf.nbytes for leaf in jax.tree.leaves(state.learner))
-    assert held.replay == sum(leaf.nbytes for leaf in jax.tree.leaves(state.replay))
+    assert held.replay == sum(leaf.nbytes for leaf in jax.tree.leaves(state.store))
 
 
 def test_a_run_that_does_not_fit_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mamt_jax.algorithms import registry
 from mamt_jax.config import make_config
 from mamt_jax.envs.toy import ToyElimination
-from mamt_jax.training.run import make_algorithm
+from mamt_jax.training.prepare import make_algorithm
 from mamt_jax.training.trainer import Trainer, make_trainer
 from mamt_jax.types import Algorithm
 from tests.networks import quick
@@ -28,7 +29,7 @@ def trained(algorithm: str, **options: Any) -> tuple[Trainer, Algorithm]:
     }  # fmt: skip
     config = make_config(algorithm=algorithm, **sizes | options)
     rule, env = make_algorithm(config)
-    return quick.trainer(make_trainer(config, env, rule)), rule
+    return quick.trainer(make_trainer(config, env, registry.get(config.algorithm))), rule
 
 
 def rows_of(trainer: Trainer, state: Any) -> Any:
@@ -37,7 +38,7 @@ def rows_of(trainer: Trainer, state: Any) -> Any:
     assert stored <= trainer.plan.capacity
     return jax.tree.map(
         lambda leaf: np.asarray(leaf)[0, :stored].reshape(-1, ENVS, *leaf.shape[2:]),
-        state.seeds.replay.storage,
+        state.seeds.store.storage,
     )
 
 

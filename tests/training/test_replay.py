@@ -12,7 +12,7 @@ import pytest
 
 from mamt_jax import envs
 from mamt_jax.envs.base import EnvSpec
-from mamt_jax.training.replay import make_replay
+from mamt_jax.training.replay import Replay
 from mamt_jax.types import Batch, Transition
 
 ENVS, CAPACITY, AGENTS, OBS, BATCH = 3, 12, 2, 4, 2048
@@ -37,7 +37,7 @@ def block(first: int) -> Transition:
 
 
 def filled(transitions: int, recent: int = 0) -> tuple[Any, Any]:
-    replay = make_replay(CAPACITY, BATCH, recent, spec(400))
+    replay = Replay(CAPACITY, BATCH, recent, spec(400))
     state, insert = replay.init(), jax.jit(replay.insert)
     for first in range(0, transitions, ENVS):
         state = insert(state, block(first), jnp.int32(first))
@@ -96,7 +96,7 @@ def test_reward_moments_are_those_of_the_contents(transitions: int) -> None:
 @pytest.mark.parametrize("transitions", [3, 12, 18, 33])
 def test_reward_moments_are_of_the_steps_in_which_an_agent_was_there(transitions: int) -> None:
     """Agent 0 in two of three transitions, agent 1 in none of the first eighteen."""
-    replay = make_replay(CAPACITY, BATCH, 0, spec(400, agents_may_leave=True))
+    replay = Replay(CAPACITY, BATCH, 0, spec(400, agents_may_leave=True))
     state, insert = replay.init(), jax.jit(replay.insert)
     there = np.array([[k % 3 != 1, k >= 18 and k % 2 == 0] for k in range(transitions)])
     for first in range(0, transitions, ENVS):
@@ -135,14 +135,14 @@ def test_a_transition_takes_the_bytes_that_it_says() -> None:
         expected = AGENTS * (2 * OBS * obs + action + 4 + 1)
         for may_leave in (False, True):
             kind = replace(described, agents_may_leave=may_leave)
-            state = make_replay(CAPACITY, 1, 0, kind).init()
+            state = Replay(CAPACITY, 1, 0, kind).init()
             held = sum(leaf.nbytes for leaf in jax.tree.leaves(state.storage))
             assert held == CAPACITY * (expected + AGENTS * may_leave)
 
 
 @pytest.mark.parametrize("actions", [256, 257])
 def test_the_last_action_survives_storage(actions: int) -> None:
-    replay = make_replay(ENVS, 64, 2, spec(actions))
+    replay = Replay(ENVS, 64, 2, spec(actions))
     action = jnp.full((ENVS, AGENTS), actions - 1, jnp.int32)
     state = replay.insert(replay.init(), block(0)._replace(action=action), jnp.int32(0))
     batch = replay.sample(state, jax.random.key(0), jnp.int32(ENVS))
@@ -156,7 +156,7 @@ def test_pursuits_observations_come_back_exactly() -> None:
     steps = 40
     env = envs.make("pursuit", x_size=8, y_size=8, n_pursuers=12, n_evaders=6)
     assert env.spec.obs_dtype == "uint8"
-    replay = make_replay(steps, 8 * steps, 0, env.spec)
+    replay = Replay(steps, 8 * steps, 0, env.spec)
 
     def play(carry: Any, key: jax.Array) -> tuple[Any, Transition]:
         state, obs = carry

@@ -1,0 +1,1 @@
+"""Where episodes take place: in JAX, or on the host."""
