@@ -14,8 +14,7 @@ data in one batched matrix product.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
@@ -75,42 +74,6 @@ class Game(NamedTuple):
         return max(self.action_counts)
 
 
-class Algorithm(NamedTuple):
-    """A learning rule as pure functions of its state."""
-
-    name: str
-    init: Callable[[jax.Array], Any]
-    """key -> state."""
-    act: Callable[[Any, jax.Array, jax.Array], jax.Array]
-    """(state, key, obs [E, n, O]) -> sampled actions int32 [E, n]; -1 where a policy is not finite,
-    which ends the part of its seed in a run."""
-    greedy: Callable[[Any, jax.Array], jax.Array]
-    """(state, obs [E, n, O]) -> most probable actions int32 [E, n]; -1 as in ``act``."""
-    update: Callable[[Any, jax.Array, Batch, jax.Array], tuple[Any, Metrics]]
-    """(state, key, batch, count of earlier updates []) -> (state, metrics)."""
-    on_policy: bool = False
-    """An update sees what was collected since the one before, whole and in order, not a sample of
-    the replay."""
-    inspect: (
-        Callable[[Any, jax.Array, jax.Array, jax.Array | None], dict[str, jax.Array]] | None
-    ) = None
-    """(state, obs [E, n, O], actions taken int32 [E, n], alive bool [E, n] or None) -> what the
-    algorithm can say of this step, of those that it has:
-
-        probability     [E, n, A]     π_i(u | o_i)
-        q               [E, n, A]     Q_i(o, (u, a_-i)) for every own action u
-        value           [E, n]        V_i, what the critic expects under the own policy
-        advantage       [E, n]        of the action taken
-        attention       [E, n, n, K]  of the critic, of agent i (first) to j
-        coordination    [E, n, n]     C_ij
-        divergence      [E, n, n]     D_ij: what i expects of j against what j does now, nats
-        nonstationarity [E, n]        D_i,ns
-        delta           [E, n]        δ_i
-        local_kl        [E, n]        KL of the policy to its old one, nats
-        local_kl_predicted [E, n]     the same as TRD-Net has it
-    """
-
-
 class Batch(NamedTuple):
     """What one update sees."""
 
@@ -124,3 +87,109 @@ class Batch(NamedTuple):
     recent: Transition | None
     """B transitions for the modelling policies, drawn from the newest ``modelling_recent``; None
     where that option is 0 and they learn from ``sample``."""
+
+
+class InitFn(Protocol):
+    """A learner before any update."""
+
+    def __call__(self, key: jax.Array) -> Any:
+        """Its state, a pytree of arrays.
+
+        Args:
+          key: random key.
+        """
+        ...
+
+
+class ActFn(Protocol):
+    """What agents do when they explore."""
+
+    def __call__(self, state: Any, key: jax.Array, obs: jax.Array) -> jax.Array:
+        """Sampled actions int32 ``[E, n]``; -1 where a policy is not finite, which ends the part of
+        its seed in a run.
+
+        Args:
+          state: of the learner.
+          key: random key.
+          obs: float32 ``[E, n, O]``.
+        """
+        ...
+
+
+class GreedyFn(Protocol):
+    """What agents do when they are evaluated."""
+
+    def __call__(self, state: Any, obs: jax.Array) -> jax.Array:
+        """Most probable actions int32 ``[E, n]``; -1 as in :class:`ActFn`.
+
+        Args:
+          state: of the learner.
+          obs: float32 ``[E, n, O]``.
+        """
+        ...
+
+
+class UpdateFn(Protocol):
+    """One update of everything that learns."""
+
+    def __call__(
+        self, state: Any, key: jax.Array, batch: Batch, count: jax.Array
+    ) -> tuple[Any, Metrics]:
+        """(state, metrics).
+
+        Args:
+          state: of the learner.
+          key: random key.
+          batch: from the replay, or a rollout.
+          count: updates before this one, int32 ``[]``.
+        """
+        ...
+
+
+class InspectFn(Protocol):
+    """What an algorithm makes of a step that nothing learns from."""
+
+    def __call__(
+        self, state: Any, obs: jax.Array, action: jax.Array, alive: jax.Array | None
+    ) -> dict[str, jax.Array]:
+        """Of these, what the algorithm has:
+
+            probability     [E, n, A]     π_i(u | o_i)
+            q               [E, n, A]     Q_i(o, (u, a_-i)) for every own action u; NaN of actions
+                                          that an agent does not have
+            value           [E, n]        V_i, what the critic expects under the own policy
+            advantage       [E, n]        of the action taken
+            attention       [E, n, n, K]  of the critic, of agent i (first) to j
+            coordination    [E, n, n]     C_ij
+            divergence      [E, n, n]     D_ij: what i expects of j against what j does now, nats
+            nonstationarity [E, n]        D_i,ns
+            delta           [E, n]        δ_i
+            local_kl        [E, n]        KL of the policy to its old one, nats
+            local_kl_predicted [E, n]     the same as TRD-Net has it
+
+        Every step is described on its own, whatever stands beside it in the arguments: what
+        training takes from a batch (statistics of its inputs, the mean score that is the unit of
+        C) is a running average in the state here. Pairs are zero on the diagonal. All that would
+        be said of an agent that is not alive, or of a pair with one, is NaN.
+
+        Args:
+          state: of the learner.
+          obs: float32 ``[E, n, O]``.
+          action: taken, int32 ``[E, n]``.
+          alive: bool ``[E, n]``; None if agents never leave.
+        """
+        ...
+
+
+class Algorithm(NamedTuple):
+    """A learning rule as pure functions of its state."""
+
+    name: str
+    init: InitFn
+    act: ActFn
+    greedy: GreedyFn
+    update: UpdateFn
+    on_policy: bool = False
+    """An update sees what was collected since the one before, whole and in order, not a sample of
+    the replay."""
+    inspect: InspectFn | None = None

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mamt_jax.algorithms.registry import ALGORITHMS, make
-from mamt_jax.config import AlgorithmConfig, make_config
+from mamt_jax.config import Settings, make_config
 from mamt_jax.envs.toy import ToyMatching
 from mamt_jax.errors import ConfigError
 from mamt_jax.quantities import QUANTITIES
@@ -50,9 +50,9 @@ def game(name: str) -> Game:
 
 
 @cache
-def built(variant: str) -> tuple[Algorithm, Any, AlgorithmConfig]:
+def built(variant: str) -> tuple[Algorithm, Any, Settings]:
     name, options = VARIANTS[variant]
-    settings = tiny.hyper(name, hidden_size=8, ppo_epochs=2, ppo_minibatches=2, **options)
+    settings = tiny.settings(name, hidden_size=8, ppo_epochs=2, ppo_minibatches=2, **options)
     algorithm = make(name, game(name), settings)
     return algorithm, quick.jit(algorithm.init)(jax.random.key(0)), settings
 

@@ -14,6 +14,7 @@ from mamt_jax.algorithms.critics import regression, values
 from mamt_jax.algorithms.learner import (
     Actors,
     agent_major,
+    appraisal,
     batch_major,
     policy_metrics,
     reward_moments,
@@ -112,13 +113,8 @@ class ActorCritic(CriticLearner):
         """See ``Algorithm.inspect``; Q, V and advantages in standard deviations of the reward."""
         view = self.seen(state, obs, action, alive)
         assert view.trace is not None
-        q, policy = view.trace.q, jnp.exp(view.log_policy)
-        found = self.described(state, view) | {
-            "q": q,
-            "value": jnp.sum(policy * q, axis=-1),
-            "advantage": losses.counterfactual_advantage(q, view.log_policy, view.action),
-            "local_kl": local_kl(view),
-        }
+        found = appraisal(self.game, view.trace.q, view.log_policy, view.action)
+        found |= self.described(state, view) | {"local_kl": local_kl(view)}
         return batch_major(found, view.alive)
 
     def log_old_policy(self, state: LearnerState, x: jax.Array, log_policy: jax.Array) -> jax.Array:

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 
-from mamt_jax.algorithms.learner import Learner
+from mamt_jax.algorithms.learner import Learner, rows_of_steps
 from mamt_jax.algorithms.optimisers import Optimised
 from mamt_jax.algorithms.parts import Critic, TrustRegion, View
 from mamt_jax.networks import layers
-from mamt_jax.ops.masking import masked
 
 
 class Sees(Protocol):
@@ -100,17 +98,15 @@ class CriticLearner(Learner):
 
     def seen(self, state: Sees, obs: jax.Array, action: jax.Array, alive: jax.Array | None) -> View:
         """Steps ``[E, n, ...]`` under running statistics, with the critic's trace."""
-        there = None if alive is None else alive.T
-        obs, action = (masked(jnp.swapaxes(leaf, 0, 1), there) for leaf in (obs, action))
-        # Nothing is drawn at inspection.
-        key = jax.random.key(0)
+        obs, action, there = rows_of_steps(obs, action, alive)
+        key = jax.random.key(0)  # inspection draws nothing
         view = self.view(state, key, obs, action, there, state.norm, state.action_norm)
         trace = self.critic.apply(view.critic_params, view.x, view.encoded, view.alive)
         return view._replace(trace=trace)
 
     def described(self, state: Sees, view: View) -> dict[str, jax.Array]:
-        """What every such learner can say of a view: entries of ``Algorithm.inspect``."""
-        found = {"probability": jnp.exp(view.log_policy)}
+        """What critic and region say of a view: entries of ``Algorithm.inspect``, agent-major."""
+        found = self.region.inspect(state.region, view)
         if self.critic.attention is not None:
-            found["attention"] = self.critic.attention(view.trace)
-        return found | self.region.inspect(state.region, view)
+            found = found | {"attention": self.critic.attention(view.trace)}
+        return found

@@ -13,8 +13,11 @@ from mamt_jax.algorithms.learner import (
     Actors,
     Learner,
     agent_major,
+    appraisal,
+    batch_major,
     joint_critic_step,
     policy_metrics,
+    rows_of_steps,
 )
 from mamt_jax.algorithms.optimisers import Optimised, blend, step
 from mamt_jax.networks import layers
@@ -41,7 +44,8 @@ def deterministic_actor_critic(
 ) -> Algorithm:
     """Joint critics of one output, and actors that climb them, as pure functions."""
     parts = DeterministicActorCritic(actors, settings, critic)
-    return Algorithm(name, parts.init, parts.act, parts.greedy, parts.update)
+    functions = parts.init, parts.act, parts.greedy, parts.update
+    return Algorithm(name, *functions, inspect=parts.inspect)
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,28 @@ class DeterministicActorCritic(Learner):
             norm=layers.update_norm(state.norm, stats, alive),
         )
         return state, metrics | more
+
+    def inspect(
+        self, state: LearnerState, obs: jax.Array, action: jax.Array, alive: jax.Array | None
+    ) -> dict[str, jax.Array]:
+        """See ``Algorithm.inspect``; values in standard deviations of the reward."""
+        obs, action, there = rows_of_steps(obs, action, alive)
+        x = layers.normalise(state.norm, obs, there)
+        size = self.game.num_actions
+        taken = self.for_every_critic(jax.nn.one_hot(action, size), there)
+
+        def value(own: jax.Array) -> jax.Array:
+            """Q_i ``[n, B]`` had every agent done this, by its own critic alone."""
+            return self.values(state.critic.params, x, jnp.where(self._own, own, taken))
+
+        q = jnp.moveaxis(jax.lax.map(value, jnp.eye(size)), 0, -1)
+        log_policy = self.actors.log_policy(state.actor.params, x)
+        return batch_major(appraisal(self.game, q, log_policy, action), there)
+
+    @property
+    def _own(self) -> jax.Array:
+        """Which of the actions that a critic sees is its agent's own: bool ``[n, 1, n, 1]``."""
+        return jnp.eye(self.game.num_agents, dtype=bool)[:, None, :, None]
 
     def values(self, params: Params, x: jax.Array, actions: jax.Array) -> jax.Array:
         """Q_i ``[n, B]`` of observations ``[n, B, O]`` and one-hot actions ``[n, B, n, A]``.
@@ -130,13 +156,12 @@ class DeterministicActorCritic(Learner):
         """
         actors, regularisation = self.actors, self.settings[Learning].logit_regularisation
         temperature = self.settings[Deterministic].gumbel_temperature
-        own_entry = jnp.eye(self.game.num_agents, dtype=bool)[:, None, :, None]
 
         def loss(params: Params) -> tuple[jax.Array, Any]:
             logits, raw = actors.logits(params, x)
             drawn = straight_through_gumbel_softmax(key, logits, temperature)
             others = self.for_every_critic(jax.lax.stop_gradient(drawn), alive)
-            actions = jnp.where(own_entry, masked(drawn, alive)[:, :, None], others)
+            actions = jnp.where(self._own, masked(drawn, alive)[:, :, None], others)
             q = self.values(critic_params, x, actions)
             objective = -masked_mean(q, alive, axis=-1)
             square = losses.mean_square_logit(raw, self.game.action_counts, alive)

@@ -11,6 +11,7 @@ import distrax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from mamt_jax.algorithms.optimisers import (
@@ -41,6 +42,8 @@ class Actors(NamedTuple):
     adam: AdamSettings
     clip: float
     """Global-norm clip of each agent's gradient."""
+    temperature: float | None = None
+    """What the logits are divided by; None for nothing."""
 
     def init(self, key: jax.Array) -> Optimised:
         """Policies before any update."""
@@ -50,6 +53,7 @@ class Actors(NamedTuple):
     def logits(self, params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Logits ``[n, B, A]``: with impossible actions masked, and raw."""
         raw = self.module.apply(params, x)
+        raw = raw if self.temperature is None else raw / self.temperature
         return mask_logits(raw, self.game.action_counts), raw
 
     def log_policy(self, params: Params, x: jax.Array) -> jax.Array:
@@ -139,6 +143,35 @@ def agent_major(batch: Batch) -> Batch:
 
     recent = None if batch.recent is None else turn(batch.recent)
     return batch._replace(sample=turn(batch.sample), recent=recent)
+
+
+def rows_of_steps(
+    obs: jax.Array, action: jax.Array, alive: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """Steps ``[E, n, ...]`` as ``[n, E, ...]``; zeros are what absent agents see and do."""
+    there = None if alive is None else alive.T
+    obs, action = (masked(jnp.swapaxes(leaf, 0, 1), there) for leaf in (obs, action))
+    return obs, action, there
+
+
+def appraisal(
+    game: Game, q: jax.Array, log_policy: jax.Array, action: jax.Array
+) -> dict[str, jax.Array]:
+    """Entries of ``Algorithm.inspect``, agent-major, from values of every own action.
+
+    Args:
+      game: sizes of the environment.
+      q: ``[n, B, A]``.
+      log_policy: ``[n, B, A]``.
+      action: int32 ``[n, B]``, taken.
+    """
+    has = np.arange(game.num_actions) < np.asarray(game.action_counts)[:, None, None]
+    return {
+        "probability": jnp.exp(log_policy),
+        "q": jnp.where(has, q, jnp.nan),
+        "value": jnp.sum(jnp.exp(log_policy) * q, axis=-1),
+        "advantage": losses.counterfactual_advantage(q, log_policy, action),
+    }
 
 
 _PAIRS = ("attention", "coordination", "divergence")

@@ -13,8 +13,11 @@ from mamt_jax.algorithms.learner import (
     Actors,
     Learner,
     agent_major,
+    appraisal,
+    batch_major,
     joint_critic_step,
     policy_metrics,
+    rows_of_steps,
 )
 from mamt_jax.algorithms.optimisers import Optimised, blend, step
 from mamt_jax.errors import ConfigError
@@ -49,7 +52,8 @@ def shaping_actor_critic(
             f"{name} is for two agents, and this environment has {actors.game.num_agents}."
         )
     parts = ShapingActorCritic(actors, settings, critic)
-    return Algorithm(name, parts.init, parts.act, parts.greedy, parts.update)
+    functions = parts.init, parts.act, parts.greedy, parts.update
+    return Algorithm(name, *functions, inspect=parts.inspect)
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,26 @@ class ShapingActorCritic(Learner):
             norm=layers.update_norm(state.norm, stats, alive),
         )
         return state, metrics | more
+
+    def inspect(
+        self, state: LearnerState, obs: jax.Array, action: jax.Array, alive: jax.Array | None
+    ) -> dict[str, jax.Array]:
+        """See ``Algorithm.inspect``; values in standard deviations of the reward.
+
+        As for other algorithms, they are at the opponent's action. Training's V is the mean over
+        the opponent's policy, too.
+        """
+        obs, action, there = rows_of_steps(obs, action, alive)
+        x = layers.normalise(state.norm, obs, there)
+        joint = self.values(state.critic.params, x)
+        q = jnp.stack(
+            (
+                losses.select(joint[0], action[1, :, None]),
+                losses.select(jnp.swapaxes(joint[1], -1, -2), action[0, :, None]),
+            )
+        )
+        log_policy = self.actors.log_policy(state.actor.params, x)
+        return batch_major(appraisal(self.game, q, log_policy, action), there)
 
     def values(self, params: Params, x: jax.Array) -> jax.Array:
         """Q_i(o, a_0, a_1) of both agents ``[2, B, A, A]``, the axes of actions in their order."""

@@ -154,7 +154,8 @@ class ProximalActorCritic(CriticLearner):
         assert view.trace is not None
         mean, std = state.returns.mean_and_std()
         value = mean[:, None] + std[:, None] * view.trace.q[..., 0]
-        return batch_major(self.described(state, view) | {"value": value}, view.alive)
+        found = {"probability": jnp.exp(view.log_policy), "value": value}
+        return batch_major(found | self.described(state, view), view.alive)
 
     def _prepare(
         self, state: LearnerState, key: jax.Array, batch: Batch, count: jax.Array

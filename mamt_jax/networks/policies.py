@@ -37,21 +37,18 @@ class Actor(nn.Module):
       obs_sizes: observation size of each agent.
       num_actions: A.
       hidden_size: H.
-      temperature: what the logits are divided by.
     """
 
     obs_sizes: tuple[int, ...]
     num_actions: int
     hidden_size: int
-    temperature: float = 1.0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalised observations ``[n, B, O]`` -> unmasked logits ``[n, B, A]``."""
         x = leaky_relu(AgentDense(self.hidden_size, self.obs_sizes)(x))
         x = leaky_relu(AgentDense(self.hidden_size)(x))
-        logits = AgentOutput(self.num_actions, name="out")(x)
-        return logits if self.temperature == 1.0 else logits / self.temperature
+        return AgentOutput(self.num_actions, name="out")(x)
 
 
 class AttentionActor(nn.Module):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -9,17 +12,38 @@ import jax.numpy as jnp
 from mamt_jax.ops.masking import masked
 
 
+@jax.custom_jvp
 def tsallis_log(log_x: jax.Array, q: jax.Array | float) -> jax.Array:
     """Tsallis logarithm log_q x = (x^{1−q} − 1)/(1 − q), from log x; the natural one at q = 1.
 
-    Taking log x keeps small probabilities exact: the result is expm1((1 − q) log x)/(1 − q).
+    Taking log x keeps small probabilities exact: the result is expm1((1 − q) log x)/(1 − q). It may
+    be differentiated in both arguments, also at and near q = 1, where that quotient's derivative in
+    q is a difference of numbers that are nearly the same.
     """
     order = jnp.asarray(1.0 - q)
-    divisor = jnp.where(order == 0, 1.0, order)  # so that no gradient meets 0/0
+    divisor = jnp.where(order == 0, 1.0, order)
     return jnp.where(order == 0, log_x, jnp.expm1(divisor * log_x) / divisor)
 
 
-def tsallis_divergence(log_p: jax.Array, log_p_old: jax.Array, q: float) -> jax.Array:
+@tsallis_log.defjvp
+def _tsallis_log_jvp(
+    primals: tuple[jax.Array, Any], tangents: tuple[jax.Array, Any]
+) -> tuple[jax.Array, jax.Array]:
+    (log_x, q), (by_log_x, by_q) = primals, tangents
+    z = (1.0 - q) * log_x
+    slope_in_q = -(log_x**2) * _second_remainder(z)
+    return tsallis_log(log_x, q), jnp.exp(z) * by_log_x + slope_in_q * by_q
+
+
+def _second_remainder(z: jax.Array) -> jax.Array:
+    """(z e^z − (e^z − 1))/z² = Σ_k (k + 1) z^k/(k + 2)!, which is 1/2 at 0."""
+    near = jnp.abs(z) < 0.05
+    away = jnp.where(near, 1.0, z)
+    series = sum((k + 1) / math.factorial(k + 2) * z**k for k in range(8))
+    return jnp.where(near, series, (away * jnp.exp(away) - jnp.expm1(away)) / away**2)
+
+
+def tsallis_divergence(log_p: jax.Array, log_p_old: jax.Array, q: jax.Array | float) -> jax.Array:
     """log_q p − log_q p_old at sampled actions: the mirror-descent penalty (Eq. 10)."""
     return tsallis_log(log_p, q) - tsallis_log(log_p_old, q)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,6 @@ import pytest
 
 from mamt_jax.algorithms.actor_critic import LearnerState
 from mamt_jax.algorithms.registry import make
-from mamt_jax.config import AlgorithmConfig
 from mamt_jax.types import Algorithm, Batch, Game, Metrics
 from tests.algorithms import gradients, tiny
 from tests.networks import literal, quick
@@ -24,15 +24,15 @@ from tests.networks import literal, quick
 SIZES, COUNTS, BATCH = (3, 2, 3), (3, 3, 3), 6
 SHARED = {"query", "key", "value", "encode_obs", "encode_action"}
 SETTINGS = {
-    "maac": tiny.hyper(soft_reward_scale=5.0, critic_regularisation=20.0, old_policy_period=3),
+    "maac": tiny.settings(soft_reward_scale=5.0, critic_regularisation=20.0, old_policy_period=3),
     # Clips that bite: of the critic for all agents together, of each policy on its own.
-    "mamd": tiny.hyper(delta_fixed=0.7, critic_clip_per_agent=0.05, policy_clip=0.01),
+    "mamd": tiny.settings(delta_fixed=0.7, critic_clip_per_agent=0.05, policy_clip=0.01),
 }
 
 
 class Outcome(NamedTuple):
     algorithm: Algorithm
-    settings: AlgorithmConfig
+    settings: SimpleNamespace
     before: LearnerState
     batch: Batch
     after: LearnerState
@@ -48,7 +48,7 @@ def outcome(name: str) -> Outcome:
     before, batch = tiny.grown(algorithm), tiny.batch(SIZES, COUNTS, BATCH)
     update = quick.jit(algorithm.update)
     after, metrics = update(before, jax.random.key(0), batch, jnp.int32(0))
-    return Outcome(algorithm, settings, before, batch, after, metrics, update)
+    return Outcome(algorithm, tiny.values(settings), before, batch, after, metrics, update)
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ CHUNKED = ("mamt", "mamt_ppo")
 
 @pytest.mark.parametrize("name", CHUNKED)
 def test_chunked_update(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = tiny.hyper(delta_period=1, ppo_epochs=1, ppo_minibatches=1)
+    settings = tiny.settings(delta_period=1, ppo_epochs=1, ppo_minibatches=1)
     algorithm = make(name, GAME, settings)
     state, batch = tiny.grown(algorithm), tiny.batch_for(algorithm, *GAME[:2], size=12)
 

@@ -12,8 +12,9 @@ import pytest
 from mamt_jax.algorithms.coordination import critic_coordination
 from mamt_jax.algorithms.critics import attention_critic
 from mamt_jax.algorithms.parts import Critic, View
-from mamt_jax.config import AlgorithmConfig, ConfigError
+from mamt_jax.errors import ConfigError
 from mamt_jax.ops.coordination import mean_score
+from mamt_jax.settings import Settings
 from mamt_jax.types import Game
 from tests.algorithms import tiny
 from tests.networks import literal, quick
@@ -28,7 +29,7 @@ def seen() -> tuple[Critic, View]:
 
 def weights(**options: object) -> np.ndarray:
     critic, view = seen()
-    rule = critic_coordination(critic, tiny.hyper(**options))
+    rule = critic_coordination(critic, tiny.settings(**options))
     return np.asarray(quick.jit(lambda view: rule.measure(rule.init(), view)[1])(view))
 
 
@@ -99,12 +100,15 @@ def test_released_coefficients_one_sample_at_a_time(monkeypatch: pytest.MonkeyPa
 
 
 def test_released_settings_are_the_released_codes() -> None:
-    assert tiny.hyper().coordination_scale == (0.2, "relative")
-    assert tiny.hyper(coordination="released").coordination_scale == (0.05, "raw")
-    own = tiny.hyper(coordination="released", coordination_threshold=0.3)
-    assert own.coordination_scale == (0.3, "raw")
+    def scale(**options: object) -> tuple[float, str]:
+        found = tiny.values(tiny.settings(**options))
+        return found.coordination_threshold, found.coordination_units
+
+    assert scale() == (0.2, "relative")
+    assert scale(coordination="released") == (0.05, "raw")
+    assert scale(coordination="released", coordination_threshold=0.3) == (0.3, "raw")
     with pytest.raises(ConfigError, match="coordination_units must be 'raw' where coordination is"):
-        tiny.hyper(coordination="released", coordination_units="relative")
+        tiny.settings(coordination="released", coordination_units="relative")
 
 
 def test_small_coefficients_are_cut() -> None:
@@ -117,7 +121,7 @@ def test_small_coefficients_are_cut() -> None:
 
 def test_two_agents_need_no_critic() -> None:
     view = tiny.empty_view(action=jnp.zeros((2, BATCH), jnp.int32))
-    rule = critic_coordination(None, tiny.hyper())  # type: ignore[arg-type]
+    rule = critic_coordination(None, tiny.settings())  # type: ignore[arg-type]
     _, got, _ = rule.measure(rule.init(), view)
     np.testing.assert_array_equal(got, np.broadcast_to(1 - np.eye(2)[:, :, None], (2, 2, BATCH)))
 
@@ -137,15 +141,15 @@ def test_a_critic_that_nothing_moves_coordinates_everybody_alike() -> None:
     """Scores of zero stay zeros in units of their mean: equal shares, and no NaN."""
     critic, view = seen()
     still = critic._replace(effect=lambda view: jnp.zeros((3, 3, BATCH)))
-    rule = critic_coordination(still, tiny.hyper())
+    rule = critic_coordination(still, tiny.settings())
     _, got, _ = quick.jit(lambda view: rule.measure(rule.init(), view))(view)
     np.testing.assert_allclose(got, 0.5 * np.broadcast_to(1 - np.eye(3)[..., None], got.shape))
 
 
-def without_own_actions(**options: object) -> tuple[Critic, View, AlgorithmConfig]:
+def without_own_actions(**options: object) -> tuple[Critic, View, Settings]:
     """The on-policy critic, which has one output, in the same view."""
     _, view = seen()
-    settings = tiny.hyper(coordination_units="raw", coordination_threshold=0.0, **options)
+    settings = tiny.settings(coordination_units="raw", coordination_threshold=0.0, **options)
     critic = attention_critic(Game(SIZES, COUNTS), settings, own_actions=False)
     params = jax.tree.map(lambda leaf: 4 * leaf, quick.jit(critic.init)(jax.random.key(0)))
     trace = quick.jit(lambda *inputs: critic.apply(*inputs, None))(params, view.x, view.encoded)

@@ -15,7 +15,7 @@ from tests.algorithms import gradients, tiny
 from tests.networks import literal, quick
 
 GAME, BATCH, KEY = Game((3, 2, 3), (3, 3, 2)), 6, 5
-SETTINGS = tiny.hyper(
+SETTINGS = tiny.settings(
     critic_clip_per_agent=0.05, policy_clip=0.05, critic_weight_decay=0.0, gumbel_temperature=0.7
 )
 
@@ -92,9 +92,9 @@ def test_policy_gradient_passes_through_the_own_action_alone() -> None:
             step[i, :, u] = width
             up, down = (q_values(critic, x, drawn + s * step)[i] for s in (1, -1))
             pull[i, :, u] = (up - down) / (2 * width)
-    soft = literal.softmax(noisy / SETTINGS.gumbel_temperature)
+    soft = literal.softmax(noisy / tiny.values(SETTINGS).gumbel_temperature)
     inner = np.sum(soft * pull, axis=-1, keepdims=True)
-    by_logit = soft * (pull - inner) / SETTINGS.gumbel_temperature / BATCH
+    by_logit = soft * (pull - inner) / tiny.values(SETTINGS).gumbel_temperature / BATCH
 
     def loss(params: Any) -> float:
         raw = literal.actor(params, x)

@@ -58,7 +58,7 @@ class Case(NamedTuple):
 
 def build(**options: Any) -> TrustRegion:
     """A region with given C and D; TRD-Net monotone, so that its slope in δ is not zero."""
-    settings = tiny.hyper(**{"trd_monotone": True, **ASCENT, **options})
+    settings = tiny.settings(**{"trd_monotone": True, **ASCENT, **options})
     coordination = Coordination(
         measure=lambda state, view: (state, WEIGHTS, {}), inspect=lambda state, view: WEIGHTS
     )
@@ -92,7 +92,7 @@ def make(**options: Any) -> Case:
 
 def predicted_slope(state: Any) -> np.ndarray:
     """d/dlog δ_i of the batch mean of Σ_j KL_j, by central differences."""
-    net = TRDNet(SIZES, ACTIONS, tiny.hyper().hidden_size, monotone=True)
+    net = TRDNet(SIZES, ACTIONS, 4, monotone=True)
 
     @quick.jit
     def totals(log_delta: jax.Array) -> jax.Array:
@@ -242,7 +242,7 @@ def test_offsets_are_drawn_afresh_for_every_agent_and_update() -> None:
 
 
 def test_delta_follows_the_slow_average_of_trd_net() -> None:
-    case, tau = make(delta_objective="kl_only"), tiny.hyper().trd_tau
+    case, tau = make(delta_objective="kl_only"), tiny.values(tiny.settings()).trd_tau
     newest = jax.tree.map(lambda leaf: 2 * leaf, case.state.trd.params)
     state = case.state._replace(trd=case.state.trd._replace(params=newest))
     np.testing.assert_array_equal(

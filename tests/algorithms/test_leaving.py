@@ -56,7 +56,7 @@ def learner(name: str, num_agents: int = 3) -> tuple[LearnerState, Any]:
     """A learner for the first n of SIZES, and its compiled update."""
     sizes, counts = SIZES[:num_agents], COUNTS[:num_agents]
     registered = name.split("_")[0]
-    settings = tiny.hyper(registered, **OPTIONS[name])
+    settings = tiny.settings(registered, **OPTIONS[name])
     algorithm = make(registered, Game(sizes, counts), settings)
     return tiny.grown(algorithm), quick.jit(algorithm.update)
 
@@ -185,7 +185,7 @@ def games() -> tuple[Any, ...]:
     hardly step. Offsets are drawn for all agents at once: there are none. Before it has learned
     TRD-Net follows δ only if it is monotone.
     """
-    settings = tiny.hyper(
+    settings = tiny.settings(
         learning_rate=1e-9, delta_exploration=0.0, critic_weight_decay=0.0,
         critic_clip_per_agent=1e6, hidden_size=8, trd_monotone=True,
     )  # fmt: skip
@@ -242,11 +242,11 @@ def test_nothing_is_nan_whoever_is_missing(name: str, num_agents: int) -> None:
 
 def test_targets_attend_to_those_that_stay() -> None:
     """Against the NumPy critic of the agents that stay, sample by sample."""
-    settings = tiny.hyper()
+    settings = tiny.settings()
     game = Game((3,) * 3, (3,) * 3)
     actors, critic = build_actors(game, settings), attention_critic(game, settings)
     parts = ActorCritic(actors, settings, critic, no_trust_region(game))
-    state = tiny.grown(make("maac", game, settings))
+    state, numbers = tiny.grown(make("maac", game, settings)), tiny.values(settings)
     given = agent_major(tiny.leaving(tiny.batch((3,) * 3, (3,) * 3, BATCH), SOME))
     got = quick.jit(parts._td_target)(state, jax.random.key(0), given)
 
@@ -264,10 +264,10 @@ def test_targets_attend_to_those_that_stay() -> None:
         for i in range(3):
             future = 0.0
             if i in stay:
-                entropy = np.log(policy[i, b].max()) / settings.soft_reward_scale
+                entropy = np.log(policy[i, b].max()) / numbers.soft_reward_scale
                 future = q[stay.index(i), 0, action[i, b]] - entropy
             if alive[i, b]:
-                expected = reward[i, b] + settings.discount * future
+                expected = reward[i, b] + numbers.discount * future
                 np.testing.assert_allclose(got[i, b], expected, rtol=1e-4, atol=1e-5)
     assert sizes >= {0, 1, 2}
 

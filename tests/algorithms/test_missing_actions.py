@@ -31,7 +31,9 @@ def output_layers(state: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["mamt", "maddpg", "lola_dqn", "mappo"])
 def test_outputs_of_missing_actions_get_no_gradient(name: str) -> None:
-    algorithm = make(name, GAME, tiny.hyper(logit_regularisation=0.1, modelling_regularisation=0.1))
+    algorithm = make(
+        name, GAME, tiny.settings(logit_regularisation=0.1, modelling_regularisation=0.1)
+    )
     batch = tiny.batch_for(algorithm, *GAME[:2], size=24)
     before = quick.jit(algorithm.init)(jax.random.key(0))
     after, _ = quick.jit(algorithm.update)(before, jax.random.key(1), batch, jnp.int32(0))

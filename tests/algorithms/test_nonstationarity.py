@@ -66,7 +66,7 @@ def test_it_is_the_weighted_divergence_to_todays_policies() -> None:
     weight = np.random.default_rng(1).uniform(size=(3, 3, BATCH)) * (1 - np.eye(3))[:, :, None]
     seen = random_view(0)
     for maximum in (100.0, 0.3):
-        settings = tiny.hyper(nonstationarity_max=maximum)
+        settings = tiny.settings(nonstationarity_max=maximum)
         part = modelled_nonstationarity(Game(SIZES, COUNTS), settings)
         state = quick.jit(part.init)(jax.random.key(0))
         _, got, _ = quick.jit(part.measure)(state, weighed(seen, weight))
@@ -77,7 +77,7 @@ def test_it_is_the_weighted_divergence_to_todays_policies() -> None:
 
 def test_recent_transitions_train_but_do_not_measure() -> None:
     weight = np.ones((3, 3, BATCH)) * (1 - np.eye(3))[:, :, None]
-    part = modelled_nonstationarity(Game(SIZES, COUNTS), tiny.hyper(modelling_recent=100))
+    part = modelled_nonstationarity(Game(SIZES, COUNTS), tiny.settings(modelling_recent=100))
     state = quick.jit(part.init)(jax.random.key(0))
     measure = quick.jit(part.measure)
     seen = random_view(0, recent=True)
@@ -106,7 +106,7 @@ def test_modelling_policies_learn_the_replays_distribution() -> None:
     x, _ = batch_norm(jnp.asarray(np.broadcast_to(np.eye(2)[context], (3, size, 2)), jnp.float32))
     uniform = np.full((3, size, 3), -np.log(3))
     seen = view(x, action, uniform)
-    settings = tiny.hyper(hidden_size=8, learning_rate=2e-2, modelling_regularisation=0.0)
+    settings = tiny.settings(hidden_size=8, learning_rate=2e-2, modelling_regularisation=0.0)
     part = modelled_nonstationarity(Game((2,) * 3, (3,) * 3), settings)
     weight = jnp.ones((3, 3, size)) * (1 - jnp.eye(3))[:, :, None]
 

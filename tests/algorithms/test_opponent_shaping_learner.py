@@ -22,7 +22,7 @@ TEMPERATURE = 0.5
 
 @cache
 def outcome(step: float = 0.0) -> tuple[Any, Any, Any, Any]:
-    settings = tiny.hyper(
+    settings = tiny.settings(
         lola_step=step, lola_temperature=TEMPERATURE, critic_weight_decay=0.0,
         critic_clip_per_agent=0.05, policy_clip=0.02,
     )  # fmt: skip
@@ -122,7 +122,7 @@ def test_two_agents_only() -> None:
 
 def test_what_an_absent_agent_is_said_to_do_changes_nothing() -> None:
     """Bit for bit; NaN in all that it saw and got."""
-    algorithm = make("lola_dqn", GAME, tiny.hyper())
+    algorithm = make("lola_dqn", GAME, tiny.settings())
     state, update = tiny.grown(algorithm), quick.jit(algorithm.update)
     alive = np.ones((BATCH, 2), bool)
     alive[::2, 1], alive[3, 0] = False, False
@@ -144,7 +144,7 @@ def test_what_an_absent_agent_is_said_to_do_changes_nothing() -> None:
 
 def test_samples_without_anybody_do_not_count() -> None:
     """Half a batch and nobody's other half average as that half twice."""
-    algorithm = make("lola_dqn", GAME, tiny.hyper())
+    algorithm = make("lola_dqn", GAME, tiny.settings())
     state, update = tiny.grown(algorithm), quick.jit(algorithm.update)
     alive = np.ones((BATCH, 2), bool)
     alive[1, 0] = alive[4, 0] = False

@@ -102,7 +102,7 @@ def test_preconditioner_is_the_step_per_gradient(clip: float) -> None:
 @pytest.mark.parametrize("num_agents", [2, 3])
 def test_shared_gradients_are_divided_by_the_number_of_agents(num_agents: int) -> None:
     """Key, query and value maps and the state-action encoders, and nothing else."""
-    critic = attention_critic(Game((3,) * num_agents, (2,) * num_agents), tiny.hyper())
+    critic = attention_critic(Game((3,) * num_agents, (2,) * num_agents), tiny.settings())
     params = jax.eval_shape(critic.init, jax.random.key(0))
     ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), params)
     scaled = scale_shared(ones, num_agents)["params"]

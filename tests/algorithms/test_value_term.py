@@ -7,7 +7,6 @@ and advantages, which is what it ascends; the advantages are NumPy's.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
@@ -22,8 +21,8 @@ from mamt_jax.algorithms.actor_critic import actor_critic
 from mamt_jax.algorithms.critics import attention_critic
 from mamt_jax.algorithms.learner import Actors, build_actors
 from mamt_jax.algorithms.optimisers import Optimised
-from mamt_jax.config import AlgorithmConfig
 from mamt_jax.ops import losses
+from mamt_jax.settings import Settings
 from mamt_jax.types import Game, Params
 from tests.algorithms import tiny
 from tests.networks import literal, quick
@@ -56,7 +55,7 @@ class Problem(NamedTuple):
 
 
 @cache
-def problem(settings: AlgorithmConfig) -> Problem:
+def problem(settings: Settings) -> Problem:
     game = Game(SIZES, COUNTS)
     actors, critic = build_actors(game, settings), attention_critic(game, settings)
     algorithm = actor_critic("probe", actors, critic, tiny.probe(2), settings)
@@ -99,7 +98,7 @@ def assert_own_slope(measured: np.ndarray, predicted: np.ndarray, rtol: float) -
     assert (np.abs(predicted) > 1e-9).all()
 
 
-SGD = tiny.hyper(learning_rate=RATE * 1e6, adam_b1=0.0, adam_eps=1e6, policy_clip=1e6)
+SGD = tiny.settings(learning_rate=RATE * 1e6, adam_b1=0.0, adam_eps=1e6, policy_clip=1e6)
 """Adam whose denominator is a constant million and that has no momentum: SGD with step RATE."""
 
 
@@ -110,7 +109,7 @@ def test_closed_form_is_the_slope_through_an_sgd_step() -> None:
     assert_own_slope(measured, term / DELTA**2, rtol=2e-3)
 
 
-ADAM = tiny.hyper(learning_rate=1e-4, policy_clip=1e6)
+ADAM = tiny.settings(learning_rate=1e-4, policy_clip=1e6)
 
 
 def warm(case: Problem) -> Optimised:
@@ -141,7 +140,7 @@ def test_closed_form_is_the_slope_through_adam_once_its_momentum_is_spent() -> N
     actor = warm(case)
     predicted = np.asarray(case.step(DELTA, actor)[1]["value"]) / DELTA**2
     one_step = slope(lambda delta: case.step(delta, actor)[0].params, case.value)
-    assert_own_slope(one_step, (1 - ADAM.adam_b1) * predicted, rtol=1e-2)
+    assert_own_slope(one_step, (1 - tiny.values(ADAM).adam_b1) * predicted, rtol=1e-2)
 
     @quick.jit
     def spend(stepped: Optimised) -> Params:
@@ -171,6 +170,6 @@ def test_clip_enters_as_a_constant_factor() -> None:
     moved = jax.tree.map(lambda new, old: new - old, stepped.params, free.actor.params)
     norms = np.asarray(jax.vmap(optax.tree.norm)(moved)) / RATE  # of the gradients
     clip = float(0.3 * norms.min())
-    clipped = problem(dataclasses.replace(SGD, policy_clip=clip))
+    clipped = problem(SGD.replace({"policy_clip": clip}))
     got = clipped.step(DELTA, clipped.actor)[1]["value"]
     np.testing.assert_allclose(got, np.asarray(terms["value"]) * clip / norms, rtol=1e-4)

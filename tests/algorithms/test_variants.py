@@ -22,8 +22,8 @@ from mamt_jax.algorithms.trust_region import (
     no_trust_region,
     prior_trust_region,
 )
-from mamt_jax.config import AlgorithmConfig, ConfigError
-from mamt_jax.ops import divergences
+from mamt_jax.errors import ConfigError
+from mamt_jax.settings import Settings
 from mamt_jax.types import Game
 from tests.algorithms import tiny
 from tests.networks import quick
@@ -37,18 +37,18 @@ def view(num_agents: int = 3, seed: int = 0, alive: Any = None) -> View:
     return tiny.empty_view(action=action, key=jax.random.key(seed), alive=alive)
 
 
-def penalty(region: TrustRegion, settings: AlgorithmConfig, *logs: jax.Array) -> np.ndarray:
+def penalty(region: TrustRegion, settings: Settings, *logs: jax.Array) -> np.ndarray:
     """What weighs log π at actions of these log π and log π_old ``[n, B]``."""
     game = Game(*SIZES)
     parts = ActorCritic(
         build_actors(game, settings), settings, attention_critic(game, settings), region
     )
-    divergence = divergences.tsallis_divergence(*logs, settings.tsallis_q)
+    divergence = parts._divergence(*logs)
     return np.asarray(parts._penalty(region.init(jax.random.key(0)), logs[0], divergence))
 
 
 def test_penalty_is_the_tsallis_divergence_over_delta_or_soft_entropy() -> None:
-    settings = tiny.hyper(soft_reward_scale=50.0, delta_fixed=0.25)
+    settings = tiny.settings(soft_reward_scale=50.0, delta_fixed=0.25)
     rng = np.random.default_rng(0)
     new, old = jnp.log(jnp.asarray(rng.uniform(0.05, 0.95, (2, 3, BATCH)), jnp.float32))
     power = 0.8
@@ -67,7 +67,7 @@ def test_penalty_is_the_tsallis_divergence_over_delta_or_soft_entropy() -> None:
 
 @pytest.mark.parametrize("teams", [((0, 1, 2),), ((0,), (1,), (2,)), ((0, 2), (1,))])
 def test_prior_regions_constrain_those_with_a_team_mate(teams: Any) -> None:
-    settings = tiny.hyper(delta_fixed=0.3)
+    settings = tiny.settings(delta_fixed=0.3)
     logs = jnp.log(jnp.asarray(np.random.default_rng(0).uniform(0.1, 1, (2, 3, BATCH))))
     game = Game(*SIZES, teams)
     got = penalty(prior_trust_region(game, settings), settings, *logs)
@@ -115,7 +115,7 @@ def test_weighted_sum_of_consecutive_local_divergences() -> None:
     weight = rng.uniform(size=(3, 3, BATCH)) * (1 - np.eye(3))[..., None]
     policies = {"log_policy": jnp.log(new), "log_old_policy": jnp.log(old)}
     seen = view()._replace(**policies, coordination=jnp.asarray(weight))
-    rule = consecutive_nonstationarity(tiny.hyper())
+    rule = consecutive_nonstationarity(tiny.settings())
     _, got, metrics = rule.measure((), seen)
     kl = np.sum(new * np.log(new / old), axis=-1)
     expected = np.einsum("ijb,jb->ib", weight, kl) / 3
@@ -130,7 +130,7 @@ def test_with_two_agents_coordination_has_one_value(name: str) -> None:
     batch = tiny.batch(*game[:2])
     ends = []
     for each in ("mamt", name):
-        algorithm = make(each, game, tiny.hyper())
+        algorithm = make(each, game, tiny.settings())
         state, update = tiny.grown(algorithm), quick.jit(algorithm.update)
         for count in range(2):
             state, metrics = update(state, jax.random.key(count), batch, jnp.int32(count))

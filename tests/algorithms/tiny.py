@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import distrax
@@ -14,13 +15,53 @@ from mamt_jax.algorithms.actor_critic import actor_critic
 from mamt_jax.algorithms.critics import attention_critic
 from mamt_jax.algorithms.learner import build_actors
 from mamt_jax.algorithms.parts import Critic, PolicyGradients, TrustRegion, View
-from mamt_jax.config import AlgorithmConfig, default_settings
+from mamt_jax.algorithms.registry import ALGORITHMS, all_settings
+from mamt_jax.settings import (
+    PPO,
+    AttentionNetworks,
+    Coordination,
+    Deterministic,
+    FixedRegion,
+    LearnedRegion,
+    Learning,
+    Lookahead,
+    MirrorDescent,
+    ReplayModelling,
+    Settings,
+    SoftActorCritic,
+    TargetNetworks,
+)
+from mamt_jax.settings.tree import compose
 from mamt_jax.types import Algorithm, Batch, Game, Transition
 from tests.networks import quick
 
+EVERY_PART = compose(
+    AttentionNetworks(),
+    Learning(),
+    TargetNetworks(),
+    SoftActorCritic(),
+    MirrorDescent(),
+    FixedRegion(),
+    LearnedRegion(),
+    Coordination(),
+    ReplayModelling(),
+    PPO(),
+    Deterministic(),
+    Lookahead(),
+)
 
-def hyper(algorithm: str = "mamt", **options: Any) -> AlgorithmConfig:
-    return default_settings(algorithm, **{"hidden_size": 4, "attention_heads": 2, **options})
+
+def settings(algorithm: str | None = None, **options: Any) -> Settings:
+    """Of a tiny algorithm, with what it has of these options; without a name, of every part."""
+    own = EVERY_PART if algorithm is None else ALGORITHMS[algorithm].settings
+    assert set(options) <= all_settings()
+    options = {"hidden_size": 4, "attention_heads": 2, **options}
+    return own.replace({name: value for name, value in options.items() if name in own.flat()})
+
+
+def values(of: Settings) -> SimpleNamespace:
+    """Every setting as an attribute."""
+    return SimpleNamespace(**of.settled().flat())
 
 
 def batch(
@@ -115,9 +156,9 @@ def view(
     obs_sizes: tuple[int, ...], action_counts: tuple[int, ...], of: Batch, **options: Any
 ) -> tuple[Critic, View]:
     """What an update's trust region sees of a batch, and the critic it comes from."""
-    settings, game = hyper(**options), Game(obs_sizes, action_counts)
-    critic, region = attention_critic(game, settings), probe(len(obs_sizes))
-    algorithm = actor_critic("probe", build_actors(game, settings), critic, region, settings)
+    chosen, game = settings(**options), Game(obs_sizes, action_counts)
+    critic, region = attention_critic(game, chosen), probe(len(obs_sizes))
+    algorithm = actor_critic("probe", build_actors(game, chosen), critic, region, chosen)
     state = grown(algorithm)._replace(region=jnp.ones(len(obs_sizes)))
     _, metrics = quick.jit(algorithm.update)(state, jax.random.key(0), of, jnp.int32(0))
     return critic, metrics["view"]

@@ -27,7 +27,7 @@ OBS, ACTIONS = (3, 2, 3), (3, 3, 3)
 
 def test_measured_slope_is_that_of_the_policy_step() -> None:
     """None while π is π_old and the penalty has no gradient; afterwards, downhill or up."""
-    algorithm = registry.make("mamt", Game(OBS, ACTIONS), tiny.hyper(coordination_threshold=0.0))
+    algorithm = registry.make("mamt", Game(OBS, ACTIONS), tiny.settings(coordination_threshold=0.0))
     batches = tuple(tiny.batch(OBS, ACTIONS, size=12, seed=seed) for seed in range(2))
 
     @quick.jit

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,6 +38,47 @@ def test_tsallis_log_tends_to_the_natural_logarithm(q: float) -> None:
     np.testing.assert_allclose(got, np.log(PROBABILITIES), rtol=1e-3)
     if q == 1.0:
         np.testing.assert_array_equal(got, jnp.log(PROBABILITIES))
+
+
+def exact(log_x: np.ndarray, q: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """log_q x and its derivatives in log x and in q, in float64; power series near q = 1."""
+    s = 1.0 - q
+    z = s * log_x
+    terms = [z**k / math.factorial(k + 1) for k in range(30)]
+    value = np.where(np.abs(z) < 1, log_x * sum(terms), np.expm1(z) / (s or 1.0))
+    terms = [(k + 1) * z**k / math.factorial(k + 2) for k in range(30)]
+    far = (z * np.exp(z) - np.expm1(z)) / np.where(z == 0, 1.0, z) ** 2
+    return value, np.exp(z), -(log_x**2) * np.where(np.abs(z) < 1, sum(terms), far)
+
+
+ORDERS = [0.0, 0.2, 0.9, 0.99, 0.999999, 1.0, 1.000001, 1.001, 1.3]
+
+
+def test_tsallis_log_and_its_slopes_where_q_is_traced() -> None:
+    """One program for all q: at 1, near it, and far from it."""
+    log_x = np.log(np.array([1.0, 0.999, 0.9, 0.5, 0.2, 0.01, 1e-4, 1e-9]))
+
+    @jax.jit
+    def everything(log_x: jax.Array, q: jax.Array) -> tuple[jax.Array, ...]:
+        by_both = jax.vmap(jax.grad(divergences.tsallis_log, argnums=(0, 1)), (0, None))
+        return divergences.tsallis_log(log_x, q), *by_both(log_x, q)
+
+    for order in ORDERS:
+        q = np.float32(order)
+        got = everything(jnp.asarray(log_x, jnp.float32), q)
+        for name, one, other in zip(
+            ("value", "in log x", "in q"), got, exact(log_x, float(q)), strict=True
+        ):
+            np.testing.assert_allclose(one, other, rtol=2e-5, atol=1e-9, err_msg=f"{name}, {q}")
+    assert everything._cache_size() == 1
+
+
+def test_the_slope_in_q_is_that_of_the_value() -> None:
+    """By central differences in float64, across q = 1 too."""
+    log_x, width = np.log(np.array([0.9, 0.3, 1e-3])), 1e-5
+    for q in (0.2, 0.97, 1.0, 1.2):
+        up, down = (exact(log_x, q + sign * width)[0] for sign in (1, -1))
+        np.testing.assert_allclose(exact(log_x, q)[2], (up - down) / (2 * width), rtol=1e-5)
 
 
 @settings(max_examples=40, deadline=None)
