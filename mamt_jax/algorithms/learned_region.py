@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -98,17 +97,17 @@ class _LearnedRegion:
         """δ, the soft limit on Σ_i δ_i."""
         return self.own.delta_total_per_agent * self.num_agents
 
-    @cached_property
+    @property
     def net(self) -> TRDNet:
         sizes, actions = self.game.obs_sizes, self.game.num_actions
         return TRDNet(sizes, actions, self.settings[Networks].hidden_size, self.own.trd_monotone)
 
-    @cached_property
+    @property
     def trd_optimiser(self) -> optax.GradientTransformation:
         clip = self.settings[Learning].critic_clip_per_agent * self.num_agents
         return clipped_adam(adam_settings(self.settings), clip)
 
-    @cached_property
+    @property
     def delta_optimiser(self) -> optax.GradientTransformation:
         adam = adam_settings(self.settings)
         return optax.adam(adam.learning_rate, b1=adam.b1, eps=adam.eps)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import distrax
@@ -99,7 +98,7 @@ class Learner:
         """Sizes of the environment."""
         return self.actors.game
 
-    @cached_property
+    @property
     def critic_optimiser(self) -> optax.GradientTransformation:
         """One for the critics of all agents: its clip is as many times as large."""
         learning = self.settings[Learning]

@@ -107,6 +107,7 @@ class UpdateEvent:
     plan: Plan
     store: Store
     algorithm: Algorithm
+    """Built in the trace that the event is part of, or in one around it."""
 
     def learn(self, carry: Carry) -> tuple[Carry, Metrics, jax.Array]:
         """Updates if the store holds a batch.
