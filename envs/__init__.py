@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mamt_jax.envs.base import Environment, EnvSpec, TimeStep
+from mamt_jax.envs.base import Environment, EnvSpec, Field, TimeStep
 from mamt_jax.envs.hosted import BadEnvironment, HostEnvironment
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ __all__ = [
     "BadEnvironment",
     "EnvSpec",
     "Environment",
+    "Field",
     "HostEnvironment",
     "TimeStep",
     "VectorEnv",
