@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test torch lint format clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -23,6 +23,10 @@ demo: $(STAMP) ## train MAMT on Spread with 8 seeds (about 6 minutes), show tabl
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest -q -n 2 -m "not slow"
+
+torch: $(STAMP) ## check the PyTorch side of benchmarks/; installs PyTorch, which make test does without
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(BIN)/python -m pytest -q benchmarks
 
 lint: $(STAMP) ## check format, style and types
 	$(BIN)/ruff format --check .

@@ -15,7 +15,7 @@ from benchmarks.measure import IDIOMS
 from benchmarks.progress import each, note
 from mamt_jax.algorithms.registry import ALGORITHMS
 from mamt_jax.cli.guard import guarded
-from mamt_jax.config import check
+from mamt_jax.settings.fields import check
 
 FOLDER = Path("runs/benchmarks")
 """Where figures go: git keeps nothing there."""

@@ -39,17 +39,18 @@ def jax_update(
 
     from benchmarks.batches import transitions
     from benchmarks.training import game_of
-    from mamt_jax.algorithms.registry import make
+    from mamt_jax.algorithms.registry import get
     from mamt_jax.config import make_config
+    from mamt_jax.settings import Settings
+    from mamt_jax.settings.numbers import as_data
     from mamt_jax.training import seeds as axis
-    from mamt_jax.training.learning import Learning
+    from mamt_jax.training.learning import UpdateEvent
     from mamt_jax.training.programs import Program
     from mamt_jax.types import Batch, Transition
 
     game = game_of(env)
-    config = make_config(algorithm=algorithm, env=env, seeds=seeds, seed_batch=seed_batch)
-    rule = make(algorithm, game, config.hyper)
-    learning = Learning(config, rule, None)  # type: ignore[arg-type]  # no replay here
+    config = make_config(algorithm=algorithm, env=env, seeds=seeds)
+    recipe, settings = get(algorithm), as_data(config.settings)
     rows = transitions(env, updates * batch_size)
     moments = jnp.zeros((updates, game.num_agents)), jnp.ones((updates, game.num_agents))
     sample = Transition(
@@ -57,18 +58,20 @@ def jax_update(
     )
     batches = Batch(sample, *moments, None)
 
-    def one_seed(state: Any) -> tuple[Any, Any]:
+    def one_seed(settings: Settings, state: Any) -> tuple[Any, Any]:
         keys = jax.random.split(jax.random.key(0), updates)
-        return learning.update(state, keys, batches, jnp.int32(0))
+        event = UpdateEvent(None, None, recipe(game, settings))  # type: ignore[arg-type]
+        return event.update(state, keys, batches, jnp.int32(0))
 
-    def all_seeds(states: Any) -> tuple[Any, Any]:
-        return axis.map_seeds(one_seed, states, axis.seed_batch(config))
+    def all_seeds(settings: Settings, states: Any) -> tuple[Any, Any]:
+        return axis.map_seeds(one_seed, settings, states, axis.seed_batch(seed_batch, seeds))
 
-    run = Program(all_seeds, donate=(0,))
-    kept = [jax.jit(jax.vmap(rule.init))(jax.random.split(jax.random.key(0), seeds))]
+    run = Program(all_seeds, donate=(1,))
+    init = jax.jit(jax.vmap(recipe(game, config.settings).init))
+    kept = [init(jax.random.split(jax.random.key(0), seeds))]
 
     def work() -> None:
-        kept[0], metrics = run(kept[0])
+        kept[0], metrics = run(settings, kept[0])
         jax.block_until_ready(metrics)
 
     return timed(work, seeds * updates)

@@ -8,7 +8,8 @@ import warnings
 
 import jax
 
-from mamt_jax.config import ConfigError, check
+from mamt_jax.errors import ConfigError
+from mamt_jax.settings.fields import check
 
 
 def have_torch() -> bool:

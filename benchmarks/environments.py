@@ -14,10 +14,12 @@ import numpy as np
 
 from benchmarks.originals import ORIGINALS, steps_per_second
 from benchmarks.progress import duration, note
-from mamt_jax.config import ConfigError, check, make_config
+from mamt_jax.config import make_config
 from mamt_jax.envs import Environment, HostEnvironment, VectorEnv, VectorState
 from mamt_jax.envs.workers import HostVectorEnv
-from mamt_jax.training.run import make_env
+from mamt_jax.errors import ConfigError
+from mamt_jax.settings.fields import check
+from mamt_jax.training.prepare import make_env
 from mamt_jax.training.stage.hosted import worker_errors
 
 

@@ -15,8 +15,10 @@ from benchmarks.measure import IDIOMS
 from benchmarks.progress import Task
 from benchmarks.training import game_of, on_policy
 from mamt_jax.algorithms.registry import make
-from mamt_jax.config import ConfigError, check, make_config
-from mamt_jax.training.run import make_algorithm
+from mamt_jax.config import make_config
+from mamt_jax.errors import ConfigError
+from mamt_jax.settings.fields import check
+from mamt_jax.training.prepare import make_algorithm
 
 Rows = list[dict[str, Any]]
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 from benchmarks.batches import SHAPES, TEAMS
 from mamt_jax import envs
-from mamt_jax.algorithms.registry import make
+from mamt_jax.algorithms.registry import get
 from mamt_jax.config import make_config
-from mamt_jax.training import game
+from mamt_jax.settings import Rollout
 from mamt_jax.training.programs import compilation_cache
 from mamt_jax.training.trainer import make_trainer
 from mamt_jax.types import Game
@@ -22,7 +22,7 @@ EPISODES_PER_POINT = 24
 
 def on_policy(algorithm: str) -> bool:
     """Whether a registered algorithm learns from rollouts."""
-    return make(algorithm, Game((1, 1), (2, 2), teams=((0, 1),))).on_policy
+    return Rollout in get(algorithm).settings
 
 
 def game_of(env: str) -> Game:
@@ -54,8 +54,7 @@ def logging_point(algorithm: str, env: str, seeds: int = 8, **options: Any) -> L
     settings = {"log_interval": EPISODES_PER_POINT, "episodes": 10_000} | options
     config = make_config(algorithm=algorithm, env=env, seeds=seeds, **settings)
     environment = envs.make(env, **config.env_options)
-    learner = make(algorithm, game.game_of(environment.spec), config.hyper)
-    trainer = make_trainer(config, environment, learner)
+    trainer = make_trainer(config, environment, get(algorithm))
     with compilation_cache():
         kept = [trainer.init(jnp.arange(seeds))]
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 if __name__ == "envs":
     raise ImportError("This folder is imported as mamt_jax.envs: `from mamt_jax import envs`.")
 
-import difflib
 import inspect
-from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mamt_jax.envs.base import Environment, EnvSpec, Field, TimeStep
 from mamt_jax.envs.hosted import BadEnvironment, HostEnvironment
+from mamt_jax.errors import ConfigError, close_to
+from mamt_jax.lookup import imported, is_path
 
 if TYPE_CHECKING:
     from mamt_jax.envs.outbound import to_pettingzoo
@@ -38,14 +38,16 @@ __all__ = [
     "make",
     "names",
     "options",
+    "register",
     "summaries",
     "text_options",
     "to_pettingzoo",
 ]
 
-# Classes, or where they are: ours are imported when they are asked for, because worker processes
-# start without JAX. Options and their defaults are read from the constructors, never listed again.
-_REGISTRY: Mapping[str, str | type[Any]] = {
+# Classes, or where they are as MODULE:NAME: ours are imported when they are asked for, because
+# worker processes start without JAX. Options and their defaults are read from the constructors,
+# never listed again.
+_REGISTRY: dict[str, str | type[Any]] = {
     "spread": "mamt_jax.envs.spread:Spread",
     "spread3_sep": "mamt_jax.envs.spread:Spread3Sep",
     "spread3_mix": "mamt_jax.envs.spread:Spread3Mix",
@@ -71,6 +73,28 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def register(name: str, environment: type[Any]) -> None:
+    """Gives an environment a name, in this process.
+
+    Args:
+      name: letters, digits and _.
+      environment: its class; the arguments of its constructor are its options.
+
+    Raises:
+      ConfigError: the name is taken by another, or is none, or this is no environment.
+    """
+    if not name.isidentifier():
+        raise ConfigError(f"An environment's name must be letters, digits and _, got {name!r}.")
+    whole = all(hasattr(environment, needed) for needed in ("spec", "reset", "step"))
+    if not (whole or issubclass(environment, HostEnvironment)):
+        raise ConfigError(
+            f"An environment's class has spec, reset and step; {environment!r} lacks some."
+        )
+    if _REGISTRY.get(name, environment) != environment:
+        raise ConfigError(f"There is an environment {name!r} already; choose another name.")
+    _REGISTRY[name] = environment
 
 
 def names() -> tuple[str, ...]:
@@ -126,31 +150,22 @@ def make(name: str, /, **chosen: Any) -> Any:
     accepted = options(name)
     unknown = [option for option in chosen if option not in accepted]
     if unknown and not _hands_on(constructor):
-        raise ValueError(
-            f"{name} has no option {', '.join(map(repr, unknown))}{_close(unknown[0], accepted)}; "
-            f"it accepts {', '.join(accepted)}."
+        close = close_to(unknown[0], accepted)
+        raise ConfigError(
+            f"{name} has no option {', '.join(map(repr, unknown))}{close}; it accepts "
+            f"{', '.join(accepted)}."
         )
     return constructor(**chosen)
 
 
 def _constructor(name: str) -> type[Any]:
-    if name not in _REGISTRY:
-        close = _close(name, _REGISTRY)
-        raise ValueError(
-            f"No environment is called {name!r}{close}; there are {', '.join(_REGISTRY)}."
+    if name not in _REGISTRY and not is_path(name):
+        raise ConfigError(
+            f"No environment is called {name!r}{close_to(name, _REGISTRY)}; there are "
+            f"{', '.join(_REGISTRY)}, or MODULE:NAME of one of yours."
         )
-    found = _REGISTRY[name]
-    if isinstance(found, str):
-        module, _, called = found.partition(":")
-        found = getattr(import_module(module), called)
-    return found
-
-
-def _close(name: str, accepted: Iterable[str]) -> str:
-    """As `mamt_jax.errors.close_to`: nothing of ours is imported here."""
-    known = {each.lower(): each for each in accepted}
-    found = difflib.get_close_matches(str(name).lower(), known, n=1)
-    return f" (did you mean {known[found[0]]!r}?)" if found else ""
+    found: Any = _REGISTRY.get(name, name)
+    return imported(found) if isinstance(found, str) else found
 
 
 def _hands_on(constructor: type[Any]) -> bool:

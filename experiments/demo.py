@@ -17,7 +17,8 @@ from mamt_jax.config import TrainConfig, make_config
 from mamt_jax.errors import InterruptedRun, RunError
 from mamt_jax.reports.report import report
 from mamt_jax.reports.texts import counted
-from mamt_jax.training.run import is_finished, run_config
+from mamt_jax.training.resume import is_finished
+from mamt_jax.training.run import run_config
 from mamt_jax.training.run_dir import RunDir
 
 EPISODES = 1380

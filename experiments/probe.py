@@ -22,14 +22,14 @@ from rich.table import Table
 
 from mamt_jax.analysis.seeds import diverged
 from mamt_jax.cli.guard import guarded
-from mamt_jax.config import ConfigError, check
-from mamt_jax.errors import RunError
+from mamt_jax.errors import ConfigError, RunError
 from mamt_jax.files import user_path
+from mamt_jax.settings import LearnedRegion
+from mamt_jax.settings.fields import check
 from mamt_jax.training import checkpoint
+from mamt_jax.training.prepare import prepare
 from mamt_jax.training.programs import Program
-from mamt_jax.training.run import make_algorithm
 from mamt_jax.training.run_dir import RunDir
-from mamt_jax.training.trainer import make_trainer
 from mamt_jax.types import Algorithm, Batch
 
 HALF_STEP = 0.5
@@ -63,8 +63,7 @@ def slopes(directory: RunDir, batches: int) -> tuple[int, Slopes]:
     """
     check(batches > 0, "batches", batches, "greater than 0")
     config = directory.read_config()
-    algorithm, env = make_algorithm(config)
-    trainer = make_trainer(config, env, algorithm)
+    trainer, algorithm, _ = prepare(config)
     like = jax.eval_shape(trainer.init, jnp.arange(config.seeds))
     if not hasattr(getattr(like.learner, "region", None), "log_delta"):
         raise ConfigError(f"{config.algorithm} learns no trust region; probe a run of mamt.")
@@ -72,12 +71,14 @@ def slopes(directory: RunDir, batches: int) -> tuple[int, Slopes]:
     if state is None:
         raise RunError(f"{directory.path} has no checkpoint to fork yet.")
 
+    period = config.settings[LearnedRegion].delta_period
+
     def one(inputs: tuple[Any, jax.Array]) -> Slopes:
         seed, key = inputs
         first, second, update = jax.random.split(key, 3)
         here = trainer.store.sample(seed.store, first, state.transitions)
         there = trainer.store.sample(seed.store, second, state.transitions)
-        return fork(algorithm, seed.learner, (here, there), update, config.hyper.delta_period)
+        return fork(algorithm, seed.learner, (here, there), update, period)
 
     def all_batches(seed: Any) -> Slopes:
         keys = jax.random.split(jax.random.key(0), batches)

@@ -9,37 +9,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mamt_jax.errors import DivergedError, InterruptedRun, MamtError, RunError
+from mamt_jax.errors import ConfigError, DivergedError, InterruptedRun, MamtError, RunError
 
 if TYPE_CHECKING:
     from mamt_jax import envs
-    from mamt_jax.config import AlgorithmConfig, ConfigError, TrainConfig, make_config
+    from mamt_jax.algorithms.registry import Recipe
+    from mamt_jax.config import TrainConfig, make_config
+    from mamt_jax.registration import register
     from mamt_jax.training.run import Run, load, train
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "AlgorithmConfig",
     "ConfigError",
     "DivergedError",
     "InterruptedRun",
     "MamtError",
+    "Recipe",
     "Run",
     "RunError",
     "TrainConfig",
     "envs",
     "load",
     "make_config",
+    "register",
     "train",
 ]
 
 _HOMES = {
-    "AlgorithmConfig": "mamt_jax.config",
-    "ConfigError": "mamt_jax.config",
+    "Recipe": "mamt_jax.algorithms.registry",
     "TrainConfig": "mamt_jax.config",
     "make_config": "mamt_jax.config",
     "Run": "mamt_jax.training.run",
     "load": "mamt_jax.training.run",
+    "register": "mamt_jax.registration",
     "train": "mamt_jax.training.run",
 }
 

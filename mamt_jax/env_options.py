@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mamt_jax import envs
-from mamt_jax.config import ConfigError
+from mamt_jax.errors import ConfigError
 
 _WORDS = {"true": True, "false": False, "null": None, "none": None}
 

@@ -6,7 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
-from mamt_jax.config import ConfigError
+from mamt_jax.errors import ConfigError
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:

@@ -18,7 +18,8 @@ from benchmarks import figures, measure, multiply_adds, plans, tables, training,
 from benchmarks.batches import SHAPES
 from benchmarks.machine import Load, hardware
 from mamt_jax import envs
-from mamt_jax.algorithms.learner import build_networks
+from mamt_jax.algorithms.critics import attention_critic
+from mamt_jax.algorithms.learner import build_actors
 from mamt_jax.config import AlgorithmConfig
 from mamt_jax.types import Game
 from tests.training import fakes
@@ -75,18 +76,19 @@ def loss_of(read: Any) -> Any:
 def test_multiply_adds_are_those_of_the_program(agents: int) -> None:
     obs_sizes, actions, hidden, batch = (7,) * agents, 5, 16, 6
     hyper = AlgorithmConfig(hidden_size=hidden)
-    networks = build_networks(Game(obs_sizes, (actions,) * agents), hyper)
+    game = Game(obs_sizes, (actions,) * agents)
+    critic, actors = attention_critic(game, hyper), build_actors(game, hyper)
     x = jnp.ones((agents, batch, 7))
     action = jnp.ones((agents, batch, actions))
-    params = networks.critic.init(jax.random.key(0), x, action)
-    actor = networks.actor.init(jax.random.key(0), x)
+    params = critic.init(jax.random.key(0))
+    actor = actors.init(jax.random.key(0)).params
 
     def read(params: Any) -> tuple[jax.Array, ...]:
-        trace = networks.critic.apply(params, x, action)
+        trace = critic.apply(params, x, action, None)
         return trace.q, trace.logits
 
     def act(params: Any) -> tuple[jax.Array, ...]:
-        return (networks.actor.apply(params, x),)
+        return (actors.module.apply(params, x),)
 
     def count(function: Any, params: Any) -> tuple[int, int]:
         forward = products(jax.make_jaxpr(function)(params).jaxpr)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mamt_jax.config import ConfigError
 from mamt_jax.env_options import read_options, read_value, written
+from mamt_jax.errors import ConfigError
 
 VALUES = [
     ("3", 3),

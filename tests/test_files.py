@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mamt_jax.config import ConfigError
+from mamt_jax.errors import ConfigError
 from mamt_jax.files import quoted, user_path, write_whole
 
 ODD = [

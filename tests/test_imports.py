@@ -15,38 +15,45 @@ ROOT = Path(__file__).resolve().parents[1]
 LEAVES = {
     "mamt_jax",
     "mamt_jax.errors",
-    "mamt_jax.settings",
-    "mamt_jax.config",
-    "mamt_jax.types",
     "mamt_jax.files",
+    "mamt_jax.lookup",
+    "mamt_jax.quantities",
+    "mamt_jax.settings",
+    "mamt_jax.types",
 }
 OPS = LEAVES | {"mamt_jax.ops"}
 NETWORKS = OPS | {"mamt_jax.networks"}
+REGISTRY = {"mamt_jax.algorithms.registry"}
 ALGORITHMS = NETWORKS | {"mamt_jax.algorithms"}
+CONFIG = LEAVES | REGISTRY | {"mamt_jax.config"}
 TRAINING = {"mamt_jax.envs", "mamt_jax.env_options", "mamt_jax.analysis", "mamt_jax.training"}
 REPORTS = TRAINING | {"mamt_jax.trajectories", "mamt_jax.reports"}
 PAPER = {"mamt_jax.experiments.paper", "mamt_jax.experiments.references"}
 ALLOWED: dict[str, set[str]] = {
-    "mamt_jax.envs": set(),
-    "mamt_jax.env_options": LEAVES | {"mamt_jax.envs"},
     "mamt_jax.errors": set(),
+    "mamt_jax.files": {"mamt_jax.errors"},
+    "mamt_jax.lookup": {"mamt_jax.errors"},
+    "mamt_jax.quantities": set(),
     "mamt_jax.settings": {"mamt_jax.errors"},
-    "mamt_jax.config": LEAVES,
-    "mamt_jax.files": LEAVES,
     "mamt_jax.types": LEAVES,
+    "mamt_jax.envs": {"mamt_jax.errors", "mamt_jax.lookup"},
+    "mamt_jax.env_options": LEAVES | {"mamt_jax.envs"},
     "mamt_jax.ops": LEAVES,
     "mamt_jax.analysis": OPS,
     "mamt_jax.networks": OPS,
     "mamt_jax.algorithms": NETWORKS,
+    "mamt_jax.algorithms.registry": LEAVES,  # names builders, and imports none
+    "mamt_jax.config": CONFIG,
     # Training knows the Algorithm protocol and reaches algorithms through the registry alone.
-    "mamt_jax.training": OPS | TRAINING | {"mamt_jax.algorithms.registry"},
-    "mamt_jax.trajectories": LEAVES | {"mamt_jax.envs", "mamt_jax.training"},
-    "mamt_jax.reports": OPS | REPORTS | PAPER,
-    "mamt_jax.cli": ALGORITHMS | REPORTS,
-    "mamt_jax": LEAVES | {"mamt_jax.training.run", "mamt_jax.envs"},
+    "mamt_jax.training": OPS | CONFIG | TRAINING,
+    "mamt_jax.trajectories": CONFIG | {"mamt_jax.envs", "mamt_jax.training"},
+    "mamt_jax.reports": OPS | CONFIG | REPORTS | PAPER,
+    "mamt_jax.cli": ALGORITHMS | CONFIG | REPORTS,
+    "mamt_jax.registration": LEAVES | REGISTRY | {"mamt_jax.envs"},
+    "mamt_jax": CONFIG | {"mamt_jax.training.run", "mamt_jax.envs", "mamt_jax.registration"},
     "mamt_jax.__main__": {"mamt_jax.cli.main"},  # ``python -m mamt_jax`` is ``mamt``
-    "mamt_jax.experiments": ALGORITHMS | REPORTS | {"mamt_jax.cli"},
-    "benchmarks": ALGORITHMS | REPORTS | {"mamt_jax.cli"},
+    "mamt_jax.experiments": ALGORITHMS | CONFIG | REPORTS | {"mamt_jax.cli"},
+    "benchmarks": ALGORITHMS | CONFIG | REPORTS | {"mamt_jax.cli"},
 }
 """What a package may import of ours besides itself; the longest matching name counts."""
 

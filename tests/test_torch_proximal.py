@@ -1,8 +1,10 @@
-"""MAPPO in PyTorch learns what mamt_jax's learns, from the same weights, rollouts and draws."""
+"""MAPPO learns what it learns in PyTorch, from the same weights, rollouts and random numbers.
+
+The expected numbers are files, as in ``tests/test_torch_parity.py``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -10,118 +12,81 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.torch_reference import states
-from mamt_jax.algorithms.registry import make
-from mamt_jax.config import default_settings
-from mamt_jax.types import Batch, Game, Transition
-from tests.algorithms import tiny
-from tests.networks import quick
-
-torch = pytest.importorskip("torch")
-
-from benchmarks.torch_reference import convert  # noqa: E402
-from benchmarks.torch_reference.maths import Rollout  # noqa: E402
-from benchmarks.torch_reference.proximal import ProximalLearner  # noqa: E402
-from benchmarks.torch_reference.rollouts import Training  # noqa: E402
-
-STEPS, ENVS, ACTIONS = 7, 4, 5
-# What is rare with the defaults happens here: clipped gradients, ratios and errors, a last row that
-# no minibatch takes.
-HYPER = default_settings(
-    "mappo",
-    hidden_size=4,
-    attention_heads=2,
-    learning_rate=1e-2,
-    ppo_clip=0.02,
-    ppo_epochs=2,
-    ppo_minibatches=3,
-    policy_clip=0.1,
-    critic_clip_per_agent=0.1,
-    huber_delta=0.7,
+from benchmarks.torch_reference.cases import (
+    PROXIMAL,
+    PROXIMAL_CASES,
+    ROLLOUTS_BEFORE,
+    ProximalCase,
 )
+from benchmarks.torch_reference.states import Named, flatten, read, unflatten
+from mamt_jax.algorithms.registry import make
+from mamt_jax.settings import Learning
+from mamt_jax.types import Algorithm, Batch, Transition
+from tests.networks import quick
+from tests.test_torch_parity import GOLDEN, assert_close, cast
+
+# In float32 a ratio that one side clips and the other does not makes a visible difference.
+TOLERANCES = {"float32": 1e-4, "float64": 1e-10}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for one another gain nothing at these sizes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def below(arrays: Named, prefix: str) -> Named:
+    """Arrays below a prefix, by the rest of their names."""
+    start = f"{prefix}/"
+    return {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
 
 
-def rollout(obs_sizes: tuple[int, ...], seed: int) -> dict[str, np.ndarray]:
-    """Fields of a rollout with a cut-off episode, and agents whose return ends on its own."""
-    rng, n = np.random.default_rng(seed), len(obs_sizes)
-    rows = STEPS, ENVS, n
-    obs = rng.normal(1.0, 2.0, (2, *rows, max(obs_sizes))).astype(np.float32)
-    for i, size in enumerate(obs_sizes):
-        obs[..., i, size:] = 0.0
-    return {
-        "obs": obs[0],
-        "action": rng.integers(ACTIONS, size=rows),
-        "reward": rng.normal(-3.0, 2.0, rows).astype(np.float32),
-        "next_obs": obs[1],
-        "terminated": rng.random(rows) < 0.2,
-        "finished": rng.random(rows[:2]) < 0.2,
-    }
-
-
-def for_jax(rows: dict[str, np.ndarray]) -> Batch:
-    arrays = {name: jnp.asarray(values) for name, values in rows.items()}
+def rollout(rows: Named, precision: str) -> Batch:
+    """A rollout as training hands it over."""
+    arrays = {name: jnp.asarray(values) for name, values in cast(rows, precision).items()}
     sample = Transition(**arrays)._replace(action=arrays["action"].astype(jnp.int32))
-    rewards = rows["reward"].reshape(-1, rows["reward"].shape[-1])
+    rewards = np.asarray(arrays["reward"]).reshape(-1, rows["reward"].shape[-1])
     return Batch(sample, jnp.asarray(rewards.mean(0)), jnp.asarray(rewards.std(0)), None)
 
 
-def orders(key: jax.Array) -> list[Any]:
-    """The order of transitions in each epoch of mamt_jax's update."""
-    _, learn_key = jax.random.split(key)
-    keys = [jax.random.split(epoch)[0] for epoch in jax.random.split(learn_key, HYPER.ppo_epochs)]
-    return [torch.as_tensor(np.array(jax.random.permutation(k, STEPS * ENVS))) for k in keys]
+def start(rule: Algorithm, weights: Named, precision: str) -> Any:
+    """The learner's state with the initial weights, all in this precision."""
+
+    def zeros(leaf: Any) -> np.ndarray:
+        real = jnp.issubdtype(leaf.dtype, jnp.floating)
+        return np.zeros(leaf.shape, precision if real else leaf.dtype)
+
+    shapes = jax.eval_shape(rule.init, jax.random.key(0))
+    return unflatten(weights, jax.tree.map(zeros, shapes))
 
 
-@pytest.mark.parametrize("obs_sizes", [(12, 12), (13, 13, 8)])
-def test_updates(obs_sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny.know_the_draws(monkeypatch)
-    rule = make("mappo", Game(obs_sizes, (ACTIONS,) * len(obs_sizes)), HYPER)
-    state = jax.tree.map(lambda leaf: leaf * 2, quick.jit(rule.init)(jax.random.key(0)))
-    learner = ProximalLearner(obs_sizes, ACTIONS, HYPER)
-    convert.load(learner, states.flatten(state))
-    drawn = torch.as_tensor(tiny.drawn(len(obs_sizes), STEPS * ENVS, ACTIONS))
-    update, before = quick.jit(rule.update), states.flatten(state)
-    clipped = 0.0
-    for count in range(3):
-        rows, key = rollout(obs_sizes, seed=count), jax.random.key(count)
-        state, wanted = update(state, key, for_jax(rows), jnp.int32(count))
-        batch = Rollout(**{name: torch.as_tensor(values) for name, values in rows.items()})
-        metrics = learner.update(batch, drawn, orders(key))
-        for name, values in metrics.items():
-            np.testing.assert_allclose(values, wanted[name], rtol=1e-3, atol=1e-5, err_msg=name)
-        clipped += float(wanted["clip_fraction"].mean())
-        assert (wanted["policy_grad_norm"] > HYPER.policy_clip).any()
-    assert clipped > 0.1
-    expected, found = states.flatten(state), convert.export(learner)
-    assert found.keys() == expected.keys()
-    moved = [name for name, values in expected.items() if np.abs(values - before[name]).max() > 0]
-    for name, values in expected.items():
-        scale = np.abs(values).max()
-        np.testing.assert_allclose(found[name] / scale, values / scale, atol=3e-5, err_msg=name)
-    still = {name for name in expected if name not in moved}
+@pytest.mark.parametrize("name", PROXIMAL_CASES)
+def test_updates(name: str) -> None:
+    case = PROXIMAL_CASES[name]
+    with jax.enable_x64(case.precision == "float64"):
+        check_updates(case, read(GOLDEN / f"{name}.npz"))
+
+
+def check_updates(case: ProximalCase, arrays: Named) -> None:
+    rule, tolerance = make("mappo", case.game, PROXIMAL), TOLERANCES[case.precision]
+    state = start(rule, below(arrays, "initial"), case.precision)
+    update = quick.jit(rule.update)
+    keys = jax.random.wrap_key_data(arrays["update_keys"])
+    for count, before in enumerate(ROLLOUTS_BEFORE, start=1):
+        batch = rollout(below(arrays, f"rollout{count}"), case.precision)
+        state, metrics = update(state, keys[count - 1], batch, jnp.int32(before))
+        expected = below(arrays, f"metrics{count}")
+        share = expected.pop("clip_fraction")  # a mean of truths, which JAX takes in float32
+        np.testing.assert_allclose(metrics["clip_fraction"], share, rtol=1e-6)
+        assert_close(metrics, expected, tolerance)
+        if after := below(arrays, f"after{count}"):
+            assert_close(flatten(state), after, tolerance)
+
+
+@pytest.mark.parametrize("name", PROXIMAL_CASES)
+def test_what_the_files_hold_is_no_idle_update(name: str) -> None:
+    """Ratios and gradients are clipped, and every weight moves that is read."""
+    arrays, case = read(GOLDEN / f"{name}.npz"), PROXIMAL_CASES[name]
+    assert arrays["metrics3/clip_fraction"].mean() > 0.05
+    assert (arrays["metrics3/policy_grad_norm"] > PROXIMAL[Learning].policy_clip).any()
+    limit = PROXIMAL[Learning].critic_clip_per_agent * len(case.obs_sizes)
+    assert (arrays["metrics3/critic_grad_norm"] > limit).any()
+    before, after = below(arrays, "initial"), below(arrays, "after3")
+    assert before.keys() == after.keys()
+    still = {name for name, values in after.items() if (values == before[name]).all()}
     unread = {"critic/query/kernel", "critic/key/kernel"}  # one opponent has all the attention
-    assert still == (unread if len(obs_sizes) == 2 else set())
-
-
-def test_training_goes_on_across_rollouts() -> None:
-    training = Training(num_envs=4, rollout_size=70, hyper=HYPER)
-    assert training.steps == 72
-    for _ in range(3):
-        metrics = training.advance()
-    assert all(torch.isfinite(values).all() for values in metrics.values())
-    assert training.learner.updates == 3
-    assert [len(returns) for returns in training.world.returns] == [4, 4]  # 54 steps
-    store = training.store
-    ends = store.finished.any(1)
-    assert ends.tolist() == [step == 50 for step in range(37, 55)]
-    follows = store.next_obs[:-1] == store.obs[1:]
-    assert follows[~ends[:-1]].all() and not follows[ends[:-1]].all()
+    assert still == (unread if len(case.obs_sizes) == 2 else set())

@@ -60,7 +60,8 @@ for module in pkgutil.walk_packages(mamt_jax.__path__, "mamt_jax."):
 imported = differences(before)
 
 from mamt_jax.config import make_config
-from mamt_jax.training.run import load_with, prepare, run_trainer
+from mamt_jax.training.prepare import prepare
+from mamt_jax.training.run import load_with, run_trainer
 from mamt_jax.training.run_dir import RunDir
 from tests.training import fakes
 

@@ -8,6 +8,7 @@ so that both sides sample the same actions; a seed is accepted only if no action
 from __future__ import annotations
 
 import argparse
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,25 @@ import torch
 from benchmarks.torch_reference import convert, maths, states
 from benchmarks.torch_reference.cases import (
     CASES,
-    HYPER,
+    PROXIMAL,
+    PROXIMAL_CASES,
+    ROLLOUTS_BEFORE,
     UPDATES,
     Case,
+    ProximalCase,
     initial_weights,
     offset_key,
+    proximal_weights,
+    rollout_keys,
+    rollouts,
+    settings,
     transitions,
     update_keys,
 )
 from benchmarks.torch_reference.learner import Learner
-from benchmarks.torch_reference.maths import Batch, Noise
-from mamt_jax.config import AlgorithmConfig
+from benchmarks.torch_reference.maths import Batch, Noise, Rollout
+from benchmarks.torch_reference.proximal import ProximalLearner
+from mamt_jax.settings import PPO, Coordination
 
 MARGIN = 2e-5
 """Least gap between the two largest noisy log-probabilities of any sampled action."""
@@ -39,10 +48,10 @@ ONLINE = ("actor/", "critic/", "modelling/", "trd/", "log_delta")
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
-def tensors(rows: dict[str, np.ndarray], dtype: torch.dtype) -> Batch:
-    """The batch for PyTorch."""
+def tensors(rows: dict[str, np.ndarray], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """The fields of a batch or a rollout for PyTorch."""
     made = {name: torch.as_tensor(values) for name, values in rows.items()}
-    return Batch(**{k: v.to(dtype) if v.is_floating_point() else v for k, v in made.items()})
+    return {k: v.to(dtype) if v.is_floating_point() else v for k, v in made.items()}
 
 
 def noises(case: Case, dtype: torch.dtype) -> Iterator[Noise]:
@@ -61,7 +70,13 @@ def noises(case: Case, dtype: torch.dtype) -> Iterator[Noise]:
 def learner(case: Case, algorithm: str, dtype: torch.dtype, idiom: str, **options: Any) -> Learner:
     """A learner with the case's weights."""
     made = Learner(
-        algorithm, case.obs_sizes, case.num_actions, HYPER, idiom, dtype=dtype, **options
+        algorithm,
+        case.obs_sizes,
+        case.num_actions,
+        settings(algorithm),
+        idiom,
+        dtype=dtype,
+        **options,
     )
     names = convert.export(made)
     convert.load(made, {k: v for k, v in initial_weights(case).items() if k in names})
@@ -85,7 +100,7 @@ def look(of: Learner, batch: Batch) -> dict[str, np.ndarray]:
             effect = of.critic.effects(trace, action, log_policy.exp(), encoding)
             seen["effect"] = effect
             for units in ("relative", "raw"):
-                options = AlgorithmConfig(coordination_units=units)
+                options = Coordination(coordination_units=units).settled()
                 seen[f"coordination_{units}"] = maths.coordination(effect, options)
         coordination, _ = of._coordination(trace, action, log_policy, encoding)
         seen["drift"] = of._modelling_loss(x, action, coordination, log_policy)[1]
@@ -95,7 +110,7 @@ def look(of: Learner, batch: Batch) -> dict[str, np.ndarray]:
 
 def outputs(case: Case, algorithm: str, dtype: torch.dtype, idiom: str) -> convert.Named:
     """All that a golden file keeps of one learner."""
-    batch = tensors(transitions(case), dtype)
+    batch = Batch(**tensors(transitions(case), dtype))
     of = learner(case, algorithm, dtype, idiom)
     named = {f"look/{name}": values for name, values in look(of, batch).items()}
     for count, noise in enumerate(noises(case, dtype), start=1):
@@ -142,8 +157,64 @@ def write(case_name: str, directory: Path) -> Path:
         for name, values in made.items():
             if kept(name, algorithm, precision):
                 arrays[f"{algorithm}/{precision}/{name}"] = values
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{case_name}.npz"
+    return _save(directory / f"{case_name}.npz", arrays)
+
+
+def draws(case: ProximalCase) -> Iterator[tuple[torch.Tensor, list[torch.Tensor]]]:
+    """What mamt_jax's update draws from :func:`rollout_keys`: noise, and orders of the epochs."""
+    total = case.steps * case.envs
+    shape = len(case.obs_sizes), total, case.num_actions
+    with jax.enable_x64(case.precision == "float64"):
+        for key in rollout_keys(case):
+            draw, learn = jax.random.split(key)
+            keys = jax.random.split(learn, PROXIMAL[PPO].ppo_epochs)
+            orders = [jax.random.permutation(jax.random.split(key)[0], total) for key in keys]
+            noise = jax.random.gumbel(draw, shape, case.precision)
+            yield torch.as_tensor(np.array(noise)), [torch.as_tensor(np.array(o)) for o in orders]
+
+
+def proximal_outputs(case: ProximalCase) -> convert.Named:
+    """All that a golden file keeps of MAPPO."""
+    dtype = PRECISIONS[case.precision]
+    of = ProximalLearner(case.obs_sizes, case.num_actions, PROXIMAL, dtype=dtype)
+    convert.load(of, proximal_weights(case))
+    named: convert.Named = {}
+    both = zip(rollouts(case), draws(case), strict=True)
+    for count, (rows, (noise, orders)) in enumerate(both, start=1):
+        of.updates = ROLLOUTS_BEFORE[count - 1]
+        rollout = Rollout(**tensors(rows, dtype))
+        if _proximal_gap(of, rollout, noise) < MARGIN:
+            raise ValueError(f"An action of rollout {count} is a close call; take another seed.")
+        metrics = of.update(rollout, noise, orders)
+        named |= {f"metrics{count}/{k}": v.numpy() for k, v in metrics.items()}
+        if count in (1, len(ROLLOUTS_BEFORE)):
+            named |= {f"after{count}/{k}": v for k, v in convert.export(of).items()}
+    return named
+
+
+@torch.no_grad()
+def _proximal_gap(of: ProximalLearner, rollout: Rollout, noise: torch.Tensor) -> float:
+    """How close the closest of the actions is that the coming update samples."""
+    ahead = copy.deepcopy(of)
+    obs, next_obs = (leaf.flatten(0, 1).transpose(0, 1) for leaf in (rollout.obs, rollout.next_obs))
+    ahead._observe(obs)
+    top = (ahead.actor(ahead._normalise(next_obs)) + noise).topk(2, dim=-1).values
+    return float((top[..., 0] - top[..., 1]).min())
+
+
+def write_proximal(case_name: str, directory: Path) -> Path:
+    """Runs MAPPO on a case."""
+    case = PROXIMAL_CASES[case_name]
+    arrays: convert.Named = {f"initial/{k}": v for k, v in proximal_weights(case).items()}
+    for count, rows in enumerate(rollouts(case), start=1):
+        arrays |= {f"rollout{count}/{k}": v for k, v in rows.items()}
+    arrays["update_keys"] = np.asarray(jax.random.key_data(rollout_keys(case)))
+    arrays |= proximal_outputs(case)
+    return _save(directory / f"{case_name}.npz", arrays)
+
+
+def _save(path: Path, arrays: convert.Named) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     states.write(path, arrays)
     return path
 
@@ -153,8 +224,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("tests/golden"))
     directory = parser.parse_args().out
-    for name in CASES:
-        path = write(name, directory)
+    paths = [write(name, directory) for name in CASES]
+    for path in paths + [write_proximal(name, directory) for name in PROXIMAL_CASES]:
         print(path, f"{path.stat().st_size / 1e3:.0f} kB")
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.torch_reference import batched, maths, modules, steps
+from benchmarks.torch_reference import batched, maths, modules, numbers, steps
 from benchmarks.torch_reference.maths import Batch, Noise
-from mamt_jax.config import AlgorithmConfig
+from mamt_jax.settings import Settings
 
 IDIOMS: dict[str, Any] = {"modules": modules, "batched": batched}
 ALGORITHMS = ("maac", "mamd", "mamt")
@@ -26,7 +26,7 @@ class Learner:
       algorithm: "maac", "mamd" or "mamt".
       obs_sizes: of each agent.
       num_actions: A, the same for all.
-      hyper: mamt_jax's settings; the defaults' options are supported.
+      settings: mamt_jax's; the defaults where none are given, whose kinds are supported.
       idiom: "modules" (a module and a loop over agents) or "batched" (stacked parameters).
       device: where everything lives.
       dtype: float32 or float64.
@@ -38,7 +38,7 @@ class Learner:
         algorithm: str,
         obs_sizes: Sequence[int],
         num_actions: int,
-        hyper: AlgorithmConfig | None = None,
+        settings: Settings | None = None,
         idiom: str = "batched",
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
@@ -48,7 +48,7 @@ class Learner:
             raise ValueError(f"algorithm must be one of {ALGORITHMS}, got {algorithm!r}.")
         self.algorithm, self.idiom = algorithm, idiom
         self.obs_sizes, self.num_actions = tuple(obs_sizes), num_actions
-        self.hyper = hyper = hyper or AlgorithmConfig()
+        self.hyper = hyper = numbers.flat(settings, algorithm)
         self.nets, self.device, self.dtype = IDIOMS[idiom], torch.device(device), dtype
         self.updates = 0
         sizes, n = (self.obs_sizes, num_actions, hyper.hidden_size), len(obs_sizes)
@@ -76,7 +76,9 @@ class Learner:
             self.modelling_optimiser = steps.adam(self.modelling.parameters(), hyper)
             self.trd_optimiser = steps.adam(self.trd.parameters(), hyper)
             self.delta_optimiser = steps.adam([self.log_delta], hyper)
-        self.delta = torch.full((n,), hyper.delta_fixed, device=self.device, dtype=dtype)
+        self.delta = torch.full(
+            (n,), getattr(hyper, "delta_fixed", 1.0), device=self.device, dtype=dtype
+        )
         self.others = torch.tensor(maths.opponents(n), device=self.device)
         if compiled:
             self._compile()
@@ -272,7 +274,7 @@ class Learner:
             "entropy": maths.entropy(log_policy).mean(-1),
             "local_kl": maths.categorical_kl(log_policy, log_old).mean(-1),
             "switching_cost": switching,
-            "delta_stationarity": switching.mean(),
+            "switching_cost_mean": switching.mean(),
         }
         return action, penalty - advantage, advantage, divergence, metrics
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.torch_reference.learner import Learner
 from benchmarks.torch_reference.maths import Batch
 from benchmarks.torch_reference.spread import EPISODE_LENGTH, NUM_ACTIONS, Spread
-from mamt_jax.config import AlgorithmConfig
+from mamt_jax.settings import Settings
 
 
 def synchronise(device: torch.device) -> None:
@@ -132,7 +132,7 @@ def train(
     updates_per_event: int = 4,
     batch_size: int = 1024,
     buffer_size: int = 1_000_000,
-    hyper: AlgorithmConfig | None = None,
+    settings: Settings | None = None,
     device: str = "cpu",
     compiled: bool = False,
 ) -> Result:
@@ -141,7 +141,7 @@ def train(
     world = World(num_envs, seed, device)
     sizes = world.obs_sizes
     options: dict[str, Any] = {"idiom": idiom, "device": device, "compiled": compiled}
-    learner = Learner(algorithm, sizes, NUM_ACTIONS, hyper, **options)
+    learner = Learner(algorithm, sizes, NUM_ACTIONS, settings, **options)
     rounds = -(-episodes // num_envs)
     steps, before = rounds * EPISODE_LENGTH, rounds // 2 * EPISODE_LENGTH
     capacity = min(buffer_size, steps * num_envs) // num_envs * num_envs

@@ -6,13 +6,11 @@ loops over samples or agents, no copies to the host.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from mamt_jax.config import AlgorithmConfig
 
 LEAK = 0.01
 NORM_EPS = 1e-5
@@ -113,7 +111,7 @@ def select(values: Tensor, action: Tensor) -> Tensor:
 
 
 def td_target(
-    reward: Tensor, terminated: Tensor, next_q: Tensor, next_log_prob: Tensor, h: AlgorithmConfig
+    reward: Tensor, terminated: Tensor, next_q: Tensor, next_log_prob: Tensor, h: Any
 ) -> Tensor:
     """y = r + γ (1 − terminated)(Q̄ − α log π̄), all ``[n, B]`` (Eq. 9)."""
     soft = next_q - next_log_prob / h.soft_reward_scale
@@ -158,16 +156,15 @@ def switching_cost(shift: Tensor) -> Tensor:
     return (shift.sum(0, keepdim=True) - shift).amax(1)
 
 
-def coordination(effect: Tensor, h: AlgorithmConfig) -> Tensor:
+def coordination(effect: Tensor, h: Any) -> Tensor:
     """C ``[n, n, B]`` of the effects |Q_i(a\\j) − Q_i(a)| ``[n, n, B]``, zero diagonal (Eq. 5)."""
     num_agents, _, batch = effect.shape
-    threshold, units = h.coordination_scale
-    if units == "relative":
+    if h.coordination_units == "relative":
         mean = effect.sum() / (batch * num_agents * (num_agents - 1))
         effect = effect / mean.clamp_min(torch.finfo(effect.dtype).tiny)
     diagonal = torch.eye(num_agents, dtype=torch.bool, device=effect.device)[:, :, None]
     soft = effect.masked_fill(diagonal, -torch.inf).softmax(1)
-    return torch.where(soft >= threshold, soft, torch.zeros_like(soft))
+    return torch.where(soft >= h.coordination_threshold, soft, torch.zeros_like(soft))
 
 
 def nonstationarity(divergence: Tensor, weights: Tensor, maximum: float) -> Tensor:
@@ -219,7 +216,7 @@ def generalised_advantages(
     bootstrap: Tensor,
     terminated: Tensor,
     cut: Tensor,
-    h: AlgorithmConfig,
+    h: Any,
 ) -> Tensor:
     """Generalised advantages ``[n, T, E]`` as differences: the λ-returns minus the values.
 

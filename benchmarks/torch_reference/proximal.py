@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.torch_reference import batched, maths, steps
+from benchmarks.torch_reference import batched, maths, numbers, steps
 from benchmarks.torch_reference.maths import Rollout
-from mamt_jax.config import AlgorithmConfig, default_settings
+from mamt_jax.settings import Settings
 
 RETURNS_DECAY = 0.99
 Metrics = dict[str, Tensor]
@@ -22,30 +22,34 @@ class ProximalLearner:
     Args:
       obs_sizes: of each agent.
       num_actions: A, the same for all.
-      hyper: mamt_jax's settings.
+      settings: mamt_jax's; the defaults where none are given.
       device: where everything lives.
+      dtype: of parameters and data.
     """
 
     def __init__(
         self,
         obs_sizes: Sequence[int],
         num_actions: int,
-        hyper: AlgorithmConfig | None = None,
+        settings: Settings | None = None,
         device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
     ):
         self.num_agents, self.num_actions = len(obs_sizes), num_actions
-        self.hyper = hyper = hyper or default_settings("mappo")
+        self.hyper = hyper = numbers.flat(settings, "mappo")
         self.device = torch.device(device)
         self.updates = 0
         sizes = tuple(obs_sizes), num_actions, hyper.hidden_size, hyper.attention_heads
-        self.actor = batched.AttentionActor(*sizes).to(self.device)
-        self.critic = batched.Critic(*sizes, outputs=1).to(self.device)
+        self.actor = batched.AttentionActor(*sizes).to(self.device, dtype)
+        self.critic = batched.Critic(*sizes, outputs=1).to(self.device, dtype)
         self.actor_optimiser = steps.adam(self.actor.parameters(), hyper)
         self.critic_optimiser = steps.adam(self.critic.parameters(), hyper)
-        self.norm_mean = torch.zeros(self.num_agents, max(obs_sizes), device=self.device)
+        self.norm_mean = torch.zeros(
+            self.num_agents, max(obs_sizes), device=self.device, dtype=dtype
+        )
         self.norm_var = torch.ones_like(self.norm_mean)
         # Moving averages of returns and of their squares, and what their weights add up to.
-        self.returns_first = torch.zeros(self.num_agents, device=self.device)
+        self.returns_first = torch.zeros_like(self.norm_mean[:, 0])
         self.returns_second = torch.zeros_like(self.returns_first)
         self.returns_weight = torch.zeros_like(self.returns_first)
 
@@ -57,19 +61,19 @@ class ProximalLearner:
     def update(
         self,
         rollout: Rollout,
-        drawn: Tensor | None = None,
+        noise: Tensor | None = None,
         orders: Sequence[Tensor] | None = None,
     ) -> Metrics:
         """All epochs on one rollout; metrics are means over the minibatches.
 
         Args:
           rollout: T steps of all environments.
-          drawn: int64 ``[n, T·E]``, actions at the successors, used where a trajectory is cut;
-            drawn from the policies if None.
+          noise: Gumbel ``[n, T·E, A]``, by which actions at the successors are drawn: they are
+            used where a trajectory is cut. Drawn if None.
           orders: of each epoch, int64 ``[T·E]``; drawn if None.
         """
         hyper, total = self.hyper, rollout.reward[..., 0].numel()
-        data, metrics = self._prepare(rollout, drawn)
+        data, metrics = self._prepare(rollout, noise)
         found: list[Metrics] = []
         for order in orders or self._orders(total):
             size = total // hyper.ppo_minibatches
@@ -88,7 +92,7 @@ class ProximalLearner:
 
     @torch.no_grad()
     def _prepare(
-        self, rollout: Rollout, drawn: Tensor | None
+        self, rollout: Rollout, noise: Tensor | None
     ) -> tuple[tuple[Tensor, ...], Metrics]:
         """What minibatches are taken from, ``[n, B, ...]`` each; the running moments step.
 
@@ -104,8 +108,7 @@ class ProximalLearner:
         x, next_x = self._normalise(obs), self._normalise(flat(rollout.next_obs))
         one_hot = maths.one_hot(action, self.num_actions, x.dtype)
         encoded, action_mean, action_var = maths.batch_norm(one_hot)
-        drawn = self._draw(next_x) if drawn is None else drawn
-        next_one_hot = maths.one_hot(drawn, self.num_actions, x.dtype)
+        next_one_hot = maths.one_hot(self._draw(next_x, noise), self.num_actions, x.dtype)
         next_encoded = maths.apply_norm(action_mean, action_var, next_one_hot)
         mean, std = self._scale()
         value, bootstrap = (
@@ -132,10 +135,10 @@ class ProximalLearner:
         }
         return (x, encoded, action, log_old, maths.standardise(advantage), target), metrics
 
-    def _draw(self, x: Tensor) -> Tensor:
+    def _draw(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Actions ``[n, B]`` of the policies at normalised observations."""
         logits = self.actor(x)
-        return (logits + maths.gumbel(logits)).argmax(-1)
+        return (logits + (maths.gumbel(logits) if noise is None else noise)).argmax(-1)
 
     def _normalise(self, obs: Tensor) -> Tensor:
         return maths.apply_norm(self.norm_mean, self.norm_var, obs)

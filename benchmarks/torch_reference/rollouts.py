@@ -8,7 +8,7 @@ from benchmarks.torch_reference.loop import World, synchronise
 from benchmarks.torch_reference.maths import Rollout
 from benchmarks.torch_reference.proximal import Metrics, ProximalLearner
 from benchmarks.torch_reference.spread import NUM_ACTIONS
-from mamt_jax.config import AlgorithmConfig
+from mamt_jax.settings import Settings
 
 
 class Training:
@@ -20,13 +20,13 @@ class Training:
         *,
         num_envs: int = 12,
         rollout_size: int = 4096,
-        hyper: AlgorithmConfig | None = None,
+        settings: Settings | None = None,
         device: str | torch.device = "cpu",
     ):
         torch.manual_seed(seed)
         self.world = World(num_envs, seed, device)
         sizes = self.world.obs_sizes
-        self.learner = ProximalLearner(sizes, NUM_ACTIONS, hyper, device)
+        self.learner = ProximalLearner(sizes, NUM_ACTIONS, settings, device)
         rows = -(-rollout_size // num_envs), num_envs
         obs = torch.zeros(*rows, len(sizes), max(sizes), device=device)
         reward = torch.zeros(obs.shape[:-1], device=device)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.torch_reference import maths
-from mamt_jax.config import AlgorithmConfig
 
 
-def adam(
-    parameters: Iterable[Tensor], hyper: AlgorithmConfig, decay: float = 0.0
-) -> torch.optim.Adam:
+def adam(parameters: Iterable[Tensor], hyper: Any, decay: float = 0.0) -> torch.optim.Adam:
     """Adam with these settings, all of a step in one kernel per type."""
     return torch.optim.Adam(
         parameters,

@@ -1,1 +1,1 @@
-"""Learning rules, composed from parts. The registry lists them."""
+"""Algorithms: parts, their compositions, and a name for each."""

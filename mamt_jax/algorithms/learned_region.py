@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,40 +11,22 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mamt_jax.algorithms.optimisers import AdamSettings, Optimised, blend, clipped_adam, step
-from mamt_jax.algorithms.trust_region import PolicyGradients, TrustRegion, View, mirror_penalty
-from mamt_jax.config import AlgorithmConfig
+from mamt_jax.algorithms.optimisers import Optimised, adam_settings, blend, clipped_adam, step
+from mamt_jax.algorithms.parts import (
+    VIEW_AXES,
+    Coordination,
+    Nonstationarity,
+    PolicyGradients,
+    TrustRegion,
+    View,
+)
+from mamt_jax.algorithms.trust_region import for_every_sample
 from mamt_jax.networks.trd_net import TRDNet
 from mamt_jax.ops import losses
-from mamt_jax.ops.chunking import chunk_count, in_chunks
+from mamt_jax.ops.chunking import in_chunks
 from mamt_jax.ops.masking import alive_pairs, masked_mean, masked_var
+from mamt_jax.settings import LearnedRegion, Learning, Networks, Settings
 from mamt_jax.types import Game, Metrics, Params
-
-
-class Nonstationarity(NamedTuple):
-    """How D_i,ns is estimated, as pure functions of its state."""
-
-    init: Callable[[jax.Array], Any]
-    """key -> state."""
-    measure: Callable[[Any, View, jax.Array], tuple[Any, jax.Array, Metrics]]
-    """(state, view, C [n, n, B]) -> (state after its own step, D [n, B], metrics)."""
-
-
-Coordination = Callable[[View], tuple[jax.Array, Metrics]]
-"""view -> (C [n, n, B], metrics)."""
-
-
-class Context(NamedTuple):
-    """TRD-Net's inputs beside δ."""
-
-    x: jax.Array
-    """[n, B, O] normalised observations."""
-    action: jax.Array
-    """[n, B, A] normalised one-hot actions."""
-    weights: jax.Array
-    """[n, n, B] coordination coefficients."""
-    alive: jax.Array | None = None
-    """bool [n, B], as in :class:`View`."""
 
 
 class RegionState(NamedTuple):
@@ -61,6 +42,7 @@ class RegionState(NamedTuple):
     trd: Optimised
     target_trd: Params
     """Slow average of θ: the slope that δ follows is small beside what one batch does to θ."""
+    coordination: Any
     nonstationarity: Any
     terms: tuple[jax.Array, jax.Array]
     """∂V/∂log δ_i and ∂ΣKL/∂log δ_i of the last slow step, [n] each: reported, not used."""
@@ -68,19 +50,33 @@ class RegionState(NamedTuple):
 
 def learned_trust_region(
     game: Game,
-    hyper: AlgorithmConfig,
+    settings: Settings,
     coordination: Coordination,
     nonstationarity: Nonstationarity,
 ) -> TrustRegion:
-    """Trust regions that trade value against predicted non-stationarity (Eq. 8)."""
-    region = _LearnedRegion(game, hyper, coordination, nonstationarity)
-    return TrustRegion(region.init, region.observe, region.penalty, region.delta, region.adapt)
+    """Trust regions that trade value against predicted non-stationarity (Eq. 8).
+
+    Args:
+      game: sizes of the environment.
+      settings: of the algorithm.
+      coordination: where C comes from.
+      nonstationarity: where D comes from.
+    """
+    region = _LearnedRegion(game, settings, coordination, nonstationarity)
+    return TrustRegion(
+        constrained=(True,) * game.num_agents,
+        init=region.init,
+        delta=region.delta,
+        observe=region.observe,
+        adapt=region.adapt,
+        inspect=region.inspect,
+    )
 
 
 @dataclass(frozen=True)
 class _LearnedRegion:
     game: Game
-    hyper: AlgorithmConfig
+    settings: Settings
     coordination: Coordination
     nonstationarity: Nonstationarity
 
@@ -89,37 +85,40 @@ class _LearnedRegion:
         return self.game.num_agents
 
     @property
+    def own(self) -> LearnedRegion:
+        return self.settings[LearnedRegion]
+
+    @property
+    def limits(self) -> tuple[jax.Array, jax.Array]:
+        """Of log δ_i."""
+        return jnp.log(self.own.delta_min), jnp.log(self.own.delta_max)
+
+    @property
     def budget(self) -> float:
         """δ, the soft limit on Σ_i δ_i."""
-        return self.hyper.delta_total_per_agent * self.num_agents
+        return self.own.delta_total_per_agent * self.num_agents
 
     @cached_property
     def net(self) -> TRDNet:
-        hyper = self.hyper
         sizes, actions = self.game.obs_sizes, self.game.num_actions
-        return TRDNet(sizes, actions, hyper.hidden_size, hyper.trd_monotone)
+        return TRDNet(sizes, actions, self.settings[Networks].hidden_size, self.own.trd_monotone)
 
     @cached_property
     def trd_optimiser(self) -> optax.GradientTransformation:
-        hyper = self.hyper
-        adam = AdamSettings(hyper.learning_rate, hyper.adam_b1, hyper.adam_eps)
-        return clipped_adam(adam, hyper.critic_clip_per_agent * self.num_agents)
+        clip = self.settings[Learning].critic_clip_per_agent * self.num_agents
+        return clipped_adam(adam_settings(self.settings), clip)
 
     @cached_property
     def delta_optimiser(self) -> optax.GradientTransformation:
-        hyper = self.hyper
-        return optax.adam(hyper.learning_rate, b1=hyper.adam_b1, eps=hyper.adam_eps)
+        adam = adam_settings(self.settings)
+        return optax.adam(adam.learning_rate, b1=adam.b1, eps=adam.eps)
 
     def init(self, key: jax.Array) -> RegionState:
         trd_key, other_key, offset_key = jax.random.split(key, 3)
-        context = Context(
-            jnp.zeros((self.num_agents, 1, max(self.game.obs_sizes))),
-            jnp.zeros((self.num_agents, 1, self.game.num_actions)),
-            jnp.zeros((self.num_agents, self.num_agents, 1)),
-        )
-        zeros = jnp.zeros(self.num_agents)
-        log_delta = jnp.full(self.num_agents, math.log(self.hyper.delta_init), jnp.float32)
-        params = self.net.init(trd_key, context.x, context.action, log_delta, context.weights)
+        n, zeros = self.num_agents, jnp.zeros(self.num_agents)
+        log_delta = jnp.full(n, jnp.log(self.own.delta_init), jnp.float32)
+        x, encoded = jnp.zeros((n, 1, self.game.obs_size)), jnp.zeros((n, 1, self.game.num_actions))
+        params = self.net.init(trd_key, x, encoded, log_delta, jnp.zeros((n, n, 1)))
         return RegionState(
             log_delta=log_delta,
             offset=zeros,
@@ -127,43 +126,41 @@ class _LearnedRegion:
             delta_opt=self.delta_optimiser.init(log_delta),
             trd=Optimised(params, self.trd_optimiser.init(params)),
             target_trd=params,
+            coordination=self.coordination.init(),
             nonstationarity=self.nonstationarity.init(other_key),
             terms=(zeros, zeros),
         )
 
-    def observe(self, state: RegionState, view: View) -> tuple[RegionState, Context, Metrics]:
+    def observe(self, state: RegionState, view: View) -> tuple[RegionState, View, Metrics]:
         """C, D, the modelling policies' step, and the fast steps on TRD-Net (Eq. 5-7)."""
-        weights, metrics = self.coordination(view)
-        inner, drift, more = self.nonstationarity.measure(state.nonstationarity, view, weights)
-        context = Context(view.x, view.encoded_action, weights, view.alive)
-        trd, fast = self._fast_steps(state, context, drift)
-        metrics |= more | fast
+        rule, weights, metrics = self.coordination.measure(state.coordination, view)
+        view = view._replace(coordination=weights)
+        inner, found, more = self.nonstationarity.measure(state.nonstationarity, view)
+        view = view._replace(nonstationarity=found)
+        trd, fast = self._fast_steps(state, view)
         pairs = alive_pairs(view.alive)
+        metrics |= more | fast
         metrics |= {
             "coordination_mean": masked_mean(weights, pairs, axis=-1),
             "coordination_var": masked_var(weights, pairs, axis=-1),
-            "nonstationarity": masked_mean(drift, view.alive, axis=-1),
+            "nonstationarity": masked_mean(found, view.alive, axis=-1),
         }
-        target = blend(state.target_trd, trd.params, self.hyper.trd_tau)
-        state = state._replace(trd=trd, target_trd=target, nonstationarity=inner)
-        return self._explore(state), context, metrics
-
-    def penalty(self, state: RegionState, log_prob: jax.Array, log_old: jax.Array) -> jax.Array:
-        """KL_i/δ_i ``[n, B]`` with the explored δ."""
-        return mirror_penalty(self.delta(state), log_prob, log_old, self.hyper.tsallis_q)
+        target = blend(state.target_trd, trd.params, self.own.trd_tau)
+        state = state._replace(trd=trd, target_trd=target, coordination=rule, nonstationarity=inner)
+        return self._explore(state), view, metrics
 
     def delta(self, state: RegionState) -> jax.Array:
         """The explored δ ``[n]``."""
         return jnp.exp(self._explored(state))
 
     def adapt(
-        self, state: RegionState, context: Context, gradients: PolicyGradients, count: jax.Array
+        self, state: RegionState, view: View, gradients: PolicyGradients, count: jax.Array
     ) -> tuple[RegionState, Metrics]:
         """The slow step on δ, in every ``delta_period``-th update (Eq. 8)."""
-        due = (count + 1) % self.hyper.delta_period == 0
+        due = (count + 1) % self.own.delta_period == 0
         state = jax.lax.cond(
             due,
-            lambda state: self._slow_step(state, context, gradients),
+            lambda state: self._slow_step(state, view, gradients),
             lambda state: state,
             state,
         )
@@ -175,92 +172,85 @@ class _LearnedRegion:
             "delta_grad_kl": state.terms[1],
         }
 
-    def _predict(self, params: Params, context: Context, log_delta: jax.Array) -> jax.Array:
-        """KL_i ``[n, B]``."""
-        return self.net.apply(params, context.x, context.action, log_delta, context.weights)
+    def inspect(self, state: RegionState, view: View) -> dict[str, jax.Array]:
+        """C, D, δ before its random offset, and KL_i predicted under δ with the last offset."""
+        weights = self.coordination.inspect(state.coordination, view)
+        view = view._replace(coordination=weights)
+        divergence, found = self.nonstationarity.inspect(state.nonstationarity, view)
+        return {
+            "coordination": weights,
+            "divergence": divergence,
+            "nonstationarity": found,
+            "delta": for_every_sample(jnp.exp(state.log_delta), view),
+            "local_kl_predicted": self._predict(state.trd.params, view, self._explored(state)),
+        }
 
-    def _in_chunks(
-        self,
-        function: Callable[..., Any],
-        context: Context,
-        more: tuple[int, ...],
-        out_axes: tuple[Any, ...],
-    ) -> Callable[..., Any]:
-        """``function`` of the context's arrays, and of more, without filling the cache."""
-        values = self.num_agents**2 * self.hyper.hidden_size
-        chunks = chunk_count(context.x.shape[1], values, context.alive)
-        return in_chunks(function, chunks, (-2, -2, -1, *more), out_axes)
+    def _predict(self, params: Params, view: View, log_delta: jax.Array) -> jax.Array:
+        """KL_i ``[n, B]``."""
+        return self.net.apply(params, view.x, view.encoded, log_delta, view.coordination)
+
+    def _mean_in_chunks(self, function: Callable[[View], Any], view: View) -> Any:
+        """``function`` of the view, a mean over the batch, without filling the cache."""
+        values = self.num_agents**2 * self.settings[Networks].hidden_size
+        return in_chunks(function, (VIEW_AXES,), None, values, view.alive)(view)
 
     def _explored(self, state: RegionState) -> jax.Array:
         """log δ as the policies feel it: the learned value with its offset, within the clip."""
-        low, high = math.log(self.hyper.delta_min), math.log(self.hyper.delta_max)
-        return jnp.clip(state.log_delta + state.offset, low, high)
+        return jnp.clip(state.log_delta + state.offset, *self.limits)
 
     def _explore(self, state: RegionState) -> RegionState:
         """Draws the offsets of this update's policy step.
 
         TRD-Net is shown the δ of the step that made the current policies. Were δ to move on its
-        slow path alone, its effect could not be told from the drift of D with time, and the slope
+        slow path alone, its effect could not be told from the change of D with time, and the slope
         of KL_i in δ_i would be what initialisation left there; with independent offsets it is
         identified: what one policy step with a wider region does to D.
         """
         key, draw = jax.random.split(state.key)
-        offset = self.hyper.delta_exploration * jax.random.normal(draw, state.offset.shape)
+        offset = self.own.delta_exploration * jax.random.normal(draw, state.offset.shape)
         return state._replace(offset=offset, key=key)
 
-    def _fast_steps(
-        self, state: RegionState, context: Context, drift: jax.Array
-    ) -> tuple[Optimised, Metrics]:
+    def _fast_steps(self, state: RegionState, view: View) -> tuple[Optimised, Metrics]:
         """``theta_steps`` steps on TRD-Net's loss (Eq. 7); metrics are of the last."""
-        log_delta, alive = self._explored(state), context.alive
+        log_delta = self._explored(state)
 
-        def loss(params: Params, sample: Context, drift: jax.Array) -> tuple[jax.Array, Metrics]:
-            predicted = self._predict(params, sample, log_delta)
-            value = losses.trd_loss(predicted, drift, alive)
-            return value, {"trd_loss": value, "trd_kl": masked_mean(predicted, alive, axis=1)}
+        def loss(params: Params, view: View) -> tuple[jax.Array, Metrics]:
+            assert view.nonstationarity is not None
+            predicted = self._predict(params, view, log_delta)
+            value = losses.trd_loss(predicted, view.nonstationarity, view.alive)
+            return value, {"trd_loss": value, "trd_kl": masked_mean(predicted, view.alive, axis=1)}
 
         def fast(trd: Optimised, _: None) -> tuple[Optimised, Metrics]:
-            def learn(*sample: jax.Array) -> tuple[Params, Metrics]:
-                *rows, drift = sample
-                gradient, metrics = jax.grad(loss, has_aux=True)(trd.params, Context(*rows), drift)
-                return gradient, metrics
-
-            chunked = self._in_chunks(learn, context, (-1,), (None, None))
-            gradient, metrics = chunked(*context[:3], drift)
+            slope = jax.grad(loss, has_aux=True)
+            gradient, metrics = self._mean_in_chunks(lambda view: slope(trd.params, view), view)
             metrics |= {"trd_grad_norm": optax.tree.norm(gradient)}
             return step(self.trd_optimiser, trd, gradient), metrics
 
-        trd, metrics = jax.lax.scan(fast, state.trd, None, length=self.hyper.theta_steps)
+        trd, metrics = jax.lax.scan(fast, state.trd, None, length=self.own.theta_steps)
         return trd, jax.tree.map(lambda leaf: leaf[-1], metrics)
 
-    def _slow_step(
-        self, state: RegionState, context: Context, gradients: PolicyGradients
-    ) -> RegionState:
+    def _slow_step(self, state: RegionState, view: View, gradients: PolicyGradients) -> RegionState:
         """One Adam step on log δ, up the gradient of F at the δ of this update's policy step."""
         explored = self._explored(state)
         delta = jnp.exp(explored)
 
-        def cost(log_delta: jax.Array, sample: Context) -> jax.Array:
-            predicted = self._predict(state.target_trd, sample, log_delta)
-            return jnp.sum(masked_mean(predicted, context.alive, axis=1))
-
-        def slope(*rows: jax.Array) -> tuple[jax.Array]:
-            return (jax.grad(cost)(explored, Context(*rows)),)
+        def cost(log_delta: jax.Array, view: View) -> jax.Array:
+            predicted = self._predict(state.target_trd, view, log_delta)
+            return jnp.sum(masked_mean(predicted, view.alive, axis=1))
 
         by_value = delta * self._gradient_of_value(delta, gradients)
-        (by_drift,) = self._in_chunks(slope, context, (), (None,))(*context[:3])
+        by_kl = self._mean_in_chunks(lambda view: jax.grad(cost)(explored, view), view)
         learned = jnp.exp(state.log_delta)
         excess = learned * (jnp.sum(learned) > self.budget)
-        ascent = by_value - by_drift - excess
+        ascent = by_value - by_kl - excess
         updates, opt = self.delta_optimiser.update(-ascent, state.delta_opt)
-        low, high = math.log(self.hyper.delta_min), math.log(self.hyper.delta_max)
-        log_delta = jnp.clip(state.log_delta + updates, low, high)
-        return state._replace(log_delta=log_delta, delta_opt=opt, terms=(by_value, by_drift))
+        log_delta = jnp.clip(state.log_delta + updates, *self.limits)
+        return state._replace(log_delta=log_delta, delta_opt=opt, terms=(by_value, by_kl))
 
     def _gradient_of_value(self, delta: jax.Array, gradients: PolicyGradients) -> jax.Array:
         """∂V_i/∂δ_i ``[n]``, by the configured objective."""
-        if self.hyper.delta_objective == "lookahead":
+        if self.own.delta_objective == "lookahead":
             return gradients.value_term() / delta**2
-        if self.hyper.delta_objective == "surrogate":
+        if self.own.delta_objective == "surrogate":
             return gradients.surrogate_term / delta**2
         return jnp.zeros_like(delta)

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import distrax
 import jax
 import jax.numpy as jnp
 
+from mamt_jax.algorithms.critic_learner import CriticLearner
+from mamt_jax.algorithms.critics import regression, values
 from mamt_jax.algorithms.learner import (
-    Learner,
-    Networks,
+    Actors,
     agent_major,
-    critic_regression,
+    batch_major,
     policy_metrics,
     reward_moments,
 )
 from mamt_jax.algorithms.optimisers import Optimised, step
-from mamt_jax.algorithms.trust_region import PolicyGradients, TrustRegion, View, drift
-from mamt_jax.config import AlgorithmConfig
+from mamt_jax.algorithms.parts import VIEW_AXES, Critic, PolicyGradients, TrustRegion, View
+from mamt_jax.algorithms.trust_region import policy_change
+from mamt_jax.errors import ConfigError
 from mamt_jax.networks import layers
 from mamt_jax.ops import losses, proximal
+from mamt_jax.ops.chunking import take
 from mamt_jax.ops.masking import masked, masked_mean, seen
 from mamt_jax.ops.returns import generalised_advantages
+from mamt_jax.settings import PPO, Learning, Settings
 from mamt_jax.types import Algorithm, Batch, Metrics, Params, Transition
 
 
@@ -33,56 +36,77 @@ class LearnerState(NamedTuple):
     actor: Optimised
     critic: Optimised
     norm: layers.NormState
+    action_norm: layers.NormState
     returns: proximal.ReturnMoments
     region: Any
 
 
 class Rollout(NamedTuple):
-    """What the minibatches of one rollout are drawn from. Agent-major, ``[n, B, ...]``."""
+    """What the minibatches of one rollout are drawn from."""
 
-    x: jax.Array
-    """Normalised observations."""
-    action: jax.Array
-    encoded: jax.Array
-    """Normalised one-hot actions."""
-    log_old: jax.Array
-    """[n, B, A]: the policies that made the rollout."""
+    view: View
+    """Under the policies and the critic that made it."""
     advantage: jax.Array
-    """Standardised."""
+    """[n, B], standardised."""
     target: jax.Array
-    """λ-returns, normalised."""
-    alive: jax.Array | None
+    """[n, B]: λ-returns, normalised."""
+
+
+_ROLLOUT_AXES: Any = (VIEW_AXES, -1, -1)
 
 
 def proximal_actor_critic(
-    name: str, networks: Networks, hyper: AlgorithmConfig, region: TrustRegion
+    name: str, actors: Actors, critic: Critic, region: TrustRegion, settings: Settings
 ) -> Algorithm:
-    """PPO with an attention critic of one output, as pure functions.
+    """PPO, as pure functions.
 
     The critic's value of (o, a_{-i}) has the agent's own action left out: a baseline that takes
     the others' actions into account, as MADDPG's critics do.
+
+    Args:
+      name: of the algorithm.
+      actors: policies.
+      critic: with one output for all own actions, and with ``rescale``.
+      region: trust region; agents without one have PPO's own clip range.
+      settings: of the algorithm.
+
+    Raises:
+      ConfigError: if the critic cannot be rescaled.
     """
-    parts = ProximalActorCritic(networks, hyper, region)
-    return Algorithm(name, parts.init, parts.act, parts.greedy, parts.update, on_policy=True)
+    if critic.rescale is None:
+        raise ConfigError(
+            f"{name} needs a critic with a rescale function, because it learns normalised returns."
+        )
+    parts = ProximalActorCritic(actors, settings, critic, region)
+    return Algorithm(
+        name,
+        parts.init,
+        parts.act,
+        parts.greedy,
+        parts.update,
+        on_policy=True,
+        inspect=parts.inspect,
+    )
 
 
-@dataclass(frozen=True)
-class ProximalActorCritic(Learner):
+class ProximalActorCritic(CriticLearner):
     """The update: advantages of the rollout, then epochs of minibatches."""
 
-    region: TrustRegion
+    @property
+    def own(self) -> PPO:
+        """Settings of PPO."""
+        return self.settings[PPO]
 
     def init(self, key: jax.Array) -> LearnerState:
         """State before any update."""
-        networks, game = self.networks, self.networks.game
+        game = self.game
         actor_key, critic_key, region_key = jax.random.split(key, 3)
-        x = networks.no_obs()
-        action = jnp.zeros((*x.shape[:2], game.num_actions))
         return LearnerState(
-            actor=networks.init_actor(actor_key),
-            critic=networks.init_critic(critic_key, x, action),
-            norm=layers.init_norm(len(x), x.shape[-1]),
-            returns=proximal.init_return_moments(len(x)),
+            actor=self.actors.init(actor_key),
+            critic=self.new_critic(self.critic.init(critic_key)),
+            norm=layers.init_norm(game.num_agents, game.obs_size),
+            action_norm=layers.init_norm(game.num_agents, game.num_actions),
+            returns=proximal.init_return_moments(game.num_agents),
             region=self.region.init(region_key),
         )
 
@@ -90,159 +114,160 @@ class ProximalActorCritic(Learner):
         self, state: LearnerState, key: jax.Array, batch: Batch, count: jax.Array
     ) -> tuple[LearnerState, Metrics]:
         """All epochs on one rollout; metrics are means over the minibatches."""
-        hyper = self.hyper
+        own = self.own
         prepare_key, learn_key = jax.random.split(key)
-        state, rollout, table, metrics = self._prepare(state, prepare_key, batch, count)
-        total = rollout.action.shape[1]
-        size = total // hyper.ppo_minibatches
-        before = count * hyper.ppo_epochs * hyper.ppo_minibatches
+        state, rollout, metrics = self._prepare(state, prepare_key, batch, count)
+        total = rollout.advantage.shape[1]
+        size = total // own.ppo_minibatches
+        before = count * own.ppo_epochs * own.ppo_minibatches
 
         def epoch(state: LearnerState, inputs: tuple[Any, Any]) -> tuple[LearnerState, Metrics]:
             key, number = inputs
             shuffle_key, key = jax.random.split(key)
             order = jax.random.permutation(shuffle_key, total)
-            rows = order[: size * hyper.ppo_minibatches].reshape(-1, size)
-            keys = jax.random.split(key, hyper.ppo_minibatches)
+            rows = order[: size * own.ppo_minibatches].reshape(-1, size)
+            keys = jax.random.split(key, own.ppo_minibatches)
             counts = before + number * len(rows) + jnp.arange(len(rows))
 
             def minibatch(
                 state: LearnerState, inputs: tuple[Any, ...]
             ) -> tuple[LearnerState, Metrics]:
                 key, rows, count = inputs
-                part = jax.tree.map(lambda leaf: jnp.take(leaf, rows, axis=1), rollout)
-                return self._minibatch(state, key, part, table, count)
+                part = Rollout(*take(tuple(rollout), _ROLLOUT_AXES, rows))
+                return self._minibatch(state, key, part, count)
 
             return jax.lax.scan(minibatch, state, (keys, rows, counts))
 
-        keys = jax.random.split(learn_key, hyper.ppo_epochs)
-        state, each = jax.lax.scan(epoch, state, (keys, jnp.arange(hyper.ppo_epochs)))
+        keys = jax.random.split(learn_key, own.ppo_epochs)
+        state, each = jax.lax.scan(epoch, state, (keys, jnp.arange(own.ppo_epochs)))
         return state, metrics | jax.tree.map(lambda leaf: jnp.mean(leaf, axis=(0, 1)), each)
+
+    def inspect(
+        self, state: LearnerState, obs: jax.Array, action: jax.Array, alive: jax.Array | None
+    ) -> dict[str, jax.Array]:
+        """See ``Algorithm.inspect``; values, of (o, a_{-i}), in units of the reward.
+
+        Old policies are not kept, and the advantages that training uses are of whole episodes:
+        neither local KL nor advantages of one step.
+        """
+        view = self.seen(state, obs, action, alive)
+        assert view.trace is not None
+        mean, std = state.returns.mean_and_std()
+        value = mean[:, None] + std[:, None] * view.trace.q[..., 0]
+        return batch_major(self.described(state, view) | {"value": value}, view.alive)
 
     def _prepare(
         self, state: LearnerState, key: jax.Array, batch: Batch, count: jax.Array
-    ) -> tuple[LearnerState, Rollout, jax.Array, Metrics]:
-        """State with new running moments, the rollout, one-hot actions encoded, and metrics.
+    ) -> tuple[LearnerState, Rollout, Metrics]:
+        """State with new running moments, the rollout, and metrics.
 
         The policies that made the rollout are held against it under the moments that the updates
         use, so that all ratios start at 1.
         """
-        networks, game = self.networks, self.networks.game
         steps, envs = batch.sample.action.shape[:2]
         finished = batch.sample.finished
         assert finished is not None
         flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch.sample)
         sample = agent_major(batch._replace(sample=flat._replace(finished=None))).sample
-        alive = sample.alive
-        _, stats = layers.batch_norm(sample.obs, alive)
-        norm = _cumulative(state.norm, stats, count, alive)
-        x = masked(layers.apply_norm(norm, sample.obs), alive)
-        encoded, action_stats = networks.encode(sample.action, alive)
-        one_hot = jnp.eye(game.num_actions)
-        table = layers.apply_norm(action_stats, jnp.broadcast_to(one_hot, (len(x), *one_hot.shape)))
-        value, bootstrap = self._values(state, key, norm, x, encoded, action_stats, sample)
+        state, view = self._view_of_rollout(state, key, sample, count)
+        alive, num_agents = sample.alive, self.game.num_agents
+        value, bootstrap = self._values(state, key, view, sample)
 
         def in_time(leaf: jax.Array) -> jax.Array:
-            return jnp.swapaxes(leaf.reshape(len(x), steps, envs), 0, 1)
+            return jnp.swapaxes(leaf.reshape(num_agents, steps, envs), 0, 1)
 
         advantage = generalised_advantages(
             in_time(sample.reward),
             in_time(value),
             in_time(bootstrap),
             in_time(sample.terminated),
-            _last_steps(finished, None if alive is None else in_time(alive), len(x)),
-            self.hyper.discount,
-            self.hyper.gae_lambda,
+            _last_steps(finished, None if alive is None else in_time(alive), num_agents),
+            self.settings[Learning].discount,
+            self.own.gae_lambda,
         )
-        advantage = jnp.swapaxes(advantage, 0, 1).reshape(len(x), -1)
+        advantage = jnp.swapaxes(advantage, 0, 1).reshape(num_agents, -1)
         returns = advantage + value
-        moments = proximal.add_returns(state.returns, returns, alive)
-        critic = _rescaled(state.critic, state.returns, moments)
-        mean, std = moments.mean_and_std()
-        rollout = Rollout(
-            x=x,
-            action=sample.action,
-            encoded=encoded,
-            log_old=networks.log_policy(state.actor.params, x),
-            advantage=proximal.standardise(advantage, alive),
-            target=(returns - mean[:, None]) / std[:, None],
-            alive=alive,
-        )
+        state, target = self._normalised(state, returns, alive)
         explained = proximal.explained_variance(value, returns, alive)
         metrics = reward_moments(batch) | {"explained_variance": explained}
-        state = state._replace(critic=critic, norm=norm, returns=moments)
-        return state, rollout, table, metrics
+        return state, Rollout(view, proximal.standardise(advantage, alive), target), metrics
+
+    def _view_of_rollout(
+        self, state: LearnerState, key: jax.Array, sample: Transition, count: jax.Array
+    ) -> tuple[LearnerState, View]:
+        """State with new statistics of observations and actions, and the rollout under them.
+
+        Observations under the running statistics, actions under the rollout's own.
+        """
+        obs, action, alive = sample.obs, sample.action, sample.alive
+        one_hot = jax.nn.one_hot(action, self.game.num_actions)
+        norm = _cumulative(state.norm, layers.statistics(obs, alive), count, alive)
+        own = layers.statistics(one_hot, alive)
+        running = _cumulative(state.action_norm, own, count, alive)
+        view = self.view(state, key, obs, action, alive, norm, own)
+        return state._replace(norm=norm, action_norm=running), view
 
     def _values(
-        self,
-        state: LearnerState,
-        key: jax.Array,
-        norm: layers.NormState,
-        x: jax.Array,
-        encoded: jax.Array,
-        action_stats: layers.NormState,
-        sample: Transition,
+        self, state: LearnerState, key: jax.Array, view: View, sample: Transition
     ) -> tuple[jax.Array, jax.Array]:
         """Values ``[n, B]`` in units of reward: at the rollout's steps, and at their successors.
 
         The latter are for where a trajectory was cut: the others' actions there were never taken
         and are drawn from their policies. Elsewhere the successor's value is the next step's own.
         """
-        networks, alive = self.networks, sample.alive
+        alive = view.alive
         mean, std = state.returns.mean_and_std()
-        next_x = masked(layers.apply_norm(norm, sample.next_obs), alive)
-        drawn = distrax.Categorical(logits=networks.logits(state.actor.params, next_x)[0])
-        next_action = jax.nn.one_hot(drawn.sample(seed=key), networks.game.num_actions)
+        next_x = layers.normalise(view.obs_norm, sample.next_obs, alive)
+        drawn = distrax.Categorical(logits=self.actors.logits(state.actor.params, next_x)[0])
+        next_action = jax.nn.one_hot(drawn.sample(seed=key), self.game.num_actions)
         staying = None if alive is None else alive & ~sample.terminated
-        next_encoded = masked(layers.apply_norm(action_stats, next_action), staying)
+        next_encoded = layers.normalise(view.action_norm, next_action, staying)
 
         def value(x: jax.Array, encoded: jax.Array, alive: jax.Array | None) -> jax.Array:
-            normalised = networks.values(state.critic.params, x, encoded, alive)[..., 0]
+            normalised = values(self.critic, view.critic_params, x, encoded, alive)[..., 0]
             return mean[:, None] + std[:, None] * normalised
 
-        return value(x, encoded, alive), value(next_x, next_encoded, staying)
+        return value(view.x, view.encoded, alive), value(next_x, next_encoded, staying)
+
+    def _normalised(
+        self, state: LearnerState, returns: jax.Array, alive: jax.Array | None
+    ) -> tuple[LearnerState, jax.Array]:
+        """State with these returns ``[n, B]`` in its moments, and the returns in units of them.
+
+        The critic's values, in units of reward, stay as they are (PopArt).
+        """
+        assert self.critic.rescale is not None
+        moments = proximal.add_returns(state.returns, returns, alive)
+        mean, std = moments.mean_and_std()
+        old = state.returns.mean_and_std()
+        critic = state.critic._replace(
+            params=self.critic.rescale(state.critic.params, old, (mean, std))
+        )
+        state = state._replace(critic=critic, returns=moments)
+        return state, (returns - mean[:, None]) / std[:, None]
 
     def _minibatch(
-        self,
-        state: LearnerState,
-        key: jax.Array,
-        rows: Rollout,
-        table: jax.Array,
-        count: jax.Array,
+        self, state: LearnerState, key: jax.Array, rows: Rollout, count: jax.Array
     ) -> tuple[LearnerState, Metrics]:
         """One step of everything that learns; ``count`` is that of minibatches before."""
-        networks, hyper = self.networks, self.hyper
-        gradient, trace, metrics = critic_regression(
-            networks,
-            state.critic.params,
-            rows.x,
-            rows.encoded,
-            rows.action,
-            rows.target,
-            rows.alive,
-            lambda value, target: proximal.huber(value, target, hyper.huber_delta),
-            hyper.critic_regularisation,
-        )
-        view = View(
+        own = self.own
+        view = rows.view._replace(
             key=key,
-            x=rows.x,
-            action=rows.action,
-            encoded_action=rows.encoded,
-            action_encoding=table,
-            log_policy=networks.log_policy(state.actor.params, rows.x),
-            log_old_policy=rows.log_old,
+            log_policy=self.actors.log_policy(state.actor.params, rows.view.x),
             critic_params=state.critic.params,
-            trace=trace,
-            recent_x=rows.x,
-            recent_action=rows.action,
-            alive=rows.alive,
-            recent_alive=rows.alive,
         )
-        region, memo, more = self.region.observe(state.region, view)
+        gradient, view, metrics = regression(
+            self.critic,
+            view,
+            rows.target,
+            lambda value, target: proximal.huber(value, target, own.huber_delta),
+        )
+        region, view, more = self.region.observe(state.region, view)
         metrics |= more
         actor, gradients, more = self._policy_step(state.actor, region, view, rows.advantage)
         metrics |= more
-        region, more = self.region.adapt(region, memo, gradients, count)
-        critic = step(networks.critic_optimiser, state.critic, gradient)
+        region, more = self.region.adapt(region, view, gradients, count)
+        critic = step(self.critic_optimiser, state.critic, gradient)
         return state._replace(actor=actor, critic=critic, region=region), metrics | more
 
     def _policy_step(
@@ -253,20 +278,23 @@ class ProximalActorCritic(Learner):
         A region δ_i is as wide, in KL, as the clip range ε_i allows: ε²/2 to second order. δ_i = 1
         stands for PPO's own range, so ε_i = ε √δ_i.
         """
-        networks, hyper, alive = self.networks, self.hyper, view.alive
-        delta = jnp.broadcast_to(self.region.delta(region), len(advantage))
-        clip = (hyper.ppo_clip * jnp.sqrt(delta))[:, None]
+        actors, own, alive = self.actors, self.own, view.alive
+        regularisation = self.settings[Learning].logit_regularisation
+        delta = self.region.delta(region)
+        clip = (own.ppo_clip * jnp.sqrt(delta))[:, None]
         log_old = losses.select(view.log_old_policy, view.action)
 
         def loss(params: Params) -> tuple[jax.Array, jax.Array]:
-            masked_logits, raw = networks.logits(params, view.x)
+            masked_logits, raw = actors.logits(params, view.x)
             policy = distrax.Categorical(logits=masked_logits)
             log_prob = losses.select(jax.nn.log_softmax(masked_logits), view.action)
             gain = proximal.clipped_objective(log_prob, log_old, advantage, clip)
             objective = -masked_mean(gain, alive, axis=-1)
-            bonus = hyper.ppo_entropy * masked_mean(policy.entropy(), alive, axis=-1)
-            square = losses.mean_square_logit(raw, networks.game.action_counts, alive)
-            return jnp.sum(objective - bonus + hyper.logit_regularisation * square), objective
+            bonus = own.ppo_entropy * masked_mean(policy.entropy(), alive, axis=-1)
+            square = losses.mean_square_logit(raw, self.game.action_counts, alive)
+            return jnp.sum(
+                objective - bonus + self.settings[Learning].logit_regularisation * square
+            ), objective
 
         gradient, objective = jax.grad(loss, has_aux=True)(actor.params)
         log_prob = losses.select(view.log_policy, view.action)
@@ -274,10 +302,10 @@ class ProximalActorCritic(Learner):
         # ∂V/∂ε = E[|A| where the clip binds], dε/dδ = ε/(2δ)
         gained = masked_mean(jnp.where(binds, jnp.abs(advantage), 0.0), alive, axis=-1)
         by_region = 0.5 * gained * clip[:, 0] * delta
-        metrics = policy_metrics(objective, gradient, view.log_policy, alive) | drift(view)
+        metrics = policy_metrics(objective, gradient, view.log_policy, alive) | policy_change(view)
         metrics |= {"clip_fraction": masked_mean(binds.astype(jnp.float32), alive, axis=-1)}
         gradients = PolicyGradients(lambda: by_region, by_region)
-        return step(networks.actor_optimiser, actor, gradient), gradients, metrics
+        return step(actors.optimiser, actor, gradient), gradients, metrics
 
 
 def _last_steps(finished: jax.Array, alive: jax.Array | None, num_agents: int) -> jax.Array:
@@ -303,20 +331,3 @@ def _cumulative(
     var += share * (1.0 - share) * (new.mean - running.mean) ** 2
     known = seen(alive, axis=1)
     return layers.NormState(masked(mean, known, running.mean), masked(var, known, running.var))
-
-
-def _rescaled(
-    critic: Optimised, old: proximal.ReturnMoments, new: proximal.ReturnMoments
-) -> Optimised:
-    """The critic with the same values in units of reward under other moments (PopArt).
-
-    Its last layer takes up the change (van Hasselt et al. 2016, Eq. 9).
-    """
-    (old_mean, old_std), (mean, std) = old.mean_and_std(), new.mean_and_std()
-    modules = dict(critic.params["params"])
-    out = modules["head_out"]
-    modules["head_out"] = {
-        "kernel": out["kernel"] * (old_std / std)[:, None, None],
-        "bias": (out["bias"] * old_std[:, None] + (old_mean - mean)[:, None]) / std[:, None],
-    }
-    return critic._replace(params={"params": modules})

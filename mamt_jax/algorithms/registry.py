@@ -1,163 +1,201 @@
-"""Every algorithm, as a composition of parts."""
+"""Every algorithm by name: what it is, the settings it has, and where it is built.
+
+Nothing here needs JAX, so that ``mamt list`` and ``mamt train --help`` answer at once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from mamt_jax.algorithms.actor_critic import actor_critic
-from mamt_jax.algorithms.coordination import (
-    critic_coordination,
-    fixed_coordination,
-    random_coordination,
+from mamt_jax.errors import ConfigError, close_to
+from mamt_jax.lookup import imported, is_path
+from mamt_jax.quantities import Quantity
+from mamt_jax.settings import (
+    PPO,
+    AttentionNetworks,
+    Coordination,
+    Deterministic,
+    FixedRegion,
+    LearnedRegion,
+    Learning,
+    Lookahead,
+    MirrorDescent,
+    Modelling,
+    Networks,
+    Part,
+    Replay,
+    ReplayModelling,
+    Settings,
+    SoftActorCritic,
+    TargetNetworks,
 )
-from mamt_jax.algorithms.deterministic import deterministic_actor_critic
-from mamt_jax.algorithms.learned_region import learned_trust_region
-from mamt_jax.algorithms.learner import Networks, build_networks
-from mamt_jax.algorithms.lookahead import lookahead_actor_critic
-from mamt_jax.algorithms.nonstationarity import (
-    consecutive_nonstationarity,
-    modelled_nonstationarity,
-)
-from mamt_jax.algorithms.proximal import proximal_actor_critic
-from mamt_jax.algorithms.trust_region import (
-    fixed_trust_region,
-    no_trust_region,
-    prior_trust_region,
-)
-from mamt_jax.config import AlgorithmConfig, ConfigError, default_settings
-from mamt_jax.errors import close_to
-from mamt_jax.networks.critic import AttentionCritic
-from mamt_jax.networks.joint import JointCritic
-from mamt_jax.networks.policies import Actor, AttentionActor
-from mamt_jax.types import Algorithm, Game
+from mamt_jax.settings.tree import compose
+
+if TYPE_CHECKING:
+    from mamt_jax.types import Algorithm, Game
+
+Builder = Callable[["Game", Settings], "Algorithm"]
+"""(sizes of an environment, settings) -> algorithm.
+
+Called inside of the programs that run it, with arrays in the place of numbers: it may ask Python
+questions of structure (sizes, kinds, counts of steps) alone. ConfigError where the game does not
+fit.
+"""
 
 
-class Entry(NamedTuple):
-    """A registered algorithm."""
+@dataclass(frozen=True)
+class Recipe:
+    """An algorithm: how it is built, and which settings it has."""
 
-    summary: str
+    build: str | Builder
+    """The builder, or where it is, as MODULE:NAME."""
+    settings: Settings
+    """Its parts, whose values are the defaults."""
+    summary: str = ""
     """One line for ``mamt list``."""
-    build: Callable[[Game, AlgorithmConfig], Algorithm]
-    """(sizes of the environment, settings) -> algorithm."""
+    quantities: Mapping[str, Quantity] = field(default_factory=dict, hash=False)
+    """What it reports that :data:`mamt_jax.quantities.QUANTITIES` does not have."""
+
+    def __call__(self, game: Game, settings: Settings | None = None) -> Algorithm:
+        """Builds the algorithm, with its own default settings unless others are given.
+
+        Args:
+            game: Sizes of the environment.
+            settings: Their numbers may be arrays, traced or not.
+
+        Raises:
+            ConfigError: It does not fit the game.
+        """
+        build = imported(self.build) if isinstance(self.build, str) else self.build
+        made: Algorithm = build(game, (settings or self.settings).settled())
+        return made
 
 
-def maac(game: Game, hyper: AlgorithmConfig) -> Algorithm:
-    """Soft attention actor-critic: no trust region."""
-    return actor_critic("maac", build_networks(game, hyper), hyper, no_trust_region(hyper))
+def _soft(*more: Part) -> Settings:
+    """Settings of the attention actor-critic with a replay."""
+    common = AttentionNetworks(), Learning(), Replay(), TargetNetworks(), SoftActorCritic()
+    return compose(*common, *more)
 
 
-def mamd(game: Game, hyper: AlgorithmConfig) -> Algorithm:
-    """Mirror descent with the same fixed trust region for every agent."""
-    region = fixed_trust_region(game.num_agents, hyper)
-    return actor_critic("mamd", build_networks(game, hyper), hyper, region)
+def _proximal(*more: Part) -> Settings:
+    """Settings of PPO with attention; defaults of Table 6."""
+    learning = Learning(policy_clip=10.0, logit_regularisation=0.0, critic_weight_decay=0.0)
+    return compose(AttentionNetworks(), learning, PPO(), *more)
 
 
-def mamd_op(game: Game, hyper: AlgorithmConfig) -> Algorithm:
-    """MAMD with a region only for agents that depend on others, which the game must say."""
-    region = prior_trust_region(game, hyper)
-    return actor_critic("mamd_op", build_networks(game, hyper), hyper, region)
-
-
-def mamt(game: Game, hyper: AlgorithmConfig) -> Algorithm:
-    """Mirror descent with trust regions learned against modelled non-stationarity.
-
-    Three defaults are ours, because δ does not follow Eq. 8 without them (results/README.md). The
-    paper's are ``coordination_units="raw"``, ``delta_exploration=0`` and ``trd_tau=1``.
-    """
-    networks = build_networks(game, hyper)
-    weights = critic_coordination(networks, hyper)
-    drift = modelled_nonstationarity(game, hyper)
-    region = learned_trust_region(game, hyper, weights, drift)
-    return actor_critic("mamt", networks, hyper, region)
-
-
-def mamt_random(game: Game, hyper: AlgorithmConfig) -> Algorithm:
-    """MAMT with random coordination coefficients."""
-    drift = modelled_nonstationarity(game, hyper)
-    region = learned_trust_region(game, hyper, random_coordination, drift)
-    return actor_critic("mamt_random", build_networks(game, hyper), hyper, region)
-
-
-def mamt_fixed(game: Game, hyper: AlgorithmConfig) -> Algorithm:
-    """MAMT with equal coordination coefficients."""
-    drift = modelled_nonstationarity(game, hyper)
-    region = learned_trust_region(game, hyper, fixed_coordination, drift)
-    return actor_critic("mamt_fixed", build_networks(game, hyper), hyper, region)
-
-
-def mamt_ws(game: Game, hyper: AlgorithmConfig) -> Algorithm:
-    """MAMT with the weighted sum of consecutive local divergences for non-stationarity."""
-    networks = build_networks(game, hyper)
-    weights = critic_coordination(networks, hyper)
-    region = learned_trust_region(game, hyper, weights, consecutive_nonstationarity(hyper))
-    return actor_critic("mamt_ws", networks, hyper, region)
-
-
-def mamt_ppo(game: Game, hyper: AlgorithmConfig) -> Algorithm:
-    """MAPPO whose clip ranges are learned as MAMT's trust regions are.
-
-    Together they may be as wide as MAPPO's: what is learned is how to divide that among agents.
-    """
-    networks = _proximal_networks(game, hyper)
-    weights = critic_coordination(networks, hyper)
-    drift = modelled_nonstationarity(game, hyper)
-    region = learned_trust_region(game, hyper, weights, drift)
-    return proximal_actor_critic("mamt_ppo", networks, hyper, region)
-
-
-def mappo(game: Game, hyper: AlgorithmConfig) -> Algorithm:
-    """PPO with attention in critic and policies ("MA-PPO" in the paper)."""
-    networks = _proximal_networks(game, hyper)
-    return proximal_actor_critic("mappo", networks, hyper, no_trust_region(hyper))
-
-
-def maddpg(game: Game, hyper: AlgorithmConfig) -> Algorithm:
-    """Deterministic policy gradients through joint critics."""
-    networks = build_networks(game, hyper, critic=JointCritic(hyper.hidden_size, outputs=1))
-    return deterministic_actor_critic("maddpg", networks, hyper)
-
-
-def lola_dqn(game: Game, hyper: AlgorithmConfig) -> Algorithm:
-    """Look-ahead policies on joint-action Q, for two agents."""
-    size, actions = hyper.hidden_size, game.num_actions
-    actor = Actor(game.obs_sizes, actions, size, hyper.lola_temperature)
-    networks = build_networks(game, hyper, actor, JointCritic(size, outputs=actions**2))
-    return lookahead_actor_critic("lola_dqn", networks, hyper)
-
-
-def _proximal_networks(game: Game, hyper: AlgorithmConfig) -> Networks:
-    """Attention in policies and critic; the critic has one output for all actions."""
-    sizes = game.obs_sizes, game.num_actions, hyper.hidden_size, hyper.attention_heads
-    return build_networks(game, hyper, AttentionActor(*sizes), AttentionCritic(*sizes, outputs=1))
-
-
-ALGORITHMS: dict[str, Entry] = {
-    "mamt": Entry("Mirror descent with learned trust regions (Li et al. 2022)", mamt),
-    "mamd": Entry("Mirror descent with fixed, equal trust regions (Li et al. 2022, Eq. 4)", mamd),
-    "mamd_op": Entry("MAMD with regions from prior knowledge, for spread*", mamd_op),
-    "maac": Entry("Multi-actor attention critic (Iqbal & Sha 2019)", maac),
-    "maddpg": Entry("Multi-agent deterministic policy gradient (Lowe et al. 2017)", maddpg),
-    "mappo": Entry("Multi-agent PPO, on-policy (Yu et al. 2021)", mappo),
-    "lola_dqn": Entry(
-        "Opponent-learning awareness on joint Q, for 2 agents (Foerster et al. 2018)", lola_dqn
+_HERE = "mamt_jax.algorithms.compositions"
+_LEARNED = MirrorDescent(), LearnedRegion()
+_MAMT = _soft(*_LEARNED, Coordination(), ReplayModelling())
+ALGORITHMS: dict[str, Recipe] = {
+    "mamt": Recipe(
+        f"{_HERE}:mamt", _MAMT, "Mirror descent with learned trust regions (Li et al. 2022)"
     ),
-    "mamt_random": Entry("MAMT, coordination coefficients at random", mamt_random),
-    "mamt_fixed": Entry("MAMT, equal coordination coefficients", mamt_fixed),
-    "mamt_ws": Entry("MAMT, non-stationarity from consecutive local policies", mamt_ws),
-    "mamt_ppo": Entry("MAMT, PPO in place of mirror descent, on-policy", mamt_ppo),
+    "mamd": Recipe(
+        f"{_HERE}:mamd",
+        _soft(MirrorDescent(), FixedRegion()),
+        "Mirror descent with fixed, equal trust regions (Li et al. 2022, Eq. 4)",
+    ),
+    "mamd_op": Recipe(
+        f"{_HERE}:mamd_op",
+        _soft(MirrorDescent(), FixedRegion()),
+        "MAMD with regions from prior knowledge, for spread*",
+    ),
+    "maac": Recipe(f"{_HERE}:maac", _soft(), "Multi-actor attention critic (Iqbal & Sha 2019)"),
+    "maddpg": Recipe(
+        f"{_HERE}:maddpg",
+        compose(Networks(), Learning(), Replay(), Deterministic()),
+        "Multi-agent deterministic policy gradient (Lowe et al. 2017)",
+    ),
+    "mappo": Recipe(f"{_HERE}:mappo", _proximal(), "Multi-agent PPO, on-policy (Yu et al. 2021)"),
+    "lola_dqn": Recipe(
+        f"{_HERE}:lola_dqn",
+        compose(Networks(), Learning(), Replay(), TargetNetworks(), Lookahead()),
+        "Opponent-learning awareness on joint Q, for 2 agents (Foerster et al. 2018)",
+    ),
+    "mamt_random": Recipe(
+        f"{_HERE}:mamt_random",
+        _soft(*_LEARNED, ReplayModelling()),
+        "MAMT, coordination coefficients at random",
+    ),
+    "mamt_fixed": Recipe(
+        f"{_HERE}:mamt_fixed",
+        _soft(*_LEARNED, ReplayModelling()),
+        "MAMT, equal coordination coefficients",
+    ),
+    "mamt_ws": Recipe(
+        f"{_HERE}:mamt_ws",
+        _soft(*_LEARNED, Coordination()),
+        "MAMT, non-stationarity from consecutive local policies",
+    ),
+    "mamt_ppo": Recipe(
+        f"{_HERE}:mamt_ppo",
+        _proximal(LearnedRegion(delta_total_per_agent=1.0), Coordination(), Modelling()),
+        "MAMT, PPO in place of mirror descent, on-policy",
+    ),
 }
 
 
-def make(name: str, game: Game, hyper: AlgorithmConfig | None = None) -> Algorithm:
-    """Builds a registered algorithm, with its own default settings unless others are given.
+def get(name: str) -> Recipe:
+    """A registered algorithm, or with MODULE:NAME one that is imported from there.
 
     Raises:
-      ConfigError: if there is no algorithm of that name, or it does not fit the game.
+        ConfigError: There is none.
     """
-    if name not in ALGORITHMS:
-        close = close_to(name, ALGORITHMS)
+    if name in ALGORITHMS:
+        return ALGORITHMS[name]
+    if is_path(name):
+        return recipe_of(imported(name))
+    raise ConfigError(
+        f"Unknown algorithm {name!r}{close_to(name, ALGORITHMS)}; accepted are "
+        f"{', '.join(ALGORITHMS)}, or MODULE:NAME of one of yours."
+    )
+
+
+def recipe_of(algorithm: Any) -> Recipe:
+    """A recipe, or a builder's, which has the settings of ``mamt`` where it brings none.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    if isinstance(algorithm, Recipe):
+        return algorithm
+    if not callable(algorithm):
         raise ConfigError(
-            f"Unknown algorithm {name!r}{close}; accepted are {', '.join(ALGORITHMS)}."
+            f"An algorithm is a name, a Recipe, or a function (game, settings) -> Algorithm, got "
+            f"{algorithm!r}."
         )
-    return ALGORITHMS[name].build(game, hyper or default_settings(name))
+    return Recipe(algorithm, _MAMT, (algorithm.__doc__ or "").partition("\n")[0])
+
+
+def register(name: str, algorithm: Recipe | Builder) -> None:
+    """Gives an algorithm a name.
+
+    Args:
+        name: For ``mamt_jax.train`` in this process.
+        algorithm: A recipe, or a builder with the settings of ``mamt``.
+
+    Raises:
+        ConfigError: The name is taken by another, or is none.
+    """
+    recipe = recipe_of(algorithm)
+    if not name.isidentifier():
+        raise ConfigError(f"An algorithm's name must be letters, digits and _, got {name!r}.")
+    if ALGORITHMS.get(name, recipe) != recipe:
+        raise ConfigError(f"There is an algorithm {name!r} already; choose another name.")
+    ALGORITHMS[name] = recipe
+
+
+def make(name: str, game: Game, settings: Settings | None = None) -> Algorithm:
+    """Builds an algorithm by name, with its own default settings unless others are given.
+
+    Raises:
+        ConfigError: There is no algorithm of that name, or it does not fit the game.
+    """
+    return get(name)(game, settings)
+
+
+def all_settings() -> set[str]:
+    """Names of the settings of all registered algorithms."""
+    return {name for recipe in ALGORITHMS.values() for name in recipe.settings.flat()}

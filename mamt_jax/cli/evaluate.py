@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from mamt_jax.cli.flags import File, MaybeFile, MaybeWhole, Whole
-from mamt_jax.config import ConfigError
-from mamt_jax.errors import RunError
+from mamt_jax.errors import ConfigError, RunError
 from mamt_jax.files import user_path
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, Field, field, fields, make_dataclass
+from dataclasses import MISSING, Field, field, fields, is_dataclass, make_dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -21,28 +21,11 @@ from typing import Annotated, Any, get_type_hints
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
-from mamt_jax.config import Kept, TrainConfig, make_config
+from mamt_jax.config import TrainConfig, make_config
+from mamt_jax.settings.fields import Kept, fields_of
 
 _NARROWEST = 60
 """Columns below which tyro's boxes hold no text; it does not come back where there are very few."""
-
-GROUPS = {
-    "algorithm": "run",
-    "steps_per_update": "replay",
-    "rollout_size": "on-policy",
-    "log_interval": "recording",
-    "seed_batch": "machine",
-    "discount": "learning",
-    "critic_weight_decay": "critic and policy",
-    "old_policy_period": "mirror descent",
-    "coordination": "coordination",
-    "nonstationarity_max": "modelling",
-    "delta_objective": "trust region",
-    "maddpg_tau": "MADDPG",
-    "lola_step": "LOLA",
-    "gae_lambda": "on-policy",
-}
-"""Groups of settings by the first field of each; those that follow belong to the same one."""
 
 
 def whole_number(text: str) -> int:
@@ -125,16 +108,6 @@ def parse(command: type, prog: str, arguments: Sequence[str]) -> Any:
 
 def with_settings(command: type, defaults: TrainConfig) -> type:
     """A dataclass with the fields of a command and, in groups, those of the config."""
-    groups: dict[str, list[tuple[str, Any, Any]]] = {}
-    for settings in (defaults, defaults.hyper):
-        kinds, texts, group = get_type_hints(type(settings)), _texts(type(settings)), ""
-        for each in fields(settings):
-            if each.name in ("hyper", "env_options"):
-                continue
-            group = GROUPS.get(each.name, group)
-            kind = _KINDS.get(kinds[each.name], kinds[each.name])
-            default = field(default=getattr(settings, each.name))
-            groups.setdefault(group, []).append(_described(each.name, kind, default, texts))
     own = [
         _described(each.name, kind, each, _texts(command))
         for each, kind in zip(
@@ -142,7 +115,12 @@ def with_settings(command: type, defaults: TrainConfig) -> type:
         )
     ]
     parts = []
-    for name, found in groups.items():
+    for name, group in _groups(defaults).items():
+        found, texts = [], _all_texts(type(group))
+        for each, described in fields_of(type(group)).items():
+            kind = described.kind | None if described.optional else described.kind
+            default = field(default=getattr(group, each))
+            found.append(_described(each, _KINDS.get(kind, kind), default, texts))
         part = make_dataclass(_key(name), found, frozen=True)
         kind = Annotated[part, tyro.conf.arg(name=name, help="")]
         parts.append((_key(name), kind, field(default_factory=part)))
@@ -158,9 +136,21 @@ def settings(parsed: Any, defaults: TrainConfig) -> TrainConfig:
         ConfigError: A setting is out of range.
     """
     values: dict[str, Any] = {}
-    for name in dict.fromkeys(GROUPS.values()):
+    for name in _groups(defaults):
         values |= vars(getattr(parsed, _key(name)))
-    return make_config(env_options=defaults.env_options, **values)
+    return make_config(defaults.settings, env_options=defaults.env_options, **values)
+
+
+def _groups(config: TrainConfig) -> dict[str, Any]:
+    """What holds the settings of each group, in the order of ``--help``."""
+    parts = {part.group: part for part in config.settings.parts}
+    return {"run": config, **parts, "execution": config.execution}
+
+
+def given_settings(arguments: Sequence[str]) -> list[str]:
+    """Names of what is given as flags, whether or not there are such settings."""
+    flags = (each.partition("=")[0] for each in arguments if each.startswith("--"))
+    return [each.removeprefix("--").removeprefix("no-").replace("-", "_") for each in flags]
 
 
 def _key(group: str) -> str:
@@ -188,6 +178,15 @@ def _texts(described: type) -> dict[str, str]:
             and isinstance(after.value, ast.Constant)
         ):
             found[here.target.id] = plain(str(after.value.value))
+    return found
+
+
+def _all_texts(described: type) -> dict[str, str]:
+    """As :func:`_texts`, of all classes that it inherits fields from."""
+    found: dict[str, str] = {}
+    for each in reversed(described.__mro__):
+        if is_dataclass(each):
+            found |= _texts(each)
     return found
 
 

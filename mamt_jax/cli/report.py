@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import tyro
 
 from mamt_jax.cli.flags import File, MaybeFile
-from mamt_jax.config import ConfigError
+from mamt_jax.errors import ConfigError
 
 
 @dataclass(frozen=True)

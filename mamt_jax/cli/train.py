@@ -8,9 +8,11 @@ from pathlib import Path
 
 import tyro
 
+from mamt_jax.algorithms import registry
 from mamt_jax.cli import flags
 from mamt_jax.cli.flags import MaybeFile
-from mamt_jax.config import TrainConfig, make_config
+from mamt_jax.config import TrainConfig, make_config, unknown_setting
+from mamt_jax.errors import ConfigError
 from mamt_jax.files import quoted, user_path
 
 
@@ -36,7 +38,8 @@ class Train(TrainFlags):
 
     def directory(self) -> Path:
         """Where the run goes."""
-        return self.out or Path("runs") / f"{self.config.algorithm}-{self.config.env}"
+        name = f"{self.config.algorithm}-{self.config.env}".replace(":", ".")
+        return self.out or Path("runs") / name
 
     def run(self) -> None:
         """Trains and says where the results are."""
@@ -66,10 +69,10 @@ def print_plan(config: TrainConfig) -> None:
         ConfigError: As the run would, also where it does not fit.
     """
     from mamt_jax.training import memory
-    from mamt_jax.training.run import prepare
+    from mamt_jax.training.prepare import prepare
 
     trainer, _, config = prepare(config)
-    plan, held = trainer.plan, memory.memory_of(trainer, config)
+    plan, held = trainer.plan, memory.memory_of(trainer)
     print(f"{config.algorithm} on {config.env}, seeds: {config.seeds}. Each of them:")
     print(f"  environment steps    {plan.points * plan.steps_per_point * config.num_envs:>14,}")
     print(f"  updates, at most     {plan.points * plan.updates_per_point:>14,}")
@@ -79,11 +82,11 @@ def print_plan(config: TrainConfig) -> None:
     free = memory.free_bytes()
     for name, size in {
         **held._asdict(),
-        "in an update": memory.working_bytes(trainer, config),
+        "in an update": memory.working_bytes(trainer),
         "free": free,
     }.items():
         print(f"  {name:<20} {'unknown' if size is None else f'{size / 1e6:,.1f} MB':>14}")
-    memory.check_memory(trainer, config)
+    memory.check_memory(trainer)
     print("Whether the run fits is unknown." if free is None else "The run fits.")
 
 
@@ -113,6 +116,10 @@ def parse(arguments: Sequence[str]) -> Train:
 
 
 def _train(defaults: TrainConfig, arguments: Sequence[str]) -> Train:
+    own = defaults.settings.flat()
+    for name in flags.given_settings(arguments):
+        if name in registry.all_settings() and name not in own:
+            raise ConfigError(unknown_setting(name, defaults.algorithm, own))
     parsed = flags.parse(flags.with_settings(TrainFlags, defaults), "mamt train", arguments)
-    own = {each.name: getattr(parsed, each.name) for each in fields(TrainFlags)}
-    return Train(**own, config=flags.settings(parsed, defaults))
+    mine = {each.name: getattr(parsed, each.name) for each in fields(TrainFlags)}
+    return Train(**mine, config=flags.settings(parsed, defaults))

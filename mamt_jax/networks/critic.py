@@ -69,15 +69,15 @@ class AttentionCritic(nn.Module):
       num_actions: A.
       hidden_size: H.
       heads: K, a divisor of H.
-      outputs: A (also for 0), one for every own action; or 1, the value of (o, a_{-i}) with the
-        own action left out.
+      outputs: A, one for every own action; or 1, the value of (o, a_{-i}) with the own action
+        left out.
     """
 
     obs_sizes: tuple[int, ...]
     num_actions: int
     hidden_size: int
     heads: int
-    outputs: int = 0
+    outputs: int
 
     def setup(self) -> None:
         hidden = self.hidden_size
@@ -90,7 +90,7 @@ class AttentionCritic(nn.Module):
         self.value = SharedDense(hidden)
         self.head_state = AgentDense(hidden, (2 * hidden,))
         self.head_attended = AgentDense(hidden, (2 * hidden,), use_bias=False)
-        self.head_out = AgentOutput(self.outputs or self.num_actions)
+        self.head_out = AgentOutput(self.outputs)
 
     def __call__(
         self, x: jax.Array, action: jax.Array, alive: jax.Array | None = None

@@ -56,13 +56,11 @@ class AgentDense(nn.Module):
       fan_in: what sets the initialisation scale, per agent or one for all; the input width if None.
         Padded observations must pass their true sizes.
       use_bias: whether to add a bias.
-      monotone: whether the kernel enters by its scaled absolute value (:func:`positive`).
     """
 
     features: int
     fan_in: tuple[int, ...] | None = None
     use_bias: bool = True
-    monotone: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -70,7 +68,6 @@ class AgentDense(nn.Module):
         num_agents, width = x.shape[0], x.shape[-1]
         init = torch_uniform(self.fan_in or (width,))
         kernel = self.param("kernel", init, (num_agents, width, self.features))
-        kernel = positive(kernel) if self.monotone else kernel
         flat = x.reshape(num_agents, -1, width)
         y = jnp.einsum("nbi,nio->nbo", flat, kernel)
         if self.use_bias:
@@ -123,7 +120,12 @@ class TokenDense(nn.Module):
 class SharedDense(nn.Module):
     """A linear layer whose parameters all agents share.
 
-    Attributes as :class:`AgentDense`; with ``zero_init`` the kernel starts at zero.
+    Attributes:
+      features: output width.
+      fan_in: what sets the initialisation scale; the input width if None.
+      use_bias: whether to add a bias.
+      monotone: whether the kernel enters by its scaled absolute value (:func:`positive`).
+      zero_init: whether the kernel starts at zero.
     """
 
     features: int
@@ -146,17 +148,17 @@ class SharedDense(nn.Module):
 
 
 class NormState(NamedTuple):
-    """Running statistics of each agent's observations: the state of its batch normalisation."""
+    """Statistics of each agent's observations, or encoded actions: of a batch, or running ones."""
 
     mean: jax.Array
-    """float32 [n, O]."""
+    """float32 [n, I]."""
     var: jax.Array
-    """float32 [n, O]."""
+    """float32 [n, I]."""
 
 
-def init_norm(num_agents: int, obs_size: int) -> NormState:
+def init_norm(num_agents: int, size: int) -> NormState:
     """Statistics before any batch: mean 0, variance 1."""
-    shape = (num_agents, obs_size)
+    shape = (num_agents, size)
     return NormState(jnp.zeros(shape, jnp.float32), jnp.ones(shape, jnp.float32))
 
 
@@ -165,11 +167,21 @@ def batch_norm(x: jax.Array, alive: Mask = None) -> tuple[jax.Array, NormState]:
 
     Returns:
       The normalised array, zero where an agent is not ``alive`` ``[n, B]``, and its statistics
-      ``[n, I]`` (biased variance, as flax). Inputs are data, never network outputs, so one
-      normalised copy serves every network that reads them.
+      ``[n, I]``. Inputs are data, never network outputs, so one normalised copy serves every
+      network that reads them.
     """
-    stats = NormState(masked_mean(x, alive, axis=1), masked_var(x, alive, axis=1))
-    return masked(apply_norm(stats, x), alive), stats
+    stats = statistics(x, alive)
+    return normalise(stats, x, alive), stats
+
+
+def statistics(x: jax.Array, alive: Mask = None) -> NormState:
+    """Of ``[n, B, I]`` where an agent is ``alive`` ``[n, B]`` (biased variance, as flax)."""
+    return NormState(masked_mean(x, alive, axis=1), masked_var(x, alive, axis=1))
+
+
+def normalise(stats: NormState, x: jax.Array, alive: Mask = None) -> jax.Array:
+    """:func:`apply_norm`, with zeros where an agent is not ``alive`` ``[n, B]``."""
+    return masked(apply_norm(stats, x), alive)
 
 
 def apply_norm(stats: NormState, x: jax.Array) -> jax.Array:

@@ -8,14 +8,15 @@ is a mean over the batch, or belongs to one sample, can be computed for a few sa
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-MOST_VALUES = 2**19
+MAX_VALUES = 2**19
 """Values of one layer's activations that a chunk may have: 2 MiB of float32."""
-FEWEST_SAMPLES = 32
+MIN_SAMPLES = 32
 """Below this, matrix products become inefficient."""
 
 
@@ -32,72 +33,93 @@ def chunk_count(batch: int, values: int, alive: jax.Array | None = None) -> int:
     """
     if alive is not None or jax.default_backend() != "cpu":
         return 1
-    counts = range(1, max(batch // FEWEST_SAMPLES, 1) + 1)
+    counts = range(1, max(batch // MIN_SAMPLES, 1) + 1)
     divisors = [count for count in counts if batch % count == 0]
-    fitting = (count for count in divisors if batch // count * values <= MOST_VALUES)
+    fitting = (count for count in divisors if batch // count * values <= MAX_VALUES)
     return next(fitting, divisors[-1])
 
 
 def in_chunks(
-    function: Callable[..., Any], chunks: int, in_axes: tuple[int, ...], out_axes: tuple[Any, ...]
+    function: Callable[..., Any],
+    in_axes: tuple[Any, ...],
+    out_axes: Any,
+    values: int,
+    alive: jax.Array | None = None,
 ) -> Callable[..., Any]:
-    """``function`` of a batch, one chunk at a time.
+    """``function`` of a batch, a chunk of its samples at a time where that is faster.
 
     Args:
-      function: takes arrays, or pytrees of them, and returns a tuple.
-      chunks: how many; with 1 the result is ``function`` itself.
-      in_axes: the batch axis of each argument, as ``jax.vmap`` has them.
-      out_axes: the batch axis of each entry of the returned tuple; None for a mean over the batch,
-        which becomes the mean of the chunks'.
+      function: takes and returns pytrees of arrays.
+      in_axes: the batch axis of each argument, as ``jax.vmap`` has them: an integer, None for what
+        is passed whole, or a pytree of them.
+      out_axes: of what is returned, likewise; None for a mean over the batch, which becomes the
+        mean of the chunks'.
+      values: per sample, of the widest activations.
+      alive: masks of absent agents, with which a batch stays whole.
     """
-    if chunks == 1:
-        return function
 
     def chunked(*arguments: Any) -> Any:
-        def part(index: jax.Array | int) -> tuple[Any, ...]:
-            cut = (_cut(*pair, index, chunks) for pair in zip(arguments, in_axes, strict=True))
-            return tuple(function(*cut))
+        chunks = chunk_count(_batch_size(in_axes, arguments), values, alive)
+        if chunks == 1:
+            return function(*arguments)
 
-        def put(index: jax.Array, whole: tuple[Any, ...]) -> tuple[Any, ...]:
-            pieces = zip(whole, part(index), out_axes, strict=True)
-            return tuple(_put(*piece, index, chunks) for piece in pieces)
+        def part(index: jax.Array | int) -> Any:
+            return function(*_map(partial(_cut, index, chunks), in_axes, arguments))
 
-        shapes = zip(jax.eval_shape(part, 0), out_axes, strict=True)
-        empty = tuple(_empty(shape, axis, chunks) for shape, axis in shapes)
+        def put(index: jax.Array, whole: Any) -> Any:
+            return _map(partial(_put, index, chunks), out_axes, whole, part(index))
+
+        empty = _map(partial(_empty, chunks), out_axes, jax.eval_shape(part, 0))
         return jax.lax.fori_loop(0, chunks, put, empty)
 
     return chunked
 
 
-def _cut(argument: Any, axis: int, index: jax.Array | int, chunks: int) -> Any:
-    """Chunk ``index`` of every array."""
+def take(tree: Any, axes: Any, rows: jax.Array) -> Any:
+    """The samples ``rows`` of a pytree whose batch axes are ``axes``, as :func:`in_chunks` has."""
 
-    def leaf(x: jax.Array) -> jax.Array:
-        size = x.shape[axis] // chunks
-        return jax.lax.dynamic_slice_in_dim(x, index * size, size, axis)
+    def leaf(axis: int | None, x: jax.Array) -> jax.Array:
+        return x if axis is None else jnp.take(x, rows, axis)
 
-    return jax.tree.map(leaf, argument)
+    return _map(leaf, axes, tree)
 
 
-def _empty(shapes: Any, axis: int | None, chunks: int) -> Any:
+def _map(function: Callable[..., Any], axes: Any, *trees: Any) -> Any:
+    """``function(axis, *leaves)`` of all leaves, ``axes`` being a prefix of the trees."""
+
+    def subtree(axis: int | None, *parts: Any) -> Any:
+        return jax.tree.map(lambda *leaves: function(axis, *leaves), *parts)
+
+    return jax.tree.map(subtree, axes, *trees, is_leaf=lambda node: node is None)
+
+
+def _batch_size(axes: Any, arguments: Any) -> int:
+    sizes = _map(lambda axis, x: None if axis is None else x.shape[axis], axes, arguments)
+    size: int = jax.tree.leaves(sizes)[0]
+    return size
+
+
+def _cut(index: jax.Array | int, chunks: int, axis: int | None, x: jax.Array) -> jax.Array:
+    """Chunk ``index`` of an array."""
+    if axis is None:
+        return x
+    size = x.shape[axis] // chunks
+    return jax.lax.dynamic_slice_in_dim(x, index * size, size, axis)
+
+
+def _empty(chunks: int, axis: int | None, shape: jax.ShapeDtypeStruct) -> jax.Array:
     """Where results go: zeros as large as the batch, or as a mean."""
-
-    def leaf(shape: jax.ShapeDtypeStruct) -> jax.Array:
-        size = list(shape.shape)
-        if axis is not None:
-            size[axis] *= chunks
-        return jnp.zeros(size, shape.dtype)
-
-    return jax.tree.map(leaf, shapes)
+    size = list(shape.shape)
+    if axis is not None:
+        size[axis] *= chunks
+    return jnp.zeros(size, shape.dtype)
 
 
-def _put(whole: Any, part: Any, axis: int | None, index: jax.Array, chunks: int) -> Any:
+def _put(
+    index: jax.Array, chunks: int, axis: int | None, whole: jax.Array, part: jax.Array
+) -> jax.Array:
     """Results with those of chunk ``index`` put in their place, or added to the mean."""
-
-    def leaf(whole: jax.Array, part: jax.Array) -> jax.Array:
-        if axis is None:
-            return whole + part / chunks
-        start = index * part.shape[axis]
-        return jax.lax.dynamic_update_slice_in_dim(whole, part, start, axis)
-
-    return jax.tree.map(leaf, whole, part)
+    if axis is None:
+        return whole + part / chunks
+    start = index * part.shape[axis]
+    return jax.lax.dynamic_update_slice_in_dim(whole, part, start, axis)

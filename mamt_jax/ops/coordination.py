@@ -42,16 +42,15 @@ def opponent_softmax(score: jax.Array, alive: jax.Array | None = None) -> jax.Ar
     return masked(jax.nn.softmax(masked(score, counted, lowest), axis=1), pairs)
 
 
-def relative_scores(score: jax.Array, alive: jax.Array | None = None) -> jax.Array:
-    """Scores in units of their mean over pairs and batch: ``[n, n, B] -> [n, n, B]``.
+def mean_score(score: jax.Array, alive: jax.Array | None = None) -> jax.Array:
+    """Mean over pairs and batch: ``[n, n, B] -> []``; 0 where nobody is alive.
 
-    All entries but those of alive pairs must be zero. All zeros stay zeros.
+    All entries but those of alive pairs must be zero.
     """
     num_agents, _, batch = score.shape
     counted = batch * num_agents * (num_agents - 1)
     pairs = alive_pairs(alive)
-    mean = jnp.sum(score) / (counted if pairs is None else jnp.maximum(jnp.sum(pairs), 1))
-    return score / jnp.maximum(mean, jnp.finfo(score.dtype).tiny)
+    return jnp.sum(score) / (counted if pairs is None else jnp.maximum(jnp.sum(pairs), 1))
 
 
 def coordination_coefficients(

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from mamt_jax.analysis.returns import first_and_last, windows
 from mamt_jax.analysis.statistics import WINDOW
-from mamt_jax.config import ConfigError, TrainConfig
+from mamt_jax.config import TrainConfig
+from mamt_jax.errors import ConfigError
 from mamt_jax.experiments.references import References, references
 from mamt_jax.files import user_path
 from mamt_jax.reports.figures import Panel, draw_all

@@ -22,6 +22,8 @@ from mamt_jax.settings.tree import Part
 
 CoordinationKind = Literal["counterfactual", "released"]
 CoordinationUnits = Literal["relative", "raw"]
+BatchSize = Annotated[int, Accepts(lambda size: size >= 2, "2 or greater")]
+EntropicIndex = Annotated[float, Accepts(lambda q: 0 <= q < 2, "in [0, 2)")]
 DeltaObjective = Literal["lookahead", "surrogate", "kl_only"]
 
 
@@ -61,7 +63,7 @@ class Learning(Part):
     discount: BelowOne = 0.99
     """Discount factor γ, in [0, 1)."""
     learning_rate: Positive = 1e-3
-    """Adam's step size for policies, critics, modelling policies, TRD-Net and log δ."""
+    """Adam's step size, of everything that learns."""
     adam_b1: BelowOne = 0.9
     """Adam's first-moment decay."""
     adam_eps: Positive = 1e-7
@@ -88,7 +90,7 @@ class Replay(Part):
     """Transitions, counted over all parallel environments, between update events."""
     updates_per_event: Count = 4
     """Updates in every update event."""
-    batch_size: Annotated[int, Accepts(lambda size: size >= 2, "2 or greater")] = 1024
+    batch_size: BatchSize = 1024
     """Transitions per update."""  # batch normalisation needs a variance
     buffer_size: Count = 1_000_000
     """Replay capacity in transitions per seed (less is allocated where a run is shorter)."""
@@ -164,7 +166,7 @@ class MirrorDescent(Part):
 
     group: ClassVar[str] = "mirror descent"
 
-    tsallis_q: Annotated[float, Accepts(lambda q: 0 <= q < 2, "in [0, 2)")] = 0.2
+    tsallis_q: EntropicIndex = 0.2
     """Entropic index q of the Tsallis logarithm in the mirror-descent divergence."""
 
 
@@ -208,7 +210,9 @@ class Coordination(Part):
 
     def settled(self) -> Coordination:
         """As in :class:`Part`: what is left open goes by the kind of coordination."""
-        threshold = self.coordination_threshold
+        threshold, units = self.coordination_threshold, self.coordination_units
+        if threshold is not None and units is not None:
+            return self
         if threshold is None:
             threshold = 0.05 if self.coordination == "released" else 0.2
         return dataclasses.replace(

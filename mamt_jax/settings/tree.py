@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 from mamt_jax.errors import ConfigError, close_to
-from mamt_jax.settings.fields import check_fields
+from mamt_jax.settings.fields import check_fields, fields_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +96,16 @@ class Settings:
             given = {name: changes[name] for name in vars(part) if name in changes}
             parts.append(dataclasses.replace(part, **given))
         return Settings(tuple(parts))
+
+    def structure(self, defaults: Settings) -> Settings:
+        """The same with the defaults of all numbers: equal where programs are."""
+        numbers = {
+            name: value
+            for part in defaults.settled().parts
+            for name, value in vars(part).items()
+            if fields_of(type(part))[name].is_number
+        }
+        return self.settled().replace(numbers)
 
     def settled(self) -> Settings:
         """The same with nothing left open, for a run to record."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mamt_jax.config import ConfigError
 from mamt_jax.envs.base import EnvSpec
+from mamt_jax.errors import ConfigError
 from mamt_jax.types import Game
 
 

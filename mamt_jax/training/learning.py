@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mamt_jax.config import TrainConfig
+from mamt_jax.algorithms.registry import Recipe
+from mamt_jax.settings import Settings
+from mamt_jax.training.plan import Plan
 from mamt_jax.training.store import Store
-from mamt_jax.types import Algorithm, Batch, Metrics
+from mamt_jax.types import Algorithm, Batch, Game, Metrics
 
 
 class SeedState(NamedTuple):
@@ -80,12 +82,31 @@ class Carry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Learning:
+class Rule:
+    """A learning rule before its numbers are known; equal ones make the same programs."""
+
+    recipe: Recipe
+    game: Game
+    structure: Settings
+    """Settings whose numbers are the recipe's defaults, whatever those of the run are."""
+
+    def algorithm(self, settings: Settings | None = None) -> Algorithm:
+        """The algorithm, with these numbers.
+
+        Args:
+            settings: Of this structure, with arrays in the place of numbers. None where they do
+                not matter: a state knows all that acting needs.
+        """
+        return self.recipe(self.game, self.structure if settings is None else settings)
+
+
+@dataclass(frozen=True)
+class UpdateEvent:
     """What one seed does between collections, wherever its transitions come from."""
 
-    config: TrainConfig
-    algorithm: Algorithm
+    plan: Plan
     store: Store
+    algorithm: Algorithm
 
     def learn(self, carry: Carry) -> tuple[Carry, Metrics, jax.Array]:
         """Updates if the store holds a batch.
@@ -93,7 +114,7 @@ class Learning:
         Returns:
           The seed, metrics ``[updates_per_event, ...]``, and whether there were updates, bool [].
         """
-        ready = carry.transitions >= self.config.batch_size
+        ready = carry.transitions >= self.plan.batch_size
         shapes = jax.eval_shape(self._updates, carry)[1]
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         carry, metrics = jax.lax.cond(ready, self._updates, lambda kept: (kept, nothing), carry)
@@ -110,7 +131,7 @@ class Learning:
         self, key: jax.Array, stored: Any, transitions: jax.Array
     ) -> tuple[jax.Array, jax.Array, Batch]:
         """What an event's updates take: the next key; a key and a batch each, ``[U, ...]``."""
-        keys = jax.random.split(key, self.config.updates_per_event + 1)
+        keys = jax.random.split(key, self.plan.updates_per_event + 1)
         both = jax.vmap(jax.random.split)(keys[1:])
         sample = jax.vmap(lambda key: self.store.sample(stored, key, transitions))
         return keys[0], both[:, 1], sample(both[:, 0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from mamt_jax.config import TrainConfig
 from mamt_jax.errors import DivergedError, EnvironmentFailed, InterruptedRun
 from mamt_jax.files import quoted
 from mamt_jax.training.checkpoint import Meta, steps
+from mamt_jax.training.learning import EpochOutput
 from mamt_jax.training.metrics import Recorder
 from mamt_jax.training.progress import ProgressLine, StopRequest
 from mamt_jax.training.run_dir import RunDir
@@ -25,110 +27,187 @@ _POLL = 0.01  # seconds between looks at a computation, so that signals are hand
 _NOT_SAVED = "nothing is saved, because the run has no directory (out)."
 
 
+@dataclass
+class Book:
+    """What is recorded of one run, of those that are trained together."""
+
+    config: TrainConfig
+    directory: RunDir | None
+    """Where; None keeps everything in memory."""
+    recorder: Recorder
+    rows: slice | None = None
+    """Which of the trainer's seeds are the run's; None for all of them."""
+    name: str = ""
+    """What sets it apart from those beside it."""
+    lost: DivergedError | None = None
+    """Why it ended before the others: all of its seeds have diverged."""
+
+    def part(self, tree: Any) -> Any:
+        """The run's rows of arrays ``[S, ...]``."""
+        if self.rows is None:
+            return tree
+        return jax.tree.map(lambda leaf: leaf[self.rows], tree)
+
+    def append(self, output: EpochOutput, greedy: np.ndarray | None) -> None:
+        """Records a logging point; raises DivergedError if no seed is left."""
+        own = output
+        if self.rows is not None:
+            own = self.part(output._replace(updated=output.return_sum))
+            own = own._replace(updated=output.updated)
+        self.recorder.append(own, None if greedy is None else self.part(greedy))
+
+    def write_metrics(self, clock: _Clock) -> xr.Dataset:
+        """Everything recorded, on disk where the run has a directory."""
+        dataset = self.recorder.to_dataset(
+            algorithm=self.config.algorithm,
+            env=self.config.env,
+            wall_seconds=round(clock.seconds, 3),
+            env_steps_per_second=round(clock.average(self.recorder.points), 1),
+        )
+        if self.directory is not None:
+            self.directory.write_metrics(dataset)
+        return dataset
+
+    def save(self, state: Any, clock: _Clock, points: int) -> None:
+        """Metrics, and a checkpoint of a run of so many logging points."""
+        if self.directory is None or self.lost:
+            return
+        self.directory.check_present()
+        self.write_metrics(clock)
+        meta = Meta(self.recorder.points, self.recorder.update_count, clock.seconds)
+        own = state._replace(seeds=self.part(state.seeds))
+        self.directory.save_checkpoint(own, meta, self.config.execution.keep_checkpoints, points)
+
+
 class Start(NamedTuple):
     """Where a training loop begins."""
 
     state: Any
-    recorder: Recorder
+    books: list[Book]
+    """Of all runs that are trained together, whose plan and execution are the same."""
     seconds: float
     """Wall-clock seconds spent before."""
 
 
 def train_loop(
-    trainer: Trainer,
-    start: Start,
-    config: TrainConfig,
-    directory: RunDir | None,
-    progress: bool = False,
-    stop: StopRequest | None = None,
-) -> tuple[Any, xr.Dataset]:
+    trainer: Trainer, start: Start, progress: bool = False, stop: StopRequest | None = None
+) -> tuple[Any, list[xr.Dataset]]:
     """Runs epochs until the plan is fulfilled, recording and saving at logging points.
 
-    A seed that diverges is lost, not the run: the others go on, and a warning at the end names it.
+    A seed that diverges is lost, not the run; and a run, not those beside it: the others go on, and
+    a warning at the end names it.
 
     Args:
-        trainer: Of the run.
+        trainer: Of the runs.
         start: Where to begin.
-        config: Of the run.
-        directory: Where to record it; None keeps everything in memory.
         progress: Shows a progress bar.
         stop: Listens for signals already; by default that begins here.
 
     Returns:
-        The final state and the recorded metrics.
+        The final state, and what was recorded of each run.
 
     Raises:
         DivergedError, EnvironmentFailed, InterruptedRun, RunError: As :func:`train`; what was
             recorded is on disk.
     """
-    plan, (state, recorder, seconds) = trainer.plan, start
-    clock = _Clock(seconds, plan.steps_per_point * config.num_envs * config.seeds)
-    total, done = plan.points * plan.episodes_per_point, recorder.points * plan.episodes_per_point
+    plan, (state, books, seconds) = trainer.plan, start
+    config, points = books[0].config, books[0].recorder.points
+    rows = len(books) * config.seeds
+    clock = _Clock(seconds, plan.steps_per_point * config.num_envs * rows, len(books))
+    total, done = plan.points * plan.episodes_per_point, points * plan.episodes_per_point
     listening = StopRequest() if stop is None else nullcontext(stop)
     with listening as stop, ProgressLine(progress, total, done) as line:
         if stop.requested:  # while the program was being compiled
-            raise InterruptedRun(_interruption(directory, recorder.points, plan.points))
+            raise InterruptedRun(_interruption(books, points, plan.points))
         stop.when = "after this logging point and saving"
-        if recorder.points:  # resumed
-            _settle(trainer, start, config)
-            if directory is not None:
-                directory.write_metrics(_dataset(recorder, config, clock))
-        while recorder.points < plan.points:
+        if points:  # resumed
+            _settle(trainer, start)
+            for book in books:
+                book.write_metrics(clock)
+        while points < plan.points:
             try:
                 state, output = trainer.epoch(state)
                 output = jax.device_get(_wait(output))
-                greedy = _evaluate(trainer, state, config, recorder.points + 1)
-                recorder.append(output, greedy)
+                _record(books, output, _evaluate(trainer, state, books, points + 1))
             except (DivergedError, EnvironmentFailed) as error:
-                if directory is not None:
-                    directory.write_metrics(_dataset(recorder, config, clock))
-                raise _stopped(error, directory, recorder.points, plan.points) from error
+                for book in books:
+                    book.write_metrics(clock)
+                raise _stopped(error, books, plan.points) from error
+            points += 1
             clock.tick()
-            note = f"{clock.pace:,.0f} env steps/s, {recorder.summary()}"
-            line.update(recorder.points * plan.episodes_per_point, note)
-            finished = recorder.points >= plan.points
-            due = recorder.points % config.checkpoint_interval == 0
+            note = f"{clock.pace:,.0f} env steps/s, {_summary(books)}"
+            line.update(points * plan.episodes_per_point, note)
+            finished = points >= plan.points
+            due = points % config.execution.checkpoint_interval == 0
             stopping = stop.requested  # read once: a signal may come at any moment
-            if directory and (finished or due or stopping):
-                directory.check_present()
-                directory.write_metrics(_dataset(recorder, config, clock))
-                meta = Meta(recorder.points, recorder.update_count, clock.seconds)
-                directory.save_checkpoint(state, meta, config.keep_checkpoints, plan.points)
+            if finished or due or stopping:
+                for book in books:
+                    book.save(state, clock, plan.points)
             if stopping and not finished:
-                raise InterruptedRun(_interruption(directory, recorder.points, plan.points))
-    if lost := recorder.diverged:
-        warnings.warn(_losses(list(lost.values()), config.seeds), stacklevel=2)
-    return state, _dataset(recorder, config, clock)
+                raise InterruptedRun(_interruption(books, points, plan.points))
+    for book in books:
+        if lost := book.recorder.diverged:
+            which = f"{book.name}: " if book.name else ""
+            losses = _losses(list(lost.values()), book.config.seeds)
+            warnings.warn(f"{which}{losses}", stacklevel=2)
+    return state, [book.write_metrics(clock) for book in books]
 
 
-def _settle(trainer: Trainer, start: Start, config: TrainConfig) -> None:
+def _record(books: list[Book], output: EpochOutput, greedy: np.ndarray | None) -> None:
+    """Adds a logging point to all books; raises DivergedError if none is left to write in."""
+    for book in books:
+        if book.lost is None:
+            try:
+                book.append(output, greedy)
+            except DivergedError as error:
+                book.lost = error
+    if all(book.lost for book in books):
+        raise books[0].lost or AssertionError
+
+
+def _summary(books: list[Book]) -> str:
+    """The newest return of the run, or the best of several."""
+    if len(books) == 1:
+        return books[0].recorder.summary()
+    kept = [book for book in books if book.lost is None]
+    best = max(book.recorder.last_return() for book in kept)
+    lost = (
+        f" ({len(books) - len(kept)} of {len(books)} settings lost)"
+        if len(kept) < len(books)
+        else ""
+    )
+    return f"best return {best:.2f}{lost}"
+
+
+def _settle(trainer: Trainer, start: Start) -> None:
     """Brings the newest evaluation of a resumed run to what it is in a run of this length.
 
     One that was made because the run ended there goes if it no longer does, and the other way
     round.
     """
-    recorder = start.recorder
-    due = evaluation_due(recorder.points, trainer.plan.points, config)
-    if due != recorder.evaluated:
-        recorder.replace_greedy(_evaluate(trainer, start.state, config, recorder.points))
+    books, points = start.books, start.books[0].recorder.points
+    due = evaluation_due(points, trainer.plan.points, books[0].config)
+    if due != books[0].recorder.evaluated:
+        greedy = _evaluate(trainer, start.state, books, points)
+        for book in books:
+            book.recorder.replace_greedy(None if greedy is None else book.part(greedy))
 
 
 def evaluation_due(point: int, points: int, config: TrainConfig) -> bool:
     """Whether the greedy policies are evaluated at a logging point of a run of so many."""
-    interval = config.evaluation_interval
+    interval = config.execution.evaluation_interval
     return bool(interval) and (point % interval == 0 or point >= points)
 
 
-def _evaluate(trainer: Trainer, state: Any, config: TrainConfig, point: int) -> np.ndarray | None:
+def _evaluate(trainer: Trainer, state: Any, books: list[Book], point: int) -> np.ndarray | None:
     """Mean greedy return of each seed ``[S]`` where one is due after this many logging points.
 
     The starts depend on the seed and the point alone: a resumed run draws the same, and so does the
     same seed in another run.
     """
-    if not evaluation_due(point, trainer.plan.points, config):
+    if not evaluation_due(point, trainer.plan.points, books[0].config):
         return None
-    seeds = range(config.seed, config.seed + config.seeds)
-    keys = evaluation_keys(seeds, point=point)
+    keys = evaluation_keys(books[0].config.seed_ids * len(books), point=point)
     return np.asarray(trainer.evaluate(state.learner, keys)).mean(axis=1)
 
 
@@ -139,11 +218,11 @@ def _losses(reasons: list[str], seeds: int) -> str:
 
 
 class _Clock:
-    """Wall-clock time of a run over all its processes, and the current pace."""
+    """Wall-clock time of runs over all their processes, and the current pace."""
 
-    def __init__(self, before: float, steps_per_point: int) -> None:
+    def __init__(self, before: float, steps_per_point: int, runs: int) -> None:
         self._origin = time.monotonic() - before
-        self._steps = steps_per_point
+        self._steps, self._runs = steps_per_point, runs
         self._last = time.monotonic()
         self.pace = 0.0
         """Environment steps per second in the last epoch, summed over seeds."""
@@ -158,44 +237,37 @@ class _Clock:
         self.pace, self._last = self._steps / max(now - self._last, 1e-9), now
 
     def average(self, points: int) -> float:
-        """Environment steps per second since the run began, compilation included."""
-        return points * self._steps / max(self.seconds, 1e-9)
-
-
-def _dataset(recorder: Recorder, config: TrainConfig, clock: _Clock) -> xr.Dataset:
-    return recorder.to_dataset(
-        algorithm=config.algorithm,
-        env=config.env,
-        wall_seconds=round(clock.seconds, 3),
-        env_steps_per_second=round(clock.average(recorder.points), 1),
-    )
+        """Environment steps of one run per second since it began, compilation included."""
+        return points * self._steps / self._runs / max(self.seconds, 1e-9)
 
 
 def _stopped(
-    error: DivergedError | EnvironmentFailed, directory: RunDir | None, points: int, planned: int
+    error: DivergedError | EnvironmentFailed, books: list[Book], planned: int
 ) -> Exception:
-    """The same error, with what is kept of the run."""
+    """The same error, with what is kept of the runs."""
+    directory, points = books[0].directory, books[0].recorder.points
     if isinstance(error, DivergedError):
         kept = _NOT_SAVED if directory is None else "metrics up to there are kept."
         return DivergedError(f"{error}; {kept}")
     kept = _NOT_SAVED
     if directory is not None:
         saved = "the last checkpoint" if steps(directory.checkpoints) else "the config"
-        kept = f"metrics and {saved} are kept. {_how_to_resume(directory)}"
+        kept = f"metrics and {saved} are kept. {_how_to_resume(books)}"
     where = f"Stopped after {points} of {planned} logging points"
     return EnvironmentFailed(f"{where}; {kept}\n{error}")
 
 
-def _interruption(directory: RunDir | None, points: int, planned: int) -> str:
+def _interruption(books: list[Book], points: int, planned: int) -> str:
     where = f"Interrupted after {points} of {planned} logging points"
-    if directory is None:
+    if books[0].directory is None:
         return f"{where}; {_NOT_SAVED}"
-    return (
-        f"{where}; {'saved' if points else 'the settings are saved'}. {_how_to_resume(directory)}"
-    )
+    return f"{where}; {'saved' if points else 'the settings are saved'}. {_how_to_resume(books)}"
 
 
-def _how_to_resume(directory: RunDir) -> str:
+def _how_to_resume(books: list[Book]) -> str:
+    directory = books[0].directory
+    if directory is None or len(books) > 1:
+        return "To go on, ask for the same settings again with resume=True."
     return f"To go on: mamt train --resume --out {quoted(directory.path)}"
 
 

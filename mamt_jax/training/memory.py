@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mamt_jax.config import ConfigError, TrainConfig
+from mamt_jax.errors import ConfigError
 from mamt_jax.training.trainer import Trainer
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -29,45 +29,49 @@ class Memory(NamedTuple):
         return sum(self)
 
 
-def memory_of(trainer: Trainer, config: TrainConfig) -> Memory:
+def memory_of(trainer: Trainer) -> Memory:
     """Sizes of the state of a run; exact, and nothing is computed."""
-    state = jax.eval_shape(trainer.init, jnp.zeros(config.seeds, jnp.int32)).seeds
+    state = _shapes(trainer).seeds
     return Memory(_size(state.store), _size(state.learner), _size((state.env, state.key)))
 
 
-def working_bytes(trainer: Trainer, config: TrainConfig) -> int | None:
+def working_bytes(trainer: Trainer) -> int | None:
     """Bytes that the update program takes beside the state; None if unknown.
 
     Compiles it, for the training that follows as well.
     """
-    state = jax.eval_shape(trainer.init, jnp.zeros(config.seeds, jnp.int32))
-    compiled = trainer.compile_ahead(state)
+    compiled = trainer.compile_ahead(_shapes(trainer))
     analysis = compiled and compiled.memory_analysis()
     return None if analysis is None else int(analysis.temp_size_in_bytes)
 
 
-def check_memory(trainer: Trainer, config: TrainConfig) -> None:
+def check_memory(trainer: Trainer) -> None:
     """Refuses a run that does not fit: its state at once, with what an update takes once compiled.
 
     Raises:
         ConfigError: With the numbers and what to change.
     """
-    held, free = memory_of(trainer, config), free_bytes()
+    held, free = memory_of(trainer), free_bytes()
     if free is None:
         return
-    _check_fits(held, 0, free, config)
-    _check_fits(held, working_bytes(trainer, config) or 0, free, config)
+    _check_fits(held, 0, free, trainer)
+    _check_fits(held, working_bytes(trainer) or 0, free, trainer)
 
 
-def _check_fits(held: Memory, working: int, free: int, config: TrainConfig) -> None:
+def _check_fits(held: Memory, working: int, free: int, trainer: Trainer) -> None:
     needed = held.total + working
     if needed > free:
         update = f" and {working / 1e9:,.1f} GB within an update" if working else ""
         raise ConfigError(
             f"The run takes {needed / 1e9:,.1f} GB ({held.replay / 1e9:,.1f} GB for the "
-            f"replay, seeds: {config.seeds}{update}) and {free / 1e9:.1f} GB are free; lower "
+            f"replay, seeds: {len(trainer.seeds)}{update}) and {free / 1e9:.1f} GB are free; lower "
             f"buffer_size, seeds, episodes or batch_size."
         )
+
+
+def _shapes(trainer: Trainer) -> Any:
+    """Shapes of the state of a run."""
+    return jax.eval_shape(trainer.init, jnp.asarray(trainer.seeds, jnp.int32))
 
 
 def _size(tree: Any) -> int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from mamt_jax.config import ConfigError, TrainConfig
+from mamt_jax.config import TrainConfig
 from mamt_jax.envs.base import EnvSpec
-from mamt_jax.types import Algorithm
+from mamt_jax.errors import ConfigError
+from mamt_jax.settings import Replay, Rollout
 
 _TRANSITIONS_PER_POINT = 1500
 """About how many lie between logging points where ``log_interval`` is 0."""
@@ -23,14 +23,20 @@ class Plan(NamedTuple):
     """Logging points in the run."""
     episodes_per_point: int
     """Full-length episodes per logging point and seed."""
+    num_envs: int
+    """E."""
     steps_per_point: int
     """Steps of each parallel environment per logging point."""
     collect: tuple[int, ...]
     """Environment steps before each update event of a logging point."""
     updates_per_event: int
-    """Updates in every event once the replay holds a batch."""
+    """Updates in every event once the store holds a batch."""
+    batch_size: int
+    """B; on-policy, the transitions of a rollout."""
     capacity: int
-    """Transitions that each seed's replay is allocated for."""
+    """Transitions that each seed's store is allocated for."""
+    on_policy: bool
+    """An update sees what was collected since the one before, whole and in order."""
 
     @property
     def events_per_point(self) -> int:
@@ -55,72 +61,67 @@ def collection_period(num_envs: int, steps_per_update: int) -> tuple[int, ...]:
     return tuple(int(step) for step in np.diff(after))
 
 
+class Regime(NamedTuple):
+    """How often there are updates, and of what: sizes in transitions of all parallel environments.
+
+    On-policy, an event collects one rollout and makes one update of it.
+    """
+
+    steps_per_update: int
+    updates_per_event: int
+    batch_size: int
+    buffer_size: int
+
+
+def regime(config: TrainConfig) -> Regime:
+    """The data regime that a run's settings ask for: a replay, or rollouts."""
+    if Rollout in config.settings:
+        size = config.settings[Rollout].rollout_size
+        size = math.ceil(size / config.num_envs) * config.num_envs
+        return Regime(size, 1, size, size)
+    replay = config.settings[Replay]
+    return Regime(
+        replay.steps_per_update, replay.updates_per_event, replay.batch_size, replay.buffer_size
+    )
+
+
 def plan_run(config: TrainConfig, spec: EnvSpec) -> Plan:
     """Works out a run's sizes.
 
     Raises:
-      ConfigError: if the run would end before its replay held one batch.
+      ConfigError: if the run would end before its store held one batch.
     """
-    length, envs = spec.episode_length, config.num_envs
-    period = collection_period(envs, config.steps_per_update)
+    length, envs, sizes = spec.episode_length, config.num_envs, regime(config)
+    period = collection_period(envs, sizes.steps_per_update)
     interval = config.log_interval or max(_TRANSITIONS_PER_POINT // length, 1)
     wanted = min(interval, config.episodes) * length / envs
     periods = math.ceil(wanted / sum(period))
     steps = periods * sum(period)
     points = math.ceil(config.episodes * length / (steps * envs))
     total = points * steps * envs
-    if config.batch_size > total:
+    if sizes.batch_size > total:
         raise ConfigError(
             f"batch_size must be at most the transitions that the run collects ({total}), "
-            f"got {config.batch_size}; lower it or raise episodes."
+            f"got {sizes.batch_size}; lower it or raise episodes."
         )
     if total >= 2**31:
         raise ConfigError(
             f"episodes must keep the run below 2,147,483,648 transitions per seed, got {total:,}."
         )
-    capacity = min(config.buffer_size, total) // envs * envs
-    if capacity < config.batch_size:
+    capacity = min(sizes.buffer_size, total) // envs * envs
+    if capacity < sizes.batch_size:
         raise ConfigError(
             f"buffer_size must hold a batch after rounding down to whole steps of {envs} "
-            f"environments, got {config.buffer_size} for batch_size {config.batch_size}."
+            f"environments, got {sizes.buffer_size} for batch_size {sizes.batch_size}."
         )
     return Plan(
         points=points,
         episodes_per_point=steps * envs // length,
+        num_envs=envs,
         steps_per_point=steps,
         collect=period * periods,
-        updates_per_event=config.updates_per_event,
+        updates_per_event=sizes.updates_per_event,
+        batch_size=sizes.batch_size,
         capacity=capacity,
-    )
-
-
-REPLAY_SIZES = ("steps_per_update", "updates_per_event", "batch_size", "buffer_size")
-"""Settings that an on-policy algorithm does not have: ``rollout_size`` stands in their place."""
-
-
-def check_sizes(config: TrainConfig, algorithm: Algorithm) -> None:
-    """Refuses sizes of a replay for an algorithm that has none.
-
-    Raises:
-      ConfigError: if one of them is not left at its default.
-    """
-    for name in REPLAY_SIZES if algorithm.on_policy else ():
-        given = getattr(config, name)
-        if given != getattr(TrainConfig, name):
-            raise ConfigError(
-                f"{algorithm.name} learns from rollouts and has no {name} (got {given}); it goes "
-                f"by rollout_size, ppo_epochs and ppo_minibatches."
-            )
-
-
-def cadence(config: TrainConfig, algorithm: Algorithm) -> TrainConfig:
-    """The config with the sizes that the algorithm's data regime goes by.
-
-    On-policy, an event collects one rollout and makes one update of it.
-    """
-    if not algorithm.on_policy:
-        return config
-    size = math.ceil(config.rollout_size / config.num_envs) * config.num_envs
-    return replace(
-        config, steps_per_update=size, updates_per_event=1, batch_size=size, buffer_size=size
+        on_policy=Rollout in config.settings,
     )

@@ -7,7 +7,8 @@ from numbers import Integral
 
 import numpy as np
 
-from mamt_jax.config import MOST_EPISODES, check
+from mamt_jax.config import MAX_EVALUATION_EPISODES
+from mamt_jax.settings.fields import check
 from mamt_jax.training.policies import Policies, not_finite
 from mamt_jax.training.seeds import evaluation_keys
 from mamt_jax.training.stage.base import Stage
@@ -48,8 +49,8 @@ class Playing:
 
 
 def _check_episodes(episodes: object) -> None:
-    whole = isinstance(episodes, Integral) and 1 <= int(episodes) <= MOST_EPISODES
-    check(whole, "episodes", episodes, f"an integer in 1 to {MOST_EPISODES:,}")
+    whole = isinstance(episodes, Integral) and 1 <= int(episodes) <= MAX_EVALUATION_EPISODES
+    check(whole, "episodes", episodes, f"an integer in 1 to {MAX_EVALUATION_EPISODES:,}")
 
 
 def _check_key(name: str, value: object) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mamt_jax.config import ConfigError
-from mamt_jax.errors import DivergedError
+from mamt_jax.errors import ConfigError, DivergedError
 from mamt_jax.training.programs import Program
 from mamt_jax.types import Algorithm, Game
 

@@ -10,16 +10,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, lru_cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
-from mamt_jax.config import ConfigError
+from mamt_jax.errors import ConfigError
 from mamt_jax.files import user_path
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -100,6 +102,25 @@ def check_device() -> None:
         ) from error
 
 
+def kept(make: Callable[..., T]) -> Callable[..., T]:
+    """Programs for equal descriptions are the same, so that they are compiled once in a process.
+
+    The newest few are kept. What cannot be hashed, such as an environment that is no frozen
+    dataclass, gets programs of its own.
+    """
+    cached = lru_cache(maxsize=8)(make)
+
+    @wraps(make)
+    def made(*described: Any) -> T:
+        try:
+            hash(described)
+        except TypeError:
+            return make(*described)
+        return cached(*described)
+
+    return made
+
+
 class Program:
     """A function as one compiled program.
 
@@ -118,13 +139,16 @@ class Program:
 
         self.__wrapped__ = function
         self._jitted = jax.jit(exact, donate_argnums=donate, compiler_options=_options())
-        self._ahead: Any = None
+        self._ahead: dict[Any, Any] = {}
         self._called = False
 
     def __call__(self, *arguments: Any) -> Any:
         with as_written():
-            if self._ahead or self._called:
-                return (self._ahead or self._jitted)(*arguments)
+            if self._ahead:
+                compiled = self._ahead.get(_shapes(arguments), self._jitted)
+                return compiled(*arguments)
+            if self._called:
+                return self._jitted(*arguments)
             with compilation_cache():
                 result = self._jitted(*arguments)
             self._called = True
@@ -136,16 +160,23 @@ class Program:
             return self._jitted.lower(*arguments)
 
     def compile_ahead(self, *arguments: Any) -> Any:
-        """Compiles for arguments of these shapes, which are those of all calls from here on.
+        """Compiles for arguments of these shapes; calls with such use it from here on.
 
         Returns:
           The compiled program, which knows its memory; None where ``JAX_DISABLE_JIT`` keeps
           anything from being compiled.
         """
-        if self._ahead is None and not jax.config.values["jax_disable_jit"]:
+        shapes = _shapes(arguments)
+        if shapes not in self._ahead and not jax.config.values["jax_disable_jit"]:
             with compilation_cache():
-                self._ahead = self.lower(*arguments).compile()
-        return self._ahead
+                self._ahead[shapes] = self.lower(*arguments).compile()
+        return self._ahead.get(shapes)
+
+
+def _shapes(arguments: tuple[Any, ...]) -> Any:
+    """What a program is compiled for."""
+    leaves, structure = jax.tree.flatten(arguments)
+    return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
 
 
 @cache

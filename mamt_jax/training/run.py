@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import closing, nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from mamt_jax.config import ConfigError, TrainConfig, make_config
-from mamt_jax.errors import RunError
+from mamt_jax.algorithms.registry import Builder, Recipe, recipe_of
+from mamt_jax.config import TrainConfig
+from mamt_jax.envs import Environment, HostEnvironment
+from mamt_jax.errors import ConfigError, RunError
 from mamt_jax.files import user_path
 from mamt_jax.training import checkpoint, summary
+from mamt_jax.training import resume as resuming
+from mamt_jax.training.call import read_call
 from mamt_jax.training.game import check_unchanged, game_of
-from mamt_jax.training.loop import Start, evaluation_due, train_loop
+from mamt_jax.training.loop import Start, train_loop
 from mamt_jax.training.memory import check_memory
-from mamt_jax.training.metrics import Recorder
-from mamt_jax.training.plan import REPLAY_SIZES, check_sizes
 from mamt_jax.training.playing import Playing
 from mamt_jax.training.policies import Policies
+from mamt_jax.training.prepare import (
+    Objects,
+    PreparedTogether,
+    make_env,
+    make_recipe,
+    prepare_together,
+)
 from mamt_jax.training.programs import as_written, compilation_cache
 from mamt_jax.training.progress import StopRequest, notice
 from mamt_jax.training.run_dir import RunDir
-from mamt_jax.training.seeds import seed_batch
 from mamt_jax.training.stage.base import Stage
-from mamt_jax.training.trainer import Trainer, make_stage, make_trainer
+from mamt_jax.training.trainer import Trainer, make_stage
 from mamt_jax.training.trajectory import Trajectory
 from mamt_jax.types import Algorithm
-
-if TYPE_CHECKING:
-    from mamt_jax.envs import Environment, HostEnvironment
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -47,7 +51,7 @@ class Run:
 
     Attributes:
         config: What was run.
-        metrics: Everything recorded; ``training.metrics`` lists the quantities.
+        metrics: Everything recorded; ``quantities.py`` lists the quantities.
         path: The run directory, None for a run in memory.
     """
 
@@ -55,6 +59,7 @@ class Run:
     metrics: xr.Dataset
     path: Path | None
     _find_policies: Callable[[], Policies]
+    _objects: Objects = Objects()
 
     @cached_property
     def policies(self) -> Policies:
@@ -123,7 +128,7 @@ class Run:
         Raises:
             ConfigError: The environment is not to be had, or has changed since the run.
         """
-        env, game = make_env(self.config), self.policies.game
+        env, game = make_env(self.config, self._objects), self.policies.game
         if game:
             check_unchanged(self.config.env, game, game_of(env.spec))
         return make_stage(env, self.config)
@@ -134,8 +139,8 @@ class Run:
 
 
 def train(
-    algorithm: str = "mamt",
-    env: str = "spread",
+    algorithm: str | Recipe | Builder = "mamt",
+    env: str | Environment | HostEnvironment = "spread",
     *,
     seeds: int = 8,
     episodes: int = 10_000,
@@ -144,20 +149,29 @@ def train(
     env_options: dict[str, Any] | None = None,
     progress: bool = False,
     **options: Any,
-) -> Run:
+) -> Any:
     """Trains all seeds of one algorithm on one environment in one compiled program.
 
+    A list in the place of a number trains every setting in it, in the same program: of two lists,
+    all combinations.
+
     Args:
-        algorithm: Registered algorithm.
-        env: Registered environment.
+        algorithm: A registered algorithm, MODULE:NAME of one of yours, or itself: a
+            :class:`~mamt_jax.algorithms.registry.Recipe`, or a function that builds one.
+        env: A registered environment, MODULE:NAME of one of yours, or itself.
         seeds: Number of independent seeds.
         episodes: Training episodes per seed.
-        out: Run directory; None keeps everything in memory.
-        resume: Goes on with the run in ``out``. Its settings must be the same but for
-            ``config.EXECUTION`` and ``episodes``, which may also prolong a finished run.
+        out: Run directory; None keeps everything in memory. Of a list, each setting has a directory
+            of its own in there, such as ``learning_rate=0.001``.
+        resume: Goes on with the run in ``out``. Its settings must be the same but for how it is
+            carried out (``config.Execution``) and ``episodes``, which may also prolong a finished
+            run.
         env_options: Keyword options of the environment.
         progress: Shows a progress bar.
-        **options: Any other field of ``TrainConfig`` or ``AlgorithmConfig``.
+        **options: Any other field of ``TrainConfig`` or ``Execution``, or setting of the algorithm.
+
+    Returns:
+        A :class:`Run`; a list of them where there was a list of settings.
 
     Raises:
         ConfigError: A setting is unknown or out of range.
@@ -166,15 +180,10 @@ def train(
         EnvironmentFailed: A process that steps a host environment crashed or hangs.
         InterruptedRun: Ctrl-C or another signal; the run was saved first.
     """
-    config = make_config(
-        algorithm=algorithm,
-        env=env,
-        seeds=seeds,
-        episodes=episodes,
-        env_options=env_options or {},
-        **options,
-    )
-    return run_config(config, out=out, resume=resume, progress=progress)
+    run = {"seeds": seeds, "episodes": episodes, "env_options": env_options or {}}
+    call = read_call(algorithm, env, out, run | options)
+    runs = run_together(call.configs, call.outs, call.objects, resume=resume, progress=progress)
+    return runs if call.is_list else runs[0]
 
 
 def run_config(
@@ -185,59 +194,40 @@ def run_config(
     progress: bool = False,
 ) -> Run:
     """As :func:`train`, for a finished config."""
-    directory = None if out is None else RunDir(user_path(out))
-    trainer, algorithm, config = prepare(config)
-    if resume and directory is None:
+    (run,) = run_together([config], [out], resume=resume, progress=progress)
+    return run
+
+
+def run_together(
+    configs: Sequence[TrainConfig],
+    outs: Sequence[str | Path | None],
+    objects: Objects = Objects(),  # noqa: B008 - immutable
+    *,
+    resume: bool = False,
+    progress: bool = False,
+) -> list[Run]:
+    """As :func:`train`, for configs that differ in the numbers of their settings alone."""
+    places = [None if out is None else RunDir(user_path(out)) for out in outs]
+    prepared = prepare_together(configs, objects)
+    if resume and None in places:
         raise ConfigError("resume needs the run directory (out).")
-    if directory is not None:  # before anything is compiled
-        _check_resumable(directory, trainer, config) if resume else directory.check_free()
+    for place, config in zip(places, prepared.configs, strict=True):
+        if place is not None:  # before anything is compiled
+            if resume:
+                resuming.check_resumable(place, prepared.trainer, config, objects)
+            else:
+                place.check_free()
+    trainer = prepared.trainer
     with StopRequest() as stop:
-        if not (resume and directory is not None and _done(directory) >= trainer.plan.points):
+        done = [resuming.done(place) for place in places if place is not None] if resume else []
+        if not done or min(done) < trainer.plan.points:
             notice(progress, "Compiling the update of all seeds.")
-            check_memory(trainer, config)
-        if directory is not None and not resume:
-            directory.create(config, trainer.game, _absent(algorithm))
-        return run_trainer(trainer, algorithm, config, directory, resume, progress, stop)
-
-
-def _absent(algorithm: Algorithm) -> tuple[str, ...]:
-    """Settings that runs of the algorithm do not have."""
-    return REPLAY_SIZES if algorithm.on_policy else ()
-
-
-def _check_resumable(directory: RunDir, trainer: Trainer, config: TrainConfig) -> None:
-    """Refuses settings that the run in ``directory`` cannot go on with.
-
-    Raises:
-        ConfigError: They differ where they may not, or divide the episodes otherwise, or the
-            environment has changed.
-        RunError: There is no run.
-    """
-    directory.check_same(config)
-    check_unchanged(config.env, directory.read_game(), trainer.game)
-    before = directory.read_config()
-    if before.episodes == config.episodes:
-        return
-    was, now = prepare(before)[0].plan, trainer.plan
-    if (was.steps_per_point, was.collect) != (now.steps_per_point, now.collect):
-        raise ConfigError(
-            f"episodes cannot change from {before.episodes:,} to {config.episodes:,}: logging "
-            f"points would be of another length; start another run."
-        )
-
-
-def prepare(config: TrainConfig) -> tuple[Trainer, Algorithm, TrainConfig]:
-    """What runs a config, with nothing allocated or compiled yet, and the config as it runs.
-
-    Raises:
-        ConfigError: The config names what does not exist, or asks for what cannot be.
-    """
-    algorithm, env = make_algorithm(config)
-    options = config.env_options | getattr(env, "found", {})
-    config = replace(config, hyper=config.hyper.settled(), env_options=options)
-    check_sizes(config, algorithm)
-    seed_batch(config)  # raises where it does not divide the seeds
-    return make_trainer(config, env, algorithm), algorithm, config
+            check_memory(trainer)
+        for place, config in zip(places, prepared.configs, strict=True):
+            if place is not None and not resume:
+                place.create(config, trainer.game)
+        runs = run_trainers(prepared, places, resume, progress, stop)
+    return [replace(run, _objects=objects) for run in runs]
 
 
 def run_trainer(
@@ -250,91 +240,67 @@ def run_trainer(
     stop: StopRequest | None = None,
 ) -> Run:
     """Initialises or restores the state, trains to the end, and wraps up the result."""
+    prepared = PreparedTogether(trainer, [algorithm], [config])
+    (run,) = run_trainers(prepared, [directory], resume, progress, stop)
+    return run
+
+
+def run_trainers(
+    prepared: PreparedTogether,
+    directories: Sequence[RunDir | None],
+    resume: bool = False,
+    progress: bool = False,
+    stop: StopRequest | None = None,
+) -> list[Run]:
+    """As :func:`run_trainer`, for all runs of a trainer."""
     begin = time.monotonic()
-    seeds = tuple(range(config.seed, config.seed + config.seeds))
-    ids, per_event = jnp.asarray(seeds, jnp.int32), trainer.plan.updates_per_event
+    trainer, algorithms, configs = prepared
     start = None
-    with directory.lock() if directory else nullcontext():
-        if resume and directory is not None:
-            _check_length(directory, trainer)
-            complete = _is_complete(directory, trainer, config)
+    with ExitStack() as locks:
+        for directory in directories:
+            if directory is not None:
+                locks.enter_context(directory.lock())
+        if resume:
+            found = [directory for directory in directories if directory is not None]
+            for directory in found:
+                resuming.check_length(directory, trainer)
+            complete = all(resuming.is_complete(each, trainer, configs[0]) for each in found)
             if not complete:
-                start = _restore(directory, jax.eval_shape(trainer.init, ids), per_event)
-            directory.update_config(config, without=_absent(algorithm))
+                start = resuming.restore(found, configs, trainer)
+            for directory, config in zip(found, configs, strict=True):
+                directory.update_config(config)
             if complete:
-                message = f"The run in {directory.path} is finished; nothing to do."
-                warnings.warn(message, stacklevel=4)
-                return load_with(algorithm, config, directory)
+                where = ", ".join(str(directory.path) for directory in found)
+                warnings.warn(f"The run in {where} is finished; nothing to do.", stacklevel=5)
+                return [load_with(*one) for one in zip(algorithms, configs, found, strict=True)]
         if start is None:
-            recorder = Recorder(list(seeds), per_event, trainer.game.agents)
+            books = resuming.books(configs, directories, trainer)
+            ids = jnp.asarray(configs[0].seed_ids * len(configs), jnp.int32)
             with compilation_cache():
-                start = Start(trainer.init(ids), recorder, 0.0)
+                start = Start(trainer.init(ids), books, 0.0)
         start = start._replace(seconds=start.seconds + time.monotonic() - begin)
         with closing(trainer):
-            state, metrics = train_loop(trainer, start, config, directory, progress, stop)
-    policies = Policies(algorithm, state.learner, seeds, trainer.game)
-    return Run(config, metrics, directory.path if directory else None, lambda: policies)
+            state, datasets = train_loop(trainer, start, progress, stop)
+    runs = []
+    for book, algorithm, metrics in zip(start.books, algorithms, datasets, strict=True):
+        learner = book.part(state.learner)
+        policies = Policies(algorithm, learner, book.config.seed_ids, trainer.game)
+        path = book.directory.path if book.directory else None
+        runs.append(Run(book.config, metrics, path, partial(_same, policies)))
+    return runs
 
 
-def _restore(directory: RunDir, like: Any, updates_per_event: int) -> Start | None:
-    """State and records at the newest intact checkpoint; None where none was written yet."""
-
-    def read(step: Path) -> tuple[checkpoint.Meta, Any]:
-        return checkpoint.read_meta(step), checkpoint.restore(step, like)
-
-    found = directory.newest_intact(read)
-    if found is None:
-        return None
-    meta, state = found
-    metrics = directory.read_metrics()
-    if metrics.sizes["update"] < meta.points:
-        raise RunError(f"The metrics in {directory.path} end before its checkpoint.")
-    recorder = Recorder.from_dataset(metrics, meta.points, updates_per_event)
-    return Start(state, recorder, meta.seconds)
+def _same(policies: Policies) -> Policies:
+    return policies
 
 
-def _done(directory: RunDir) -> int:
-    """Logging points before the newest checkpoint, intact or not."""
-    return max(directory.saved(), default=0)
-
-
-def _check_length(directory: RunDir, trainer: Trainer) -> None:
-    """Raises ConfigError if more is done already than the run is to have."""
-    done, plan = _done(directory), trainer.plan
-    if done > plan.points:
-        raise ConfigError(
-            f"episodes must be at least the {done * plan.episodes_per_point:,} that are done in "
-            f"{directory.path}."
-        )
-
-
-def _is_complete(directory: RunDir, trainer: Trainer, config: TrainConfig) -> bool:
-    """Whether all of the planned run is done, its last evaluation included.
-
-    Warns of corrupt checkpoints that are passed over.
-
-    Raises:
-        RunError: All checkpoints are corrupt.
-    """
-    points = trainer.plan.points
-    if _done(directory) < points:  # restoring reads them anyway
-        return False
-    meta = directory.newest_intact(checkpoint.check_whole)
-    if meta is None or meta.points < points:
-        return False
-    if not evaluation_due(points, points, config):
-        return True
-    metrics = directory.read_metrics()
-    return "greedy_return" in metrics and bool(np.isfinite(metrics.greedy_return[:, -1]).any())
-
-
-def is_finished(directory: RunDir) -> bool:
-    """Whether the run reached the end of its plan."""
-    meta = directory.newest_intact(checkpoint.read_meta)
-    return meta is not None and meta.points >= prepare(directory.read_config())[0].plan.points
-
-
-def load(path: str | Path, checkpoint: int | None = None) -> Run:
+def load(
+    path: str | Path,
+    checkpoint: int | None = None,
+    *,
+    algorithm: Recipe | Builder | None = None,
+    env: Environment | HostEnvironment | None = None,
+) -> Run:
     """Opens a recorded run, finished or not: config, metrics, and policies ready to act.
 
     Nothing of this needs the run's environment; ``evaluate`` does.
@@ -343,6 +309,8 @@ def load(path: str | Path, checkpoint: int | None = None) -> Run:
         path: Run directory.
         checkpoint: Whose policies: the logging points done before it, as its folder is named. By
             default the newest that is intact.
+        algorithm: Where the run was given one as an object: the same again, for its policies.
+        env: Where the run was given one as an object: the same again, for ``evaluate``.
 
     Raises:
         RunError: There is no run, no metrics yet, or they are corrupt, or there is no such
@@ -352,16 +320,20 @@ def load(path: str | Path, checkpoint: int | None = None) -> Run:
     config = directory.read_config()
     if checkpoint is not None:
         directory.checkpoint_at(checkpoint)
-    find_policies = partial(_recorded_policies, config, directory, checkpoint)
-    return Run(config, directory.read_metrics(), directory.path, find_policies)
+    objects = Objects(None if algorithm is None else recipe_of(algorithm), env)
+    if objects.algorithm is not None:
+        settings = objects.algorithm.settings.replace(config.settings.flat(), config.algorithm)
+        config = replace(config, settings=settings)
+    find_policies = partial(_recorded_policies, config, objects, directory, checkpoint)
+    return Run(config, directory.read_metrics(), directory.path, find_policies, objects)
 
 
 @as_written()
-def _recorded_policies(config: TrainConfig, directory: RunDir, points: int | None) -> Policies:
-    from mamt_jax.algorithms import registry
-
+def _recorded_policies(
+    config: TrainConfig, objects: Objects, directory: RunDir, points: int | None
+) -> Policies:
     game = directory.read_game()
-    algorithm = registry.make(config.algorithm, game, config.hyper)
+    algorithm = make_recipe(config, objects)(game, config.settings)
     return replace(read_policies(algorithm, config, directory, points), game=game)
 
 
@@ -382,7 +354,7 @@ def read_policies(
     Raises:
         RunError: There is none.
     """
-    seeds = tuple(range(config.seed, config.seed + config.seeds))
+    seeds = config.seed_ids
     like = jax.eval_shape(jax.vmap(algorithm.init), jax.random.split(jax.random.key(0), len(seeds)))
     if points is None:
         learner = directory.newest_intact(lambda step: checkpoint.restore_learner(step, like))
@@ -391,32 +363,3 @@ def read_policies(
     if learner is None:
         raise RunError(f"{directory.path} holds no checkpoint yet.")
     return Policies(algorithm, learner, seeds)
-
-
-def _as_recorded(options: dict[str, Any]) -> dict[str, Any]:
-    """As they are read when the run goes on: tuples as lists, keys of dicts as texts."""
-    with suppress(TypeError, ValueError):  # what is not to be recorded is what it is
-        read: dict[str, Any] = json.loads(json.dumps(options))
-        return read
-    return options
-
-
-def make_env(config: TrainConfig) -> Environment | HostEnvironment:
-    """The config's environment; unknown names and options raise ConfigError."""
-    from mamt_jax import envs
-
-    try:
-        env = envs.make(config.env, **_as_recorded(config.env_options))
-        _ = env.spec  # what a host environment needs may be missing
-        return env
-    except (ValueError, TypeError) as error:
-        raise ConfigError(str(error)) from error
-
-
-@as_written()
-def make_algorithm(config: TrainConfig) -> tuple[Algorithm, Environment | HostEnvironment]:
-    """The config's algorithm and environment; unknown names raise ConfigError."""
-    from mamt_jax.algorithms import registry
-
-    env = make_env(config)
-    return registry.make(config.algorithm, game_of(env.spec), config.hyper), env

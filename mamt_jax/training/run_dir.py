@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from numbers import Integral
 from pathlib import Path
@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import jax
 import xarray as xr
 
-from mamt_jax.config import EXECUTION, ConfigError, TrainConfig, make_config
-from mamt_jax.errors import MamtError, RunError
+from mamt_jax.config import TrainConfig
+from mamt_jax.errors import ConfigError, MamtError, RunError
 from mamt_jax.files import write_whole
 from mamt_jax.training import checkpoint, metrics_store
 from mamt_jax.training.game import game_from_json
@@ -81,22 +81,19 @@ class RunDir:
         if not self.holds_run():
             raise RunError(f"{self.path} was moved or deleted while the run was being written.")
 
-    def create(
-        self, config: TrainConfig, game: Game | None = None, without: Sequence[str] = ()
-    ) -> None:
+    def create(self, config: TrainConfig, game: Game | None = None) -> None:
         """Starts a run here.
 
         Args:
             config: Of the run.
             game: Sizes of its environment, from which its policies can be read without it.
-            without: Settings that the run does not have, and does not record.
 
         Raises:
             RunError: The directory holds a run or other files, or cannot be written.
             ConfigError: ``env_options`` cannot be written as JSON.
         """
         self.check_free()
-        text = _recorded(config, without)
+        text = _config_text(config)
         with disk_errors(self.path, "create the run directory", "nothing is kept"):
             with suppress(FileNotFoundError, NotADirectoryError):
                 os.lstat(self.path / _DEEPEST)  # fails where the path is too long for its files
@@ -106,11 +103,9 @@ class RunDir:
                 write_whole(self.path / "game.json", _json(game._asdict()).encode())
             write_whole(self.path / "config.json", text.encode())
 
-    def update_config(self, config: TrainConfig, without: Sequence[str] = ()) -> None:
-        """Records settings that were changed on resuming; arguments and errors as those of
-        :meth:`create`.
-        """
-        text = _recorded(config, without)
+    def update_config(self, config: TrainConfig) -> None:
+        """Records settings that were changed on resuming; errors as those of :meth:`create`."""
+        text = _config_text(config)
         with disk_errors(self.path, "write the settings", "the run is kept as it was"):
             if (self.path / "config.json").read_text(encoding="utf-8") != text:
                 write_whole(self.path / "config.json", text.encode())
@@ -146,12 +141,12 @@ class RunDir:
         """
         try:
             values = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
-            return make_config(**values)
+            return TrainConfig.from_dict(values)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RunError(f"{self.path} holds no run (no config.json).") from error
         except OSError as error:
             raise RunError(f"{self.path}/config.json: {error.strerror or error}.") from error
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise RunError(
                 f"{self.path}/config.json is corrupt or of another version: {error}"
             ) from error
@@ -176,7 +171,7 @@ class RunDir:
     def check_same(self, config: TrainConfig) -> None:
         """Refuses to go on with another config than the one the run was started with.
 
-        The length of the run and how it is carried out (``config.EXECUTION``) may differ.
+        The length of the run and how it is carried out (``config.execution``) may differ.
 
         Raises:
             ConfigError: Names every field that differs.
@@ -185,7 +180,7 @@ class RunDir:
         differing = [
             f"{name} (run: {before.get(name)!r}, asked: {now.get(name)!r})"
             for name in sorted(before | now)
-            if before.get(name) != now.get(name) and name not in ("episodes", *EXECUTION)
+            if before.get(name) != now.get(name) and name != "episodes"
         ]
         if differing:
             raise ConfigError(
@@ -258,8 +253,12 @@ class RunDir:
             raise RunError(f"{self.path} holds no checkpoint {points!r}; it holds {held}.")
         return found[points]
 
-    def newest_intact(self, read: Callable[[Path], T]) -> T | None:
+    def newest_intact(self, read: Callable[[Path], T], upto: int | None = None) -> T | None:
         """What ``read`` makes of the newest checkpoint it can read; None where there is none.
+
+        Args:
+            read: Raises CorruptCheckpoint where it cannot.
+            upto: Logging points after which no checkpoint is looked at.
 
         Warns of corrupt checkpoints that are passed over.
 
@@ -267,15 +266,16 @@ class RunDir:
             RunError: All checkpoints are corrupt.
         """
         passed_over: list[checkpoint.CorruptCheckpoint] = []
-        for step in reversed(checkpoint.steps(self.checkpoints)):
+        found = checkpoint.steps(self.checkpoints)
+        for step in reversed([s for s in found if upto is None or int(s.name) <= upto]):
             try:
-                found = read(step)
+                made = read(step)
             except checkpoint.CorruptCheckpoint as error:
                 passed_over.append(error)
                 continue
             for corrupt in passed_over:
                 warnings.warn(f"{corrupt} Falling back to {step}.", stacklevel=3)
-            return found
+            return made
         if passed_over:
             raise RunError(
                 f"{passed_over[0]} {self.checkpoints} holds no other that is intact; start the run "
@@ -350,13 +350,10 @@ def _git_commit() -> str | None:
 
 
 def _flat(config: TrainConfig) -> dict[str, Any]:
+    """What defines a run, by name."""
     values = json.loads(_config_text(config))  # tuples compare as the lists JSON has
-    return values | values.pop("hyper")
-
-
-def _recorded(config: TrainConfig, without: Sequence[str]) -> str:
-    """What ``config.json`` says of a config."""
-    return _json({k: v for k, v in json.loads(_config_text(config)).items() if k not in without})
+    del values["execution"], values["settings"]
+    return values | config.settings.flat()
 
 
 def _config_text(config: TrainConfig) -> str:

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from mamt_jax.config import ConfigError, TrainConfig
+from mamt_jax.errors import ConfigError
+from mamt_jax.settings import Settings, numbers
 from mamt_jax.training.programs import as_written
 
 Seeds = TypeVar("Seeds")
@@ -18,39 +19,54 @@ _STREAM = 0xE7A1
 """Folded into every key of an evaluation, so that no training stream shares it."""
 
 
-def seed_batch(config: TrainConfig) -> int:
-    """Seeds computed side by side: as configured, else 1 on CPU and all on an accelerator.
+def seed_batch(chosen: int, rows: int) -> int:
+    """Seeds computed side by side: as chosen, else 1 on CPU and all on an accelerator.
 
     One at a time keeps a seed's activations in a CPU's cache.
+
+    Args:
+      chosen: ``Execution.seed_batch``.
+      rows: seeds, of all settings that are trained together.
 
     Raises:
       ConfigError: if it does not divide the number of seeds.
     """
-    chosen = config.seed_batch or (1 if jax.default_backend() == "cpu" else config.seeds)
-    if config.seeds % chosen:
-        raise ConfigError(f"seed_batch must divide seeds ({config.seeds}), got {chosen}.")
-    return chosen
+    batch = chosen or (1 if jax.default_backend() == "cpu" else rows)
+    if rows % batch:
+        raise ConfigError(f"seed_batch must divide seeds ({rows}), got {batch}.")
+    return batch
 
 
 def map_seeds(
-    function: Callable[[Seeds], tuple[Seeds, Any]], seeds: Seeds, batch: int
+    function: Callable[[Settings, Seeds], tuple[Seeds, Any]],
+    settings: Settings,
+    seeds: Seeds,
+    batch: int,
 ) -> tuple[Seeds, Any]:
     """Maps over the seeds' leading axis, ``batch`` of them vmapped at a time.
 
     The stacked state is the loop's carry and written in place: beside it there is room for one
-    batch, where ``lax.map`` would hold a second copy of every replay.
+    batch, where ``lax.map`` would hold a second copy of every store.
+
+    Args:
+      function: (settings, state) of one seed -> (state, outputs).
+      settings: the same for all seeds, but for numbers ``[S]``.
+      seeds: states, leaves ``[S, ...]``.
+      batch: a divisor of S.
     """
-    count = jax.tree.leaves(seeds)[0].shape[0]
+    count, axes = jax.tree.leaves(seeds)[0].shape[0], numbers.axes(settings)
     if batch == count > 1:
-        return jax.vmap(function)(seeds)
+        return jax.vmap(function, in_axes=(axes, 0))(settings, seeds)
 
     def body(stacked: Seeds, start: jax.Array) -> tuple[Seeds, Any]:
         part = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, batch), stacked)
         if batch == 1:
-            part, out = function(jax.tree.map(lambda leaf: leaf[0], part))
+            one = jax.tree.map(lambda leaf: leaf[0], part)
+            part, out = function(numbers.row(settings, start), one)
             part, out = jax.tree.map(lambda leaf: leaf[None], (part, out))
         else:
-            part, out = jax.vmap(function)(part)
+            some = numbers.row(settings, start, batch)
+            part, out = jax.vmap(function, in_axes=(axes, 0))(some, part)
         stacked = jax.tree.map(
             lambda leaf, rows: jax.lax.dynamic_update_slice_in_dim(leaf, rows, start, axis=0),
             stacked,

@@ -6,12 +6,12 @@ from typing import Any, Protocol
 
 import jax
 
-from mamt_jax.config import TrainConfig
 from mamt_jax.envs.base import EnvSpec
+from mamt_jax.settings import ReplayModelling, Settings
 from mamt_jax.training.plan import Plan
 from mamt_jax.training.replay import Replay
 from mamt_jax.training.rollout import Rollout
-from mamt_jax.types import Algorithm, Batch, Transition
+from mamt_jax.types import Batch, Transition
 
 
 class Store(Protocol):
@@ -34,9 +34,10 @@ class Store(Protocol):
         ...
 
 
-def make_store(config: TrainConfig, plan: Plan, spec: EnvSpec, algorithm: Algorithm) -> Store:
+def make_store(plan: Plan, settings: Settings, spec: EnvSpec) -> Store:
     """A replay, or an on-policy algorithm's rollout."""
-    if algorithm.on_policy:
-        return Rollout(plan.collect[0], config.num_envs, spec)
-    recent = config.hyper.modelling_recent
-    return Replay(plan.capacity, config.batch_size, recent, spec)
+    if plan.on_policy:
+        return Rollout(plan.collect[0], plan.num_envs, spec)
+    modelling = ReplayModelling in settings
+    recent = settings[ReplayModelling].modelling_recent if modelling else 0
+    return Replay(plan.capacity, plan.batch_size, recent, spec)

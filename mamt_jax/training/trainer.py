@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 
+from mamt_jax.algorithms.registry import Recipe
 from mamt_jax.config import TrainConfig
 from mamt_jax.envs.base import Environment
 from mamt_jax.envs.hosted import HostEnvironment
+from mamt_jax.quantities import QUANTITIES, Quantity
+from mamt_jax.settings import Settings, numbers
 from mamt_jax.training.game import game_of
-from mamt_jax.training.learning import EpochOutput, Learning, RunState
-from mamt_jax.training.plan import Plan, cadence, plan_run
+from mamt_jax.training.learning import EpochOutput, Rule, RunState
+from mamt_jax.training.plan import Plan, plan_run
 from mamt_jax.training.stage.base import Evaluator, Stage
 from mamt_jax.training.stage.hosted import HostedStage
 from mamt_jax.training.stage.native import NativeStage
 from mamt_jax.training.store import Store, make_store
-from mamt_jax.types import Algorithm, Game
+from mamt_jax.types import Game
 
 
 class Trainer(NamedTuple):
@@ -25,14 +29,19 @@ class Trainer(NamedTuple):
 
     plan: Plan
     store: Store
+    seeds: tuple[int, ...]
+    """The seed of each row, of all settings that are trained together."""
     init: Callable[[jax.Array], RunState]
-    """As in :class:`~mamt_jax.training.stage.base.Loop`, and so the next two."""
+    """As in :class:`~mamt_jax.training.stage.base.Loop`, for the run's settings; so the next
+    two."""
     epoch: Callable[[RunState], tuple[RunState, EpochOutput]]
     compile_ahead: Callable[[RunState], Any]
     evaluate: Evaluator
     """Plays ``evaluation_episodes``."""
     game: Game
     """Sizes of the environment."""
+    quantities: Mapping[str, Quantity] = QUANTITIES
+    """What the algorithm may report."""
     close: Callable[[], None] = lambda: None
     """Closes the environments of training; the next epoch opens new ones."""
 
@@ -45,14 +54,42 @@ def make_stage(env: Environment | HostEnvironment, config: TrainConfig) -> Stage
 
 
 def make_trainer(
-    config: TrainConfig, env: Environment | HostEnvironment, algorithm: Algorithm
+    config: TrainConfig,
+    env: Environment | HostEnvironment,
+    recipe: Recipe,
+    more: Sequence[Settings] = (),
 ) -> Trainer:
-    """Compiles lazily: the first call of each function traces it."""
-    config = cadence(config, algorithm)
-    plan = plan_run(config, env.spec)
-    store = make_store(config, plan, env.spec, algorithm)
-    stage = make_stage(env, config)
-    loop = stage.loop(plan, Learning(config, algorithm, store))
-    evaluate = stage.evaluator(algorithm, config.evaluation_episodes)
-    ahead, game = loop.compile_ahead, game_of(env.spec)
-    return Trainer(plan, store, loop.init, loop.epoch, ahead, evaluate, game, loop.close)
+    """Training of a config, and of further settings beside it: all of them in one program.
+
+    Compiles lazily: the first call of each function traces it, and programs that differ in numbers
+    only are the same.
+
+    Args:
+        config: Of the run.
+        env: Where it learns.
+        recipe: What learns.
+        more: Settings of the same structure as the config's; a row for each of its seeds and each
+            of them.
+
+    Raises:
+        ConfigError: The run cannot be.
+    """
+    plan, game = plan_run(config, env.spec), game_of(env.spec)
+    rule = Rule(recipe, game, config.settings.structure(recipe.settings))
+    store, stage = make_store(plan, config.settings, env.spec), make_stage(env, config)
+    all_settings = [config.settings, *more]
+    seeds = config.seed_ids * len(all_settings)
+    loop = stage.loop(plan, rule, store, seeds)
+    settings = numbers.stacked(all_settings, config.seeds)
+    return Trainer(
+        plan=plan,
+        store=store,
+        seeds=seeds,
+        init=partial(loop.init, settings),
+        epoch=partial(loop.epoch, settings),
+        compile_ahead=partial(loop.compile_ahead, settings),
+        evaluate=stage.evaluator(rule.algorithm(), config.execution.evaluation_episodes),
+        game=game,
+        quantities={**QUANTITIES, **recipe.quantities},
+        close=loop.close,
+    )

@@ -14,9 +14,9 @@ from itertools import islice
 import jax
 import numpy as np
 
-from mamt_jax.config import ConfigError
 from mamt_jax.envs.base import EnvSpec
 from mamt_jax.envs.drawing import Frame
+from mamt_jax.errors import ConfigError
 from mamt_jax.training.policies import Policies, not_finite
 from mamt_jax.training.stage.base import Moment, Stage, Watched
 from mamt_jax.trajectories.pictures import as_picture, fitted, size_for

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mamt_jax.config import ConfigError
 from mamt_jax.envs.drawing import Frame
-from mamt_jax.errors import OutputError
+from mamt_jax.errors import ConfigError, OutputError
 
 _LAST_PICTURE = 1000  # milliseconds for which the end is shown before it starts anew
 _COLOURS = 127  # and one for what has not changed; with more, files grow and look the same

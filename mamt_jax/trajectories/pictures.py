@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mamt_jax.config import ConfigError
 from mamt_jax.envs.drawing import PAPER, Frame
+from mamt_jax.errors import ConfigError
 
 _LEAST, _MOST = 320, 640  # pixels: smaller pictures are shown larger, foreign ones not beyond this
 

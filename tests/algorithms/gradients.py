@@ -1,4 +1,4 @@
-"""Gradients of NumPy losses, and those that an optimizer has seen."""
+"""Gradients of NumPy losses, and those that an optimiser has seen."""
 
 from __future__ import annotations
 

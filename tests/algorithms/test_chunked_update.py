@@ -31,8 +31,8 @@ def test_chunked_update(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         return run(state, jax.random.key(3), batch, jnp.int32(0))
 
     whole = update()
-    monkeypatch.setattr(chunking, "MOST_VALUES", 60)
-    monkeypatch.setattr(chunking, "FEWEST_SAMPLES", 2)
+    monkeypatch.setattr(chunking, "MAX_VALUES", 60)
+    monkeypatch.setattr(chunking, "MIN_SAMPLES", 2)
     assert chunking.chunk_count(12, 12) == 3, "the update is meant to be in chunks"
     chunked = update()
 

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from mamt_jax.algorithms.coordination import critic_coordination
-from mamt_jax.algorithms.learner import Networks, build_networks
-from mamt_jax.algorithms.trust_region import View
+from mamt_jax.algorithms.critics import attention_critic
+from mamt_jax.algorithms.parts import Critic, View
 from mamt_jax.config import AlgorithmConfig, ConfigError
-from mamt_jax.networks.critic import AttentionCritic
-from mamt_jax.ops.coordination import relative_scores
+from mamt_jax.ops.coordination import mean_score
 from mamt_jax.types import Game
 from tests.algorithms import tiny
 from tests.networks import literal, quick
@@ -23,15 +22,14 @@ SIZES, COUNTS, BATCH = (3, 2, 3), (3, 3, 3), 6
 
 
 @cache
-def seen() -> tuple[Networks, View]:
+def seen() -> tuple[Critic, View]:
     return tiny.view(SIZES, COUNTS, tiny.batch(SIZES, COUNTS, BATCH))
 
 
 def weights(**options: object) -> np.ndarray:
-    networks, view = seen()
-    settings = tiny.hyper(**options)
-    coordination = critic_coordination(networks, settings)
-    return np.asarray(quick.jit(lambda view: coordination(view)[0])(view))
+    critic, view = seen()
+    rule = critic_coordination(critic, tiny.hyper(**options))
+    return np.asarray(quick.jit(lambda view: rule.measure(rule.init(), view)[1])(view))
 
 
 def normalised(action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -118,41 +116,52 @@ def test_small_coefficients_are_cut() -> None:
 
 
 def test_two_agents_need_no_critic() -> None:
-    view = View(**dict.fromkeys(View._fields))._replace(action=jnp.zeros((2, BATCH), jnp.int32))
-    got, _ = critic_coordination(None, tiny.hyper())(view)  # type: ignore[arg-type]
+    view = tiny.empty_view(action=jnp.zeros((2, BATCH), jnp.int32))
+    rule = critic_coordination(None, tiny.hyper())  # type: ignore[arg-type]
+    _, got, _ = rule.measure(rule.init(), view)
     np.testing.assert_array_equal(got, np.broadcast_to(1 - np.eye(2)[:, :, None], (2, 2, BATCH)))
 
 
-def test_relative_scores_forget_units_and_survive_zeros() -> None:
-    score = np.random.default_rng(0).uniform(size=(3, 3, 4)) * (1 - np.eye(3))[:, :, None]
-    one, other = relative_scores(jnp.asarray(score)), relative_scores(1e-3 * score)
-    np.testing.assert_allclose(one, other, rtol=1e-5)
-    np.testing.assert_allclose(np.sum(one) / 24, 1.0, rtol=1e-5)
-    np.testing.assert_array_equal(relative_scores(jnp.zeros((3, 3, 4))), 0.0)
+def test_mean_score_is_over_pairs_that_are_alive() -> None:
+    pairs = (1 - np.eye(3))[:, :, None]
+    score = np.random.default_rng(0).uniform(size=(3, 3, 4)) * pairs
+    np.testing.assert_allclose(mean_score(jnp.asarray(score)), score.sum() / 24, rtol=1e-5)
+    alive = np.array([[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0]], bool)
+    there = score * alive[:, None] * alive[None]
+    got = mean_score(jnp.asarray(there), jnp.asarray(alive))
+    np.testing.assert_allclose(got, there.sum() / 8, rtol=1e-5)
+    assert mean_score(jnp.zeros((3, 3, 4)), jnp.zeros((3, 4), bool)) == 0
 
 
-def without_own_actions(**options: object) -> tuple[Networks, View, AlgorithmConfig]:
+def test_a_critic_that_nothing_moves_coordinates_everybody_alike() -> None:
+    """Scores of zero stay zeros in units of their mean: equal shares, and no NaN."""
+    critic, view = seen()
+    still = critic._replace(effect=lambda view: jnp.zeros((3, 3, BATCH)))
+    rule = critic_coordination(still, tiny.hyper())
+    _, got, _ = quick.jit(lambda view: rule.measure(rule.init(), view))(view)
+    np.testing.assert_allclose(got, 0.5 * np.broadcast_to(1 - np.eye(3)[..., None], got.shape))
+
+
+def without_own_actions(**options: object) -> tuple[Critic, View, AlgorithmConfig]:
     """The on-policy critic, which has one output, in the same view."""
     _, view = seen()
     settings = tiny.hyper(coordination_units="raw", coordination_threshold=0.0, **options)
-    critic = AttentionCritic(SIZES, 3, settings.hidden_size, settings.attention_heads, outputs=1)
-    networks = build_networks(Game(SIZES, COUNTS), settings, critic=critic)
-    x, encoded = view.x, view.encoded_action
-    params = quick.jit(critic.init)(jax.random.key(0), x, encoded)
-    params = jax.tree.map(lambda leaf: 4 * leaf, params)
-    trace = quick.jit(critic.apply)(params, x, encoded)
-    return networks, view._replace(critic_params=params, trace=trace), settings
+    critic = attention_critic(Game(SIZES, COUNTS), settings, own_actions=False)
+    params = jax.tree.map(lambda leaf: 4 * leaf, quick.jit(critic.init)(jax.random.key(0)))
+    trace = quick.jit(lambda *inputs: critic.apply(*inputs, None))(params, view.x, view.encoded)
+    return critic, view._replace(critic_params=params, trace=trace), settings
 
 
 def test_counterfactuals_of_a_critic_without_own_actions() -> None:
     """|V_i(a\\j) − V_i(a)| by brute force."""
-    networks, given, settings = without_own_actions()
-    got, metrics = quick.jit(critic_coordination(networks, settings))(given)
+    critic, given, settings = without_own_actions()
+    rule = critic_coordination(critic, settings)
+    _, got, metrics = quick.jit(lambda view: rule.measure(rule.init(), view))(given)
     policy, score = np.exp(np.asarray(given.log_policy)), np.zeros((3, 3, BATCH))
     for j in range(3):
         mean = np.zeros((3, BATCH))
         for u in range(3):
-            changed = np.array(given.encoded_action)
+            changed = np.array(given.encoded)
             changed[j] = np.asarray(given.action_encoding)[j, u]
             params = literal.as_numpy(given.critic_params)
             values = literal.critic(params, np.asarray(given.x), changed, 2)[0]
@@ -169,10 +178,11 @@ def test_counterfactuals_of_a_critic_without_own_actions() -> None:
 def test_released_scores_of_a_critic_without_own_actions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its value is Q_i and V_i at once: |V_i − V_j|."""
     tiny.know_the_draws(monkeypatch)
-    networks, given, settings = without_own_actions(coordination="released")
-    rule = quick.jit(critic_coordination(networks, settings))
+    critic, given, settings = without_own_actions(coordination="released")
+    rule = critic_coordination(critic, settings)
+    metrics = quick.jit(lambda view: rule.measure(rule.init(), view))(given)[2]
     encoded = normalised(tiny.drawn(3, BATCH, 3))[0]
     params = literal.as_numpy(given.critic_params)
     values = literal.critic(params, np.asarray(given.x), encoded, 2)[0][..., 0]
     expected = np.abs(values[:, None] - values[None]).mean(axis=-1)
-    np.testing.assert_allclose(rule(given)[1]["coordination_score"], expected, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(metrics["coordination_score"], expected, rtol=1e-3, atol=1e-5)

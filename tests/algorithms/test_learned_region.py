@@ -11,13 +11,13 @@ import numpy as np
 import optax
 import pytest
 
-from mamt_jax.algorithms.learned_region import Nonstationarity, learned_trust_region
-from mamt_jax.algorithms.trust_region import (
+from mamt_jax.algorithms.learned_region import learned_trust_region
+from mamt_jax.algorithms.parts import (
+    Coordination,
+    Nonstationarity,
     PolicyGradients,
     TrustRegion,
     View,
-    fixed_trust_region,
-    no_trust_region,
 )
 from mamt_jax.networks.trd_net import TRDNet
 from mamt_jax.types import Game
@@ -28,10 +28,10 @@ SIZES, ACTIONS, BATCH, RATE = (3, 2, 3), 3, 16, 0.01
 RNG = np.random.default_rng(0)
 X, ACTION = jnp.asarray(RNG.normal(size=(2, 3, BATCH, 3)), jnp.float32)
 WEIGHTS = jnp.full((3, 3, BATCH), 0.5) * (1 - jnp.eye(3))[:, :, None]
-DRIFT = jnp.asarray(RNG.uniform(0.5, 1.5, (3, BATCH)), jnp.float32)
+FOUND = jnp.asarray(RNG.uniform(0.5, 1.5, (3, BATCH)), jnp.float32)
 VALUE = jnp.array([0.3, -0.2, 0.1])
 SURROGATE = jnp.array([-0.5, 0.4, 0.2])
-VIEW = View(**dict.fromkeys(View._fields))._replace(x=X, encoded_action=ACTION)
+VIEW = tiny.empty_view(x=X, encoded=ACTION)
 
 # Without momentum and with a constant denominator Adam is plain ascent: log δ += RATE · gradient.
 ASCENT = {"learning_rate": RATE * 1e6, "adam_b1": 0.0, "adam_eps": 1e6, "delta_exploration": 0.0}
@@ -40,7 +40,8 @@ ASCENT = {"learning_rate": RATE * 1e6, "adam_b1": 0.0, "adam_eps": 1e6, "delta_e
 class Case(NamedTuple):
     region: TrustRegion
     state: Any
-    memo: Any
+    seen: View
+    """What ``observe`` adds to."""
     adapt: Any
     """(state, value, count) -> (state, metrics)."""
 
@@ -58,15 +59,21 @@ class Case(NamedTuple):
 def build(**options: Any) -> TrustRegion:
     """A region with given C and D; TRD-Net monotone, so that its slope in δ is not zero."""
     settings = tiny.hyper(**{"trd_monotone": True, **ASCENT, **options})
-    drift = Nonstationarity(lambda key: (), lambda state, view, weights: (state, DRIFT, {}))
-    return learned_trust_region(
-        Game(SIZES, (ACTIONS,) * len(SIZES)), settings, lambda view: (WEIGHTS, {}), drift
+    coordination = Coordination(
+        measure=lambda state, view: (state, WEIGHTS, {}), inspect=lambda state, view: WEIGHTS
     )
+    nonstationarity = Nonstationarity(
+        init=lambda key: (),
+        measure=lambda state, view: (state, FOUND, {}),
+        inspect=lambda state, view: (WEIGHTS, FOUND),
+    )
+    game = Game(SIZES, (ACTIONS,) * len(SIZES))
+    return learned_trust_region(game, settings, coordination, nonstationarity)
 
 
 @cache
 def begin() -> tuple[Any, Any]:
-    """A state, and what ``observe`` keeps of the batch: the same for all options below."""
+    """A state, and what ``observe`` makes of the view: the same for all options below."""
     region = build()
     state = quick.jit(region.init)(jax.random.key(0))
     return state, quick.jit(region.observe)(state, VIEW)[1]
@@ -74,13 +81,13 @@ def begin() -> tuple[Any, Any]:
 
 @cache
 def make(**options: Any) -> Case:
-    region, (state, memo) = build(**options), begin()
+    region, (state, seen) = build(**options), begin()
 
     @quick.jit
     def adapt(state: Any, value: jax.Array, count: int) -> Any:
-        return region.adapt(state, memo, PolicyGradients(lambda: value, SURROGATE), count)
+        return region.adapt(state, seen, PolicyGradients(lambda: value, SURROGATE), count)
 
-    return Case(region, state, memo, adapt)
+    return Case(region, state, seen, adapt)
 
 
 def predicted_slope(state: Any) -> np.ndarray:
@@ -124,7 +131,7 @@ def test_only_the_lookahead_pays_for_the_value_term() -> None:
         case = make(delta_objective=objective)
         gradients = PolicyGradients(unaffordable, SURROGATE)
         jax.eval_shape(
-            lambda count, c=case, g=gradients: c.region.adapt(c.state, c.memo, g, count), 1
+            lambda count, c=case, g=gradients: c.region.adapt(c.state, c.seen, g, count), 1
         )
 
 
@@ -166,21 +173,6 @@ def test_default_adam_moves_log_delta_by_its_learning_rate() -> None:
     np.testing.assert_allclose(log_delta - state.log_delta, -1e-3, rtol=1e-2)
 
 
-def test_penalty_is_the_tsallis_divergence_over_delta() -> None:
-    log_new, log_old = jnp.log(jnp.asarray(RNG.uniform(0.05, 0.95, (2, 3, BATCH))))
-    power = 0.8
-    tsallis = (np.exp(log_new) ** power - np.exp(log_old) ** power) / power
-    delta = np.array([0.25, 1.0, 4.0])
-    learned = make()
-    got = learned.region.penalty(learned.at(*delta), log_new, log_old)
-    np.testing.assert_allclose(got, tsallis / delta[:, None], rtol=1e-4, atol=1e-5)
-    fixed = fixed_trust_region(3, tiny.hyper(delta_fixed=0.25))
-    got = fixed.penalty(fixed.init(jax.random.key(0)), log_new, log_old)
-    np.testing.assert_allclose(got, tsallis / 0.25, rtol=1e-4, atol=1e-5)
-    soft = no_trust_region(tiny.hyper(soft_reward_scale=50.0))
-    np.testing.assert_allclose(soft.penalty((), log_new, log_old), 0.02 * log_new, rtol=1e-6)
-
-
 @pytest.mark.parametrize("monotone", [False, True])
 def test_trd_nets_loss_falls_on_a_fixed_batch(monotone: bool) -> None:
     options = {"learning_rate": 1e-2, "adam_b1": 0.9, "adam_eps": 1e-7, "trd_monotone": monotone}
@@ -197,9 +189,9 @@ def test_trd_nets_loss_falls_on_a_fixed_batch(monotone: bool) -> None:
     _, metrics = learn(jax.random.key(0))
     loss, predicted = np.asarray(metrics["trd_loss"]), np.asarray(metrics["trd_kl"])
     assert loss[-1] < 0.2 * loss[0]
-    np.testing.assert_allclose(predicted[-1].sum(), DRIFT.sum(axis=0).mean(), rtol=0.1)
-    np.testing.assert_allclose(metrics["nonstationarity"][0], DRIFT.mean(axis=1), rtol=1e-5)
-    gap = predicted[0].sum() - DRIFT.sum(axis=0).mean()
+    np.testing.assert_allclose(predicted[-1].sum(), FOUND.sum(axis=0).mean(), rtol=0.1)
+    np.testing.assert_allclose(metrics["nonstationarity"][0], FOUND.mean(axis=1), rtol=1e-5)
+    gap = predicted[0].sum() - FOUND.sum(axis=0).mean()
     assert loss[0] >= gap**2 - 1e-5  # Jensen: a mean of squares
 
 
@@ -222,11 +214,8 @@ def test_policies_and_trd_net_feel_the_offset() -> None:
     """The penalty divides by δ·exp(offset); TRD-Net then explains D by that δ."""
     region, (state, _) = build(), begin()
     offset = jnp.array([0.7, 0.0, -0.4])
-    log_new, log_old = jnp.log(jnp.asarray(RNG.uniform(0.05, 0.95, (2, 3, BATCH))))
     moved = state._replace(offset=offset)
-    plain = region.penalty(state, log_new, log_old)
-    got = region.penalty(moved, log_new, log_old)
-    np.testing.assert_allclose(got, plain / np.exp(offset)[:, None], rtol=1e-5)
+    np.testing.assert_allclose(region.delta(moved), region.delta(state) * np.exp(offset), rtol=1e-5)
     shifted = state._replace(log_delta=state.log_delta + offset)
     observe = quick.jit(region.observe)
     for one, two in ((moved, shifted), (moved, state)):

@@ -12,7 +12,8 @@ import optax
 import pytest
 
 from mamt_jax.algorithms.actor_critic import ActorCritic, LearnerState
-from mamt_jax.algorithms.learner import agent_major, build_networks
+from mamt_jax.algorithms.critics import attention_critic
+from mamt_jax.algorithms.learner import agent_major, build_actors
 from mamt_jax.algorithms.registry import make
 from mamt_jax.algorithms.trust_region import no_trust_region
 from mamt_jax.networks.critic import SHARED_OVER_AGENTS
@@ -159,7 +160,7 @@ def without(tree: Any, agent: int) -> Any:
 
 
 def smaller(state: LearnerState, agent: int, fresh: LearnerState) -> LearnerState:
-    """The learner of the game without an agent: everybody else's parameters, fresh optimizers."""
+    """The learner of the game without an agent: everybody else's parameters, fresh optimisers."""
     cut = lambda tree: without(quick.plain(tree), agent)  # noqa: E731
     params = {
         "actor": fresh.actor._replace(params=cut(state.actor.params)),
@@ -242,9 +243,10 @@ def test_nothing_is_nan_whoever_is_missing(name: str, num_agents: int) -> None:
 def test_targets_attend_to_those_that_stay() -> None:
     """Against the NumPy critic of the agents that stay, sample by sample."""
     settings = tiny.hyper()
-    networks = build_networks(Game((3,) * 3, (3,) * 3), settings)
-    parts = ActorCritic(networks, settings, no_trust_region(settings))
-    state = tiny.grown(make("maac", Game((3,) * 3, (3,) * 3), settings))
+    game = Game((3,) * 3, (3,) * 3)
+    actors, critic = build_actors(game, settings), attention_critic(game, settings)
+    parts = ActorCritic(actors, settings, critic, no_trust_region(game))
+    state = tiny.grown(make("maac", game, settings))
     given = agent_major(tiny.leaving(tiny.batch((3,) * 3, (3,) * 3, BATCH), SOME))
     got = quick.jit(parts._td_target)(state, jax.random.key(0), given)
 

@@ -1,4 +1,4 @@
-"""Modelling policies: what they learn, and the drift that is measured with them (Eq. 6)."""
+"""Modelling policies: what they learn, and what is measured with them (Eq. 6)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mamt_jax.algorithms.nonstationarity import modelled_nonstationarity
-from mamt_jax.algorithms.trust_region import View
+from mamt_jax.algorithms.parts import Samples, View
 from mamt_jax.networks.layers import batch_norm
 from mamt_jax.types import Game
 from tests.algorithms import tiny
@@ -20,18 +20,20 @@ SIZES, COUNTS, BATCH = (3, 2, 3), (3, 2, 3), 6
 
 def view(x: Any, action: Any, log_policy: Any, recent: tuple[Any, Any] | None = None) -> View:
     """A view with what a modelling policy needs, and nothing else."""
-    recent_x, recent_action = recent or (x, action)
-    fields = dict.fromkeys(View._fields)
-    return View(
-        **fields
-        | {
-            "x": jnp.asarray(x, jnp.float32),
-            "action": jnp.asarray(action),
-            "log_policy": jnp.asarray(log_policy, jnp.float32),
-            "recent_x": jnp.asarray(recent_x, jnp.float32),
-            "recent_action": jnp.asarray(recent_action),
-        }
+    samples = None
+    if recent is not None:
+        samples = Samples(jnp.asarray(recent[0], jnp.float32), jnp.asarray(recent[1]), None)
+    return tiny.empty_view(
+        x=jnp.asarray(x, jnp.float32),
+        action=jnp.asarray(action),
+        log_policy=jnp.asarray(log_policy, jnp.float32),
+        recent=samples,
     )
+
+
+def weighed(view: View, weight: Any) -> View:
+    """With these coordination coefficients."""
+    return view._replace(coordination=jnp.asarray(weight))
 
 
 def random_view(seed: int, recent: bool = False) -> View:
@@ -47,7 +49,7 @@ def random_view(seed: int, recent: bool = False) -> View:
     return view(*draws(), jax.nn.log_softmax(logits), draws() if recent else None)
 
 
-def literal_drift(params: Any, view: View, weight: np.ndarray) -> np.ndarray:
+def literal_nonstationarity(params: Any, view: View, weight: np.ndarray) -> np.ndarray:
     """Σ_j C_ij KL[h_i(·|o_i, j) ‖ π_j(·|o_j)] with impossible actions left out."""
     logits = literal.modelling(literal.as_numpy(params), np.asarray(view.x, np.float64))
     out = np.zeros((3, BATCH))
@@ -59,38 +61,38 @@ def literal_drift(params: Any, view: View, weight: np.ndarray) -> np.ndarray:
     return out
 
 
-def test_drift_is_the_weighted_divergence_to_todays_policies() -> None:
+def test_it_is_the_weighted_divergence_to_todays_policies() -> None:
     """Measured before h steps; with an agent that has fewer actions."""
     weight = np.random.default_rng(1).uniform(size=(3, 3, BATCH)) * (1 - np.eye(3))[:, :, None]
     seen = random_view(0)
     for maximum in (100.0, 0.3):
         settings = tiny.hyper(nonstationarity_max=maximum)
-        drift = modelled_nonstationarity(Game(SIZES, COUNTS), settings)
-        state = quick.jit(drift.init)(jax.random.key(0))
-        _, got, _ = quick.jit(drift.measure)(state, seen, jnp.asarray(weight))
-        expected = literal_drift(state.params, seen, weight)
+        part = modelled_nonstationarity(Game(SIZES, COUNTS), settings)
+        state = quick.jit(part.init)(jax.random.key(0))
+        _, got, _ = quick.jit(part.measure)(state, weighed(seen, weight))
+        expected = literal_nonstationarity(state.params, seen, weight)
         np.testing.assert_allclose(got, np.minimum(expected, maximum), rtol=1e-4)
         assert (expected > 0.3).any()
 
 
 def test_recent_transitions_train_but_do_not_measure() -> None:
     weight = np.ones((3, 3, BATCH)) * (1 - np.eye(3))[:, :, None]
-    drift = modelled_nonstationarity(Game(SIZES, COUNTS), tiny.hyper(modelling_recent=100))
-    state = quick.jit(drift.init)(jax.random.key(0))
-    measure = quick.jit(drift.measure)
+    part = modelled_nonstationarity(Game(SIZES, COUNTS), tiny.hyper(modelling_recent=100))
+    state = quick.jit(part.init)(jax.random.key(0))
+    measure = quick.jit(part.measure)
     seen = random_view(0, recent=True)
-    stepped, got, metrics = measure(state, seen, jnp.asarray(weight))
-    np.testing.assert_allclose(got, literal_drift(state.params, seen, weight), rtol=1e-4)
-    logits = literal.modelling(literal.as_numpy(state.params), np.asarray(seen.recent_x))
+    stepped, got, metrics = measure(state, weighed(seen, weight))
+    np.testing.assert_allclose(got, literal_nonstationarity(state.params, seen, weight), rtol=1e-4)
+    logits = literal.modelling(literal.as_numpy(state.params), np.asarray(seen.recent.x))
     for i in range(3):
         entropies = []
         for j in set(range(3)) - {i}:
             h = literal.softmax(logits[i, j][:, : COUNTS[j]])
-            entropies.append(-np.log(h[np.arange(BATCH), seen.recent_action[j]]))
+            entropies.append(-np.log(h[np.arange(BATCH), seen.recent.action[j]]))
         np.testing.assert_allclose(metrics["modelling_loss"][i], np.mean(entropies), rtol=1e-4)
     elsewhere = seen._replace(x=seen.x + 1.0, action=1 - seen.action)
     jax.tree.map(
-        np.testing.assert_array_equal, measure(state, elsewhere, jnp.asarray(weight))[0], stepped
+        np.testing.assert_array_equal, measure(state, weighed(elsewhere, weight))[0], stepped
     )
 
 
@@ -105,16 +107,16 @@ def test_modelling_policies_learn_the_replays_distribution() -> None:
     uniform = np.full((3, size, 3), -np.log(3))
     seen = view(x, action, uniform)
     settings = tiny.hyper(hidden_size=8, learning_rate=2e-2, modelling_regularisation=0.0)
-    drift = modelled_nonstationarity(Game((2,) * 3, (3,) * 3), settings)
+    part = modelled_nonstationarity(Game((2,) * 3, (3,) * 3), settings)
     weight = jnp.ones((3, 3, size)) * (1 - jnp.eye(3))[:, :, None]
 
     @quick.jit
     def learn(key: jax.Array) -> tuple[Any, jax.Array]:
         def body(state: Any, _: None) -> tuple[Any, jax.Array]:
-            state, _, metrics = drift.measure(state, seen, weight)
+            state, _, metrics = part.measure(state, weighed(seen, weight))
             return state, metrics["modelling_loss"]
 
-        return jax.lax.scan(body, drift.init(key), None, length=300)
+        return jax.lax.scan(body, part.init(key), None, length=300)
 
     state, losses = learn(jax.random.key(0))
     assert (losses[-1] < losses[0]).all()

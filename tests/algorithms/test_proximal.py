@@ -11,9 +11,13 @@ import numpy as np
 import optax
 import pytest
 
-from mamt_jax.algorithms.proximal import ProximalActorCritic, _last_steps, _rescaled
-from mamt_jax.algorithms.registry import _proximal_networks, make
-from mamt_jax.algorithms.trust_region import View, no_trust_region
+from mamt_jax.algorithms.critics import attention_critic, values
+from mamt_jax.algorithms.learner import build_actors
+from mamt_jax.algorithms.parts import TrustRegion
+from mamt_jax.algorithms.proximal import ProximalActorCritic, _last_steps
+from mamt_jax.algorithms.registry import _attention_actor, make
+from mamt_jax.algorithms.trust_region import no_trust_region
+from mamt_jax.config import AlgorithmConfig
 from mamt_jax.ops import proximal
 from mamt_jax.types import Batch, Game
 from tests.algorithms import gradients, tiny
@@ -46,6 +50,12 @@ def rollout() -> Batch:
 def learner(**options: Any) -> tuple[Any, Any]:
     algorithm = make("mappo", GAME, tiny.hyper("mappo", **ONCE | options))
     return tiny.grown(algorithm), quick.jit(algorithm.update)
+
+
+def learner_of(settings: AlgorithmConfig, region: TrustRegion) -> ProximalActorCritic:
+    actors = build_actors(GAME, settings, _attention_actor(GAME, settings))
+    critic = attention_critic(GAME, settings, own_actions=False)
+    return ProximalActorCritic(actors, settings, critic, region)
 
 
 def updated(state: Any, update: Any, batch: Batch, count: int = 0) -> tuple[Any, Any]:
@@ -168,9 +178,7 @@ def test_without_decay_targets_are_discounted_returns_whatever_the_critic() -> N
     batch = batch._replace(sample=sample)
     state, _ = learner(gae_lambda=1.0)
     settings = tiny.hyper("mappo", **ONCE, gae_lambda=1.0)
-    networks = _proximal_networks(GAME, settings)
-    parts = ProximalActorCritic(networks, settings, no_trust_region(settings))
-    prepare = quick.jit(parts._prepare)
+    prepare = quick.jit(learner_of(settings, no_trust_region(GAME))._prepare)
     after, found, *_ = prepare(state, jax.random.key(0), batch, jnp.int32(0))
     mean, std = (np.asarray(m)[:, None] for m in after.returns.mean_and_std())
     reward = np.asarray(sample.reward, np.float64)
@@ -225,20 +233,20 @@ def test_popart_keeps_the_values() -> None:
     rng = np.random.default_rng(0)
     old = proximal.add_returns(state.returns, jnp.asarray(rng.normal(2, 3, (3, 9))), None)
     new = proximal.add_returns(old, jnp.asarray(rng.normal(-50, 40, (3, 9))), None)
-    networks = _proximal_networks(GAME, tiny.hyper("mappo"))
+    critic = attention_critic(GAME, tiny.hyper("mappo"), own_actions=False)
     x, action = (jnp.asarray(rng.normal(size=(3, 7, 3)), jnp.float32) for _ in range(2))
 
-    def values(critic: Any, moments: proximal.ReturnMoments) -> np.ndarray:
+    def in_rewards(params: Any, moments: proximal.ReturnMoments) -> np.ndarray:
         mean, std = moments.mean_and_std()
-        return np.asarray(
-            mean[:, None] + std[:, None] * networks.values(critic.params, x, action, None)[..., 0]
-        )
+        q = values(critic, params, x, action, None)
+        return np.asarray(mean[:, None] + std[:, None] * q[..., 0])
 
-    before = values(state.critic, old)
-    np.testing.assert_allclose(
-        values(_rescaled(state.critic, old, new), new), before, rtol=1e-4, atol=1e-4
-    )
-    assert np.abs(values(state.critic, new) - before).max() > 1  # the moments did change
+    params = state.critic.params
+    before = in_rewards(params, old)
+    assert critic.rescale is not None
+    rescaled = critic.rescale(params, old.mean_and_std(), new.mean_and_std())
+    np.testing.assert_allclose(in_rewards(rescaled, new), before, rtol=1e-4, atol=1e-4)
+    assert np.abs(in_rewards(params, new) - before).max() > 1  # the moments did change
 
 
 @pytest.mark.parametrize("factor", [0.01, 100.0])
@@ -274,25 +282,24 @@ def test_every_transition_is_used_once_in_an_epoch() -> None:
 
 
 class Step:
-    """One policy step of samples that have drifted from the rollout's policies, under a fixed δ."""
+    """One policy step of samples that are not of the rollout's policies, under a fixed δ."""
 
     def __init__(self) -> None:
         rng = np.random.default_rng(1)
         self.advantage = rng.normal(size=(3, 40)).astype(np.float32)
         settings = tiny.hyper("mappo", ppo_clip=0.2)
-        networks = _proximal_networks(GAME, settings)
-        self.actor = networks.init_actor(jax.random.key(0))
+        parts = learner_of(settings, tiny.probe(3))
+        self.actor = parts.actors.init(jax.random.key(0))
         x = jnp.asarray(rng.normal(size=(3, 40, 3)), jnp.float32)
         action = rng.integers(0, [[3], [3], [2]], (3, 40))
-        log_policy = networks.log_policy(self.actor.params, x)
+        log_policy = parts.actors.log_policy(self.actor.params, x)
         old = jax.nn.log_softmax(log_policy + jnp.asarray(0.5 * rng.normal(size=(3, 40, 3))))
-        self.view = View(**dict.fromkeys(View._fields))._replace(
+        self.view = tiny.empty_view(
             x=x, action=jnp.asarray(action), log_policy=log_policy, log_old_policy=old
         )
         pick = lambda table: np.take_along_axis(np.asarray(table), action[..., None], -1)[..., 0]  # noqa: E731
         self.ratio = np.exp(pick(log_policy) - pick(old))
 
-        parts = ProximalActorCritic(networks, settings, tiny.probe(settings))
         self._run = quick.jit(lambda delta: self._outcome(parts, delta))
 
     def _outcome(self, parts: ProximalActorCritic, delta: jax.Array) -> tuple[Any, Any]:
@@ -302,7 +309,7 @@ class Step:
 
     def at(self, delta: float) -> tuple[Any, Any]:
         """Both terms of the region's value, and metrics, where all δ_i are this."""
-        return self._run(jnp.float32(delta))
+        return self._run(jnp.full(3, delta, jnp.float32))
 
 
 def test_delta_sets_the_clip_range_and_its_value_is_the_objectives_slope() -> None:

@@ -19,7 +19,8 @@ import optax
 import pytest
 
 from mamt_jax.algorithms.actor_critic import actor_critic
-from mamt_jax.algorithms.learner import Networks, build_networks
+from mamt_jax.algorithms.critics import attention_critic
+from mamt_jax.algorithms.learner import Actors, build_actors
 from mamt_jax.algorithms.optimisers import Optimised
 from mamt_jax.config import AlgorithmConfig
 from mamt_jax.ops import losses
@@ -47,7 +48,7 @@ def as_f64(tree: Any) -> Any:
 class Problem(NamedTuple):
     """An update as a function of δ, and the value of the policies that come out."""
 
-    networks: Networks
+    actors: Actors
     step: Callable[[np.ndarray, Optimised], tuple[Optimised, dict[str, jax.Array]]]
     """(δ, actor) -> (stepped actor, PolicyGradients' terms)."""
     value: Callable[[Params], jax.Array]
@@ -56,8 +57,9 @@ class Problem(NamedTuple):
 
 @cache
 def problem(settings: AlgorithmConfig) -> Problem:
-    networks = build_networks(Game(SIZES, COUNTS), settings)
-    algorithm = actor_critic("probe", networks, settings, tiny.probe(settings))
+    game = Game(SIZES, COUNTS)
+    actors, critic = build_actors(game, settings), attention_critic(game, settings)
+    algorithm = actor_critic("probe", actors, critic, tiny.probe(2), settings)
     batch, state = as_f64((tiny.batch(SIZES, COUNTS, BATCH), tiny.grown(algorithm)))
 
     @quick.jit
@@ -66,19 +68,19 @@ def problem(settings: AlgorithmConfig) -> Problem:
         stepped, metrics = algorithm.update(at, jax.random.key(0), batch, jnp.int32(0))
         return stepped.actor, metrics["terms"], stepped.critic.params, metrics["view"]
 
-    _, _, critic, view = update(jnp.asarray(DELTA), state.actor)
+    _, _, critic_params, view = update(jnp.asarray(DELTA), state.actor)
     action = tiny.drawn(2, BATCH, 3)
     encoded = literal.batch_norm(np.eye(3)[action])
-    q, _ = literal.critic(literal.as_numpy(critic), np.asarray(view.x), encoded, 2)
+    q, _ = literal.critic(literal.as_numpy(critic_params), np.asarray(view.x), encoded, 2)
     baseline = np.sum(np.exp(view.log_policy) * q, axis=-1)
     advantage = np.take_along_axis(q, action[..., None], -1)[..., 0] - baseline
 
     @quick.jit
     def value(params: Params) -> jax.Array:
-        log_policy = jax.nn.log_softmax(networks.actor.apply(params, view.x))
+        log_policy = jax.nn.log_softmax(actors.module.apply(params, view.x))
         return jnp.mean(losses.select(log_policy, jnp.asarray(action)) * advantage, axis=1)
 
-    return Problem(networks, lambda *at: update(*at)[:2], value, state.actor)
+    return Problem(actors, lambda *at: update(*at)[:2], value, state.actor)
 
 
 def slope(result: Callable[[np.ndarray], Params], value: Callable[[Params], Any]) -> np.ndarray:
@@ -147,7 +149,7 @@ def test_closed_form_is_the_slope_through_adam_once_its_momentum_is_spent() -> N
         nothing = jax.tree.map(jnp.zeros_like, stepped.params)
 
         def body(current: Optimised, _: None) -> tuple[Optimised, None]:
-            updates, opt_state = case.networks.actor_optimiser.update(
+            updates, opt_state = case.actors.optimiser.update(
                 nothing, current.opt_state, current.params
             )
             return Optimised(optax.apply_updates(current.params, updates), opt_state), None

@@ -10,16 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mamt_jax.algorithms.actor_critic import ActorCritic
 from mamt_jax.algorithms.coordination import fixed_coordination, random_coordination
+from mamt_jax.algorithms.critics import attention_critic
+from mamt_jax.algorithms.learner import build_actors
 from mamt_jax.algorithms.nonstationarity import consecutive_nonstationarity
+from mamt_jax.algorithms.parts import TrustRegion, View
 from mamt_jax.algorithms.registry import make
 from mamt_jax.algorithms.trust_region import (
-    View,
     fixed_trust_region,
     no_trust_region,
     prior_trust_region,
 )
-from mamt_jax.config import ConfigError
+from mamt_jax.config import AlgorithmConfig, ConfigError
+from mamt_jax.ops import divergences
 from mamt_jax.types import Game
 from tests.algorithms import tiny
 from tests.networks import quick
@@ -30,17 +34,45 @@ SIZES = (2,) * 3, (3,) * 3
 
 def view(num_agents: int = 3, seed: int = 0, alive: Any = None) -> View:
     action = jnp.zeros((num_agents, BATCH), jnp.int32)
-    fields = {"action": action, "key": jax.random.key(seed), "alive": alive}
-    return View(**dict.fromkeys(View._fields) | fields)
+    return tiny.empty_view(action=action, key=jax.random.key(seed), alive=alive)
+
+
+def penalty(region: TrustRegion, settings: AlgorithmConfig, *logs: jax.Array) -> np.ndarray:
+    """What weighs log π at actions of these log π and log π_old ``[n, B]``."""
+    game = Game(*SIZES)
+    parts = ActorCritic(
+        build_actors(game, settings), settings, attention_critic(game, settings), region
+    )
+    divergence = divergences.tsallis_divergence(*logs, settings.tsallis_q)
+    return np.asarray(parts._penalty(region.init(jax.random.key(0)), logs[0], divergence))
+
+
+def test_penalty_is_the_tsallis_divergence_over_delta_or_soft_entropy() -> None:
+    settings = tiny.hyper(soft_reward_scale=50.0, delta_fixed=0.25)
+    rng = np.random.default_rng(0)
+    new, old = jnp.log(jnp.asarray(rng.uniform(0.05, 0.95, (2, 3, BATCH)), jnp.float32))
+    power = 0.8
+    tsallis = (np.exp(new) ** power - np.exp(old) ** power) / power
+    fixed = fixed_trust_region(Game(*SIZES), settings)
+    delta = np.array([0.25, 1.0, 4.0])
+    for region, by in (
+        (fixed, 0.25),
+        (fixed._replace(delta=lambda state: jnp.asarray(delta)), delta[:, None]),
+    ):
+        got = penalty(region, settings, new, old)
+        np.testing.assert_allclose(got, tsallis / by, rtol=1e-4, atol=1e-5)
+    got = penalty(no_trust_region(Game(*SIZES)), settings, new, old)
+    np.testing.assert_allclose(got, 0.02 * new, rtol=1e-6)
 
 
 @pytest.mark.parametrize("teams", [((0, 1, 2),), ((0,), (1,), (2,)), ((0, 2), (1,))])
 def test_prior_regions_constrain_those_with_a_team_mate(teams: Any) -> None:
     settings = tiny.hyper(delta_fixed=0.3)
     logs = jnp.log(jnp.asarray(np.random.default_rng(0).uniform(0.1, 1, (2, 3, BATCH))))
-    got = prior_trust_region(Game(*SIZES, teams), settings).penalty((), *logs)
-    mirror = fixed_trust_region(3, settings).penalty((), *logs)
-    soft = no_trust_region(settings).penalty((), *logs)
+    game = Game(*SIZES, teams)
+    got = penalty(prior_trust_region(game, settings), settings, *logs)
+    mirror = penalty(fixed_trust_region(game, settings), settings, *logs)
+    soft = penalty(no_trust_region(game), settings, *logs)
     for team in teams:
         for agent in team:
             expected = mirror if len(team) > 1 else soft
@@ -55,7 +87,9 @@ def test_prior_regions_need_to_know_the_teams() -> None:
 
 
 def test_random_coefficients_are_a_softmax_of_uniform_draws() -> None:
-    one, two = (np.asarray(random_coordination(view(seed=seed))[0]) for seed in (0, 1))
+    one, two = (
+        np.asarray(random_coordination().measure((), view(seed=seed))[1]) for seed in (0, 1)
+    )
     np.testing.assert_allclose(one.sum(axis=1), 1, rtol=1e-5)
     assert (one[np.arange(3), np.arange(3)] == 0).all()
     off = one[~np.eye(3, dtype=bool)]
@@ -65,11 +99,11 @@ def test_random_coefficients_are_a_softmax_of_uniform_draws() -> None:
 
 
 def test_fixed_coefficients_are_shares_of_who_is_there() -> None:
-    weights = np.asarray(fixed_coordination(view(4))[0])
+    weights = np.asarray(fixed_coordination().measure((), view(4))[1])
     np.testing.assert_allclose(weights, ((1 - np.eye(4)) / 3)[..., None].repeat(BATCH, 2))
     alive = np.ones((4, BATCH), bool)
     alive[3] = False
-    weights = np.asarray(fixed_coordination(view(4, alive=jnp.asarray(alive)))[0])
+    weights = np.asarray(fixed_coordination().measure((), view(4, alive=jnp.asarray(alive)))[1])
     np.testing.assert_allclose(weights[:3, :3, 0], (1 - np.eye(3)) / 2)
     assert (weights[3] == 0).all() and (weights[:, 3] == 0).all()
 
@@ -79,9 +113,10 @@ def test_weighted_sum_of_consecutive_local_divergences() -> None:
     rng = np.random.default_rng(0)
     new, old = (rng.dirichlet(np.ones(3), (3, BATCH)) for _ in range(2))
     weight = rng.uniform(size=(3, 3, BATCH)) * (1 - np.eye(3))[..., None]
-    seen = view()._replace(log_policy=jnp.log(new), log_old_policy=jnp.log(old))
+    policies = {"log_policy": jnp.log(new), "log_old_policy": jnp.log(old)}
+    seen = view()._replace(**policies, coordination=jnp.asarray(weight))
     rule = consecutive_nonstationarity(tiny.hyper())
-    _, got, metrics = rule.measure((), seen, jnp.asarray(weight))
+    _, got, metrics = rule.measure((), seen)
     kl = np.sum(new * np.log(new / old), axis=-1)
     expected = np.einsum("ijb,jb->ib", weight, kl) / 3
     np.testing.assert_allclose(got, expected, rtol=1e-4)
@@ -99,5 +134,6 @@ def test_with_two_agents_coordination_has_one_value(name: str) -> None:
         state, update = tiny.grown(algorithm), quick.jit(algorithm.update)
         for count in range(2):
             state, metrics = update(state, jax.random.key(count), batch, jnp.int32(count))
+        state = state._replace(region=state.region._replace(coordination=()))
         ends.append(quick.plain((state, metrics)))
     jax.tree.map(np.testing.assert_array_equal, *ends)

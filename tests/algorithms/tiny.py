@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from mamt_jax.algorithms.actor_critic import actor_critic
-from mamt_jax.algorithms.learner import Networks, build_networks
-from mamt_jax.algorithms.trust_region import PolicyGradients, TrustRegion, View, mirror_penalty
+from mamt_jax.algorithms.critics import attention_critic
+from mamt_jax.algorithms.learner import build_actors
+from mamt_jax.algorithms.parts import Critic, PolicyGradients, TrustRegion, View
 from mamt_jax.config import AlgorithmConfig, default_settings
 from mamt_jax.types import Algorithm, Batch, Game, Transition
 from tests.networks import quick
@@ -94,17 +95,17 @@ def grown(algorithm: Algorithm, scale: float = 2.0) -> Any:
     )
 
 
-def probe(settings: AlgorithmConfig) -> TrustRegion:
+def probe(num_agents: int) -> TrustRegion:
     """A trust region whose state is δ itself, and that reports all it is shown as metrics."""
 
-    def adapt(delta: Any, memo: Any, gradients: PolicyGradients, count: Any) -> tuple[Any, Any]:
+    def adapt(delta: Any, view: View, gradients: PolicyGradients, count: Any) -> tuple[Any, Any]:
         terms = {"value": gradients.value_term(), "surrogate": gradients.surrogate_term}
         return delta, {"terms": terms}
 
     return TrustRegion(
-        init=lambda key: jnp.ones(()),
-        observe=lambda delta, view: (delta, None, {"view": view}),
-        penalty=lambda delta, *logs: mirror_penalty(delta, *logs, settings.tsallis_q),
+        constrained=(True,) * num_agents,
+        init=lambda key: jnp.ones(num_agents),
+        observe=lambda delta, view: (delta, view, {"view": view}),
         delta=lambda delta: delta,
         adapt=adapt,
     )
@@ -112,14 +113,19 @@ def probe(settings: AlgorithmConfig) -> TrustRegion:
 
 def view(
     obs_sizes: tuple[int, ...], action_counts: tuple[int, ...], of: Batch, **options: Any
-) -> tuple[Networks, View]:
-    """What an update's trust region sees of a batch, and the networks it comes from."""
-    settings = hyper(**options)
-    networks = build_networks(Game(obs_sizes, action_counts), settings)
-    algorithm = actor_critic("probe", networks, settings, probe(settings))
+) -> tuple[Critic, View]:
+    """What an update's trust region sees of a batch, and the critic it comes from."""
+    settings, game = hyper(**options), Game(obs_sizes, action_counts)
+    critic, region = attention_critic(game, settings), probe(len(obs_sizes))
+    algorithm = actor_critic("probe", build_actors(game, settings), critic, region, settings)
     state = grown(algorithm)._replace(region=jnp.ones(len(obs_sizes)))
     _, metrics = quick.jit(algorithm.update)(state, jax.random.key(0), of, jnp.int32(0))
-    return networks, metrics["view"]
+    return critic, metrics["view"]
+
+
+def empty_view(**fields: Any) -> View:
+    """A view of nothing but these fields."""
+    return View(**dict.fromkeys(View._fields) | fields)  # type: ignore[arg-type]
 
 
 def drawn(num_agents: int, size: int, num_actions: int) -> np.ndarray:

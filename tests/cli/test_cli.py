@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,13 +17,14 @@ import xarray as xr
 from PIL import Image
 
 from mamt_jax import envs
-from mamt_jax.algorithms.registry import ALGORITHMS
+from mamt_jax.algorithms.registry import ALGORITHMS, all_settings
 from mamt_jax.cli import flags
 from mamt_jax.cli import main as cli
-from mamt_jax.config import AlgorithmConfig, ConfigError, TrainConfig, default_settings
+from mamt_jax.config import Execution, TrainConfig
 from mamt_jax.env_options import read_options
-from mamt_jax.errors import RunError
+from mamt_jax.errors import ConfigError, RunError
 from mamt_jax.reports.record import read_record
+from mamt_jax.settings import Coordination, LearnedRegion, Learning, Networks
 from mamt_jax.training.policies import Policies
 from mamt_jax.training.run import run_trainer
 from mamt_jax.training.run_dir import RunDir
@@ -65,28 +67,45 @@ def test_a_dry_run_loads_nothing_that_draws() -> None:
     assert loaded == {"jax"} and "The run fits." in text
 
 
-def test_every_setting_is_a_flat_flag(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_help_lists_what_an_algorithm_has_and_no_more(
+    algorithm: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["train", "--help"])
+        cli.main(["train", "--algorithm", algorithm, "--help"])
     text = capsys.readouterr().out
-    names = set(TrainConfig.__dataclass_fields__) | set(AlgorithmConfig.__dataclass_fields__)
-    for name in names - {"hyper", "env_options"}:
-        assert "--" + name.replace("_", "-") in text, name
+    own = ALGORITHMS[algorithm].settings.flat()
+    run = set(TrainConfig.__dataclass_fields__) | set(Execution.__dataclass_fields__)
+    listed = set(re.findall(r"^\W* --([\w-]+)", text, re.MULTILINE))
+    for name in (run | set(own)) - {"settings", "execution", "objects", "env_options"}:
+        assert name.replace("_", "-") in listed, name
+    for name in all_settings() - set(own):
+        assert name.replace("_", "-") not in listed, name
+
+
+def test_settings_of_other_algorithms_are_refused_in_one_sentence(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for line in ("--gae-lambda 0.5", "--gae-lambda=0.5", "--no-trd-monotone"):
+        assert cli.main(["train", "--algorithm", "maac", *line.split()]) == 1
+        said = capsys.readouterr().err
+        name = line.removeprefix("--").removeprefix("no-").split("=")[0].split()[0]
+        assert f"maac has no {name.replace('-', '_')}; its settings are hidden_size" in said
+        assert said.count("\n") == 1
 
 
 def test_help_is_in_groups_of_plain_text(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    groups = ["run", "execution", *(part.group for part in TrainConfig().settings.parts)]
     for columns in ("1", "80"):  # tyro's boxes do not end where there is no room for a letter
         monkeypatch.setenv("COLUMNS", columns)
         with pytest.raises(SystemExit):
             cli.main(["train", "-h"])
         text = capsys.readouterr().out
         assert "`" not in text and os.environ["COLUMNS"] == columns
-        for group in flags.GROUPS.values():
-            assert text.count(f" {group} options ") == 1
-    for first in flags.GROUPS:
-        assert first in TrainConfig.__dataclass_fields__ | AlgorithmConfig.__dataclass_fields__
+        for group in groups:
+            assert len(re.findall(rf"^\W*{group} options ", text, re.MULTILINE)) == 1
     assert flags.plain("As :func:`~a.b.c` of\n``--x``.") == "As c of --x."
 
 
@@ -94,7 +113,9 @@ def test_help_is_in_groups_of_plain_text(
 def test_whole_numbers_may_be_written_as_others(written: str, number: int) -> None:
     assert cli.parse(["train", "--episodes", written]).config.episodes == number
     assert cli.parse(["evaluate", "x", "--episodes", written]).episodes == number
-    assert cli.parse(["train", "--hidden-size", "1.28e2"]).config.hyper.hidden_size == 128
+    assert (
+        cli.parse(["train", "--hidden-size", "1.28e2"]).config.settings[Networks].hidden_size == 128
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,7 +143,8 @@ def test_settings_that_are_no_plain_numbers() -> None:
     line = "train --keep-checkpoints {} --coordination-threshold {}"
     for kept, threshold, expected in (("all", "None", ("all", None)), ("1e1", "0.3", (10, 0.3))):
         config = cli.parse(line.format(kept, threshold).split()).config
-        assert (config.keep_checkpoints, config.hyper.coordination_threshold) == expected
+        sigma = config.settings[Coordination].coordination_threshold
+        assert (config.execution.keep_checkpoints, sigma) == expected
     assert cli.parse(["evaluate", "x", "--checkpoint", "1e1"]).checkpoint == 10
 
 
@@ -163,11 +185,11 @@ def test_names_that_are_nearly_right(
 
 def test_flags_reach_the_config() -> None:
     line = "train --algorithm maac --env spread --seeds 2 --learning-rate 3e-4 --out runs/x"
-    command = cli.parse([*line.split(), "--env-option", "num_agents=3", "--trd-monotone"])
+    command = cli.parse([*line.split(), "--env-option", "num_agents=3"])
     assert command.config.algorithm == "maac"
     assert command.config.seeds == 2
-    assert command.config.hyper.learning_rate == 3e-4
-    assert command.config.hyper.trd_monotone
+    assert command.config.settings[Learning].learning_rate == 3e-4
+    assert cli.parse(["train", "--trd-monotone"]).config.settings[LearnedRegion].trd_monotone
     assert command.directory() == Path("runs/x")
     assert read_options("spread", command.env_option) == {"num_agents": 3}
     assert cli.parse(["train"]).directory() == Path("runs/mamt-spread")
@@ -177,20 +199,16 @@ def test_flags_reach_the_config() -> None:
 def test_an_algorithms_own_defaults_are_the_commands(
     named: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hyper = cli.parse(["train", "--policy-clip", "3", *named]).config.hyper
-    assert hyper == default_settings("mappo", policy_clip=3.0)
-    assert hyper.critic_weight_decay == 0.0
-    assert cli.parse(["train", "--coordination", "released"]).config.hyper.coordination_scale == (
-        0.05,
-        "raw",
-    )
+    settings = cli.parse(["train", "--policy-clip", "3", *named]).config.settings
+    assert settings == ALGORITHMS["mappo"].settings.replace({"policy_clip": 3.0})
+    assert settings[Learning].critic_weight_decay == 0.0
     with pytest.raises(SystemExit):
         cli.main(["train", *named, "--help"])
     assert "(default: 10.0)" in capsys.readouterr().out
 
 
 def test_resume_takes_what_is_left_out_from_the_run(tmp_path: Path) -> None:
-    config = fakes.config(algorithm="maac", delta_init=2.0, env_options={"num_agents": 3})
+    config = fakes.config(algorithm="maac", target_tau=0.5, env_options={"num_agents": 3})
     RunDir(tmp_path / "run").create(config)
     command = cli.parse(["train", "--resume", "--out", str(tmp_path / "run")])
     assert command.config == config
@@ -318,7 +336,7 @@ def test_train_ends_with_the_return(
 def test_evaluate_writes_an_animation(
     recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("mamt_jax.algorithms.registry.make", lambda *_: fakes.algorithm())
+    monkeypatch.setitem(ALGORITHMS, "mamt", fakes.recipe(fakes.algorithm(), "mamt"))
     path = recorded.parent / "out.gif"
     assert cli.main(["evaluate", str(recorded)]) == 0
     alone = capsys.readouterr().out
@@ -335,7 +353,7 @@ def test_evaluate_writes_an_animation(
 def test_a_seed_and_a_range_can_be_chosen(
     recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("mamt_jax.algorithms.registry.make", lambda *_: fakes.algorithm())
+    monkeypatch.setitem(ALGORITHMS, "mamt", fakes.recipe(fakes.algorithm(), "mamt"))
     monkeypatch.setenv("HOME", str(recorded.parent))
     assert cli.main(["evaluate", str(recorded), "--gif=~/home.gif"]) == 0
     assert (recorded.parent / "home.gif").exists()

@@ -104,7 +104,7 @@ def test_to_ask_for_the_length_may_fail(monkeypatch: pytest.MonkeyPatch) -> None
 def test_an_episode_without_an_end_is_not_counted_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("envs.bridge._ENDLESS", 4)
+    monkeypatch.setattr("mamt_jax.envs.bridge._ENDLESS", 4)
     with pytest.raises(ValueError, match="not over after 4 steps; give the steps as episode_len"):
         dwindling(max_cycles=None)
 
@@ -297,14 +297,14 @@ def test_modules_in_the_working_directory_are_found(
 def test_a_folder_with_the_name_of_a_package_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "envs").mkdir()
-    (tmp_path / "envs" / "mine.py").write_text(f"from {GAMES} import parallel_env")
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy" / "mine.py").write_text(f"from {GAMES} import parallel_env")
     (tmp_path / "json.py").write_text(f"from {GAMES} import parallel_env")
     monkeypatch.chdir(tmp_path)
     for module, says in (
         (
-            "mamt_jax.envs.mine",
-            "No module .*; 'envs' is the name of an installed package, too: rename .*/en",
+            "numpy.mine",
+            "No module .*; 'numpy' is the name of an installed package, too: rename .*/numpy[.]$",
         ),
         ("json", "no attribute 'parallel_env'; 'json' is the name .* rename .*/json.py[.]$"),
         ("jsno", "No module named 'jsno'[.]$"),

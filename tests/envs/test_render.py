@@ -56,7 +56,10 @@ def test_pictures_have_one_form_and_follow_the_state(name: str, options: dict[st
 
 
 def test_importing_environments_does_not_load_pillow() -> None:
-    code = "import sys, envs; print(sorted({'PIL', 'pettingzoo', 'gymnasium'} & set(sys.modules)))"
+    code = (
+        "import sys, mamt_jax.envs\n"
+        "print(sorted({'PIL', 'pettingzoo', 'gymnasium'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -71,7 +71,7 @@ def test_what_has_a_session_of_its_own_is_ended_too(step: str, mark: str) -> Non
 def test_what_is_left_by_copies_in_this_process_ends_with_it(mark: str) -> None:
     """Those opened for their spec, or to be drawn; and nothing that the user has started."""
     script = (
-        "import envs, os, subprocess\n"
+        "import os, subprocess\nfrom mamt_jax import envs\n"
         "subprocess.Popen(['sleep', '600'], stdout=subprocess.DEVNULL)\n"
         f"options = dict(module={GAMES!r}, game='simulated', stubborn=True, session=True)\n"
         "envs.make('pettingzoo', **options)\n"
@@ -89,7 +89,8 @@ def test_what_is_left_by_copies_in_this_process_ends_with_it(mark: str) -> None:
 def test_nothing_is_left_after_the_parent_was_killed(step: str, mark: str) -> None:
     """Whatever it was doing, and though nobody told the workers."""
     script = (
-        "import numpy as np, envs, sys; from mamt_jax.envs.workers import HostVectorEnv\n"
+        "import numpy as np, sys; from mamt_jax import envs\n"
+        "from mamt_jax.envs.workers import HostVectorEnv\n"
         f"env = envs.make('pettingzoo', module={GAMES!r}, game='simulated', step={step!r}, "
         "session=True, stubborn=True)\n"
         "vector = HostVectorEnv(env, 2, 1); vector.reset([(0,), (1,)])\n"

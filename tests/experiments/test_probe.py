@@ -14,7 +14,7 @@ from mamt_jax import ConfigError, RunError
 from mamt_jax.algorithms import registry
 from mamt_jax.experiments import probe
 from mamt_jax.training.checkpoint import Meta
-from mamt_jax.training.run import make_algorithm
+from mamt_jax.training.prepare import make_algorithm
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.training.trainer import make_trainer
 from mamt_jax.types import Game

@@ -19,9 +19,10 @@ jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 def trainer(real: T) -> T:
     """The same training functions, compiled quickly."""
-    return real._replace(
-        init=jit(real.init.__wrapped__), epoch=jit(real.epoch.__wrapped__, donate_argnums=0)
-    )
+    settings = real.init.args[0]
+    init = jit(real.init.func.__wrapped__)
+    epoch = jit(real.epoch.func.__wrapped__, donate_argnums=1)
+    return real._replace(init=partial(init, settings), epoch=partial(epoch, settings))
 
 
 def plain(tree: Any) -> Any:

@@ -59,7 +59,7 @@ def make(num_agents: int, sharpness: float = 1.0) -> Case:
     """Random weights; ``sharpness`` multiplies queries and keys, so logits by its square."""
     rng = np.random.default_rng(num_agents)
     sizes = OBS[:num_agents]
-    critic = AttentionCritic(sizes, ACTIONS, HIDDEN, HEADS)
+    critic = AttentionCritic(sizes, ACTIONS, HIDDEN, HEADS, ACTIONS)
     x = rng.normal(size=(num_agents, BATCH, max(sizes)))
     for i, size in enumerate(sizes):
         x[i, :, size:] = 0

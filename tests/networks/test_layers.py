@@ -58,13 +58,11 @@ def test_zero_padding_does_not_change_outputs() -> None:
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (2, 5, 4), (2, 3, 5, 4)])
-@pytest.mark.parametrize("monotone", [False, True])
-def test_agent_dense_applies_each_agents_map(shape: tuple[int, ...], monotone: bool) -> None:
+def test_agent_dense_applies_each_agents_map(shape: tuple[int, ...]) -> None:
     x = jax.random.normal(KEY, shape)
-    layer = AgentDense(3, monotone=monotone)
+    layer = AgentDense(3)
     params = quick.jit(layer.init)(KEY, x)
     kernel = np.asarray(params["params"]["kernel"])
-    kernel = layers.positive(kernel) if monotone else kernel
     got = layer.apply(params, x)
     for i in range(2):
         expected = np.asarray(x[i]) @ kernel[i] + params["params"]["bias"][i]

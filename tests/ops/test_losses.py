@@ -113,12 +113,12 @@ def test_cross_entropy_is_the_literal_one() -> None:
 
 
 def test_trd_loss_compares_sums_and_leaves_the_target_alone() -> None:
-    predicted, drift = RNG.uniform(0, 3, (2, 3, 5))
-    expected = np.mean([(predicted[:, b].sum() - drift[:, b].sum()) ** 2 for b in range(5)])
-    value, (by_predicted, by_drift) = jax.value_and_grad(losses.trd_loss, (0, 1))(
-        jnp.asarray(predicted), jnp.asarray(drift)
+    predicted, found = RNG.uniform(0, 3, (2, 3, 5))
+    expected = np.mean([(predicted[:, b].sum() - found[:, b].sum()) ** 2 for b in range(5)])
+    value, (by_predicted, by_found) = jax.value_and_grad(losses.trd_loss, (0, 1))(
+        jnp.asarray(predicted), jnp.asarray(found)
     )
     np.testing.assert_allclose(value, expected, rtol=1e-5)
-    np.testing.assert_array_equal(by_drift, 0.0)
-    gap = predicted.sum(0) - drift.sum(0)
+    np.testing.assert_array_equal(by_found, 0.0)
+    gap = predicted.sum(0) - found.sum(0)
     np.testing.assert_allclose(by_predicted, np.tile(2 * gap / 5, (3, 1)), rtol=1e-4, atol=1e-6)

@@ -71,7 +71,7 @@ def test_coordination_is_with_opponents_that_are_there(threshold: float) -> None
     two = coordination.coordination_coefficients(jnp.ones((2, 2, BATCH)), 0.2, alive[:2])
     np.testing.assert_array_equal(two[0, 1], ALIVE[0] & ALIVE[1])
     effect = masking.masked(score, masking.alive_pairs(alive))
-    relative = np.asarray(coordination.relative_scores(effect, alive))
+    relative = np.asarray(effect / coordination.mean_score(effect, alive))
     number = sum(len(pairs_of(i)) for i in range(AGENTS))
     np.testing.assert_allclose(relative.sum() / number, 1.0, rtol=1e-5)
 
@@ -86,10 +86,10 @@ def test_attention_penalty_is_over_pairs_that_are_both_there() -> None:
 
 
 def test_trd_loss_sums_over_who_is_there_and_averages_where_somebody_is() -> None:
-    predicted, drift = RNG.uniform(0, 3, (2, AGENTS, BATCH))
-    got = losses.trd_loss(jnp.asarray(predicted), jnp.asarray(drift), jnp.asarray(ALIVE))
+    predicted, found = RNG.uniform(0, 3, (2, AGENTS, BATCH))
+    got = losses.trd_loss(jnp.asarray(predicted), jnp.asarray(found), jnp.asarray(ALIVE))
     gaps = [
-        predicted[ALIVE[:, b], b].sum() - drift[ALIVE[:, b], b].sum()
+        predicted[ALIVE[:, b], b].sum() - found[ALIVE[:, b], b].sum()
         for b in range(BATCH)
         if ALIVE[:, b].any()
     ]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mamt_jax import RunError
-from mamt_jax.config import ConfigError, make_config
+from mamt_jax.config import make_config
+from mamt_jax.errors import ConfigError
 from mamt_jax.reports.report import _labels, print_tables, report
 from tests.reports.records import diverging, made_up, write_record, write_run
 

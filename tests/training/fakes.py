@@ -8,7 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from mamt_jax.algorithms import registry
+from mamt_jax.algorithms.registry import Recipe
 from mamt_jax.config import TrainConfig, make_config
+from mamt_jax.quantities import QUANTITIES
+from mamt_jax.training.prepare import PreparedTogether
 from mamt_jax.types import Algorithm, Game
 
 EVENTS, PER_EVENT, AGENTS = 3, 2, 2
@@ -53,6 +57,7 @@ class FakeTrainer(NamedTuple):
     epoch: Any
     evaluate: Any
     game: Game = Game((12, 12), (5, 5), None, ("left", "right"))
+    quantities: Any = QUANTITIES
     close: Any = lambda: None
 
 
@@ -75,6 +80,16 @@ def algorithm() -> Algorithm:
         return {"w": jax.random.normal(key, (4,))}
 
     return Algorithm("fake", init, act, greedy, lambda *_: (None, {}))
+
+
+def recipe(made: Algorithm, like: str = "maac") -> Recipe:
+    """A recipe of this algorithm, whatever the settings, which are those of another."""
+    return Recipe(lambda game, settings: made, registry.get(like).settings)
+
+
+def prepared(trainer: Any) -> Any:
+    """What stands in for ``prepare_together`` where one such trainer is to run."""
+    return lambda configs, objects: PreparedTogether(trainer, [algorithm()], list(configs))
 
 
 @cache

@@ -16,7 +16,8 @@ from mamt_jax import envs
 from mamt_jax.config import make_config
 from mamt_jax.errors import EnvironmentFailed
 from mamt_jax.training import checkpoint
-from mamt_jax.training.run import make_env, prepare, run_trainer
+from mamt_jax.training.prepare import make_env, prepare
+from mamt_jax.training.run import run_trainer
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.training.seeds import evaluation_keys
 from mamt_jax.training.trainer import Trainer, make_stage, make_trainer
@@ -49,7 +50,7 @@ def dwindling_trainer(**options: Any) -> Trainer:
     config = make_config(
         env="pettingzoo", env_options={"module": GAMES}, **SMALL | sizes, episodes=40, **options
     )
-    return make_trainer(config, envs.make("pettingzoo", module=GAMES), counting())
+    return make_trainer(config, envs.make("pettingzoo", module=GAMES), fakes.recipe(counting()))
 
 
 def test_stored_transitions_are_true_also_of_agents_that_left() -> None:
@@ -105,7 +106,7 @@ def test_more_environments_than_transitions_between_updates() -> None:
     config = make_config(
         env="pettingzoo", env_options={"module": GAMES}, **SMALL | sizes, episodes=8
     )
-    trainer = make_trainer(config, envs.make("pettingzoo", module=GAMES), counting())
+    trainer = make_trainer(config, envs.make("pettingzoo", module=GAMES), fakes.recipe(counting()))
     assert 0 in trainer.plan.collect and sum(trainer.plan.collect) == trainer.plan.steps_per_point
     state, output = trainer.epoch(trainer.init(jnp.arange(2)))
     assert int(state.transitions) == 4 * trainer.plan.steps_per_point
@@ -167,7 +168,7 @@ def test_evaluation_in_waves_starts_every_episode_anew() -> None:
 def test_workers_end_with_the_trainer_and_after_a_failure() -> None:
     trainer = dwindling_trainer()
     state, _ = trainer.epoch(trainer.init(jnp.arange(2)))
-    loop = trainer.epoch.__self__  # type: ignore[attr-defined]
+    loop = trainer.epoch.func.__self__  # type: ignore[attr-defined]
     first = [worker.process for worker in loop._workers._workers]
     first[1].kill()
     with pytest.raises(EnvironmentFailed, match="SIGKILL"):
@@ -192,7 +193,10 @@ def test_no_process_is_left_after_training(fails: bool, mark: str) -> None:
         update=lambda state, key, batch, count: (state, {"reward_mean": batch.reward_mean}),
         greedy=lambda state, obs: jnp.zeros(obs.shape[:2], jnp.int32),
     )
-    trainer, failure = make_trainer(config, envs.make("pettingzoo", **options), algorithm), None
+    trainer, failure = (
+        make_trainer(config, envs.make("pettingzoo", **options), fakes.recipe(algorithm)),
+        None,
+    )
     try:
         run_trainer(trainer, algorithm, config, None)
     except EnvironmentFailed as error:

@@ -13,15 +13,17 @@ import pytest
 
 import mamt_jax
 from mamt_jax import envs
-from mamt_jax.config import ConfigError, make_config
-from mamt_jax.errors import DivergedError
+from mamt_jax.algorithms import registry
+from mamt_jax.config import make_config
+from mamt_jax.errors import ConfigError, DivergedError
 from mamt_jax.training.metrics import Recorder
 from mamt_jax.training.policies import Policies
-from mamt_jax.training.run import make_algorithm
+from mamt_jax.training.prepare import make_algorithm
 from mamt_jax.training.seeds import evaluation_keys
 from mamt_jax.training.trainer import make_stage, make_trainer
 from mamt_jax.types import Algorithm, Batch
 from tests.networks import quick
+from tests.training import fakes
 
 GAMES = "tests.envs.parallel_games"
 SMALL: dict[str, Any] = {"hidden_size": 8, "attention_heads": 2, "num_envs": 4, "batch_size": 16}
@@ -50,7 +52,7 @@ def test_other_seeds_do_not_notice() -> None:
         steps_per_update=20, **SMALL,
     )  # fmt: skip
     algorithm, env = make_algorithm(config)
-    trainer = quick.trainer(make_trainer(config, env, algorithm))
+    trainer = quick.trainer(make_trainer(config, env, registry.get(config.algorithm)))
     sick, well = (
         jax.device_get(trainer.epoch(change(trainer.init(jnp.arange(3))))[1])
         for change in (spoiled, lambda state: state)
@@ -112,7 +114,7 @@ def test_environments_are_not_asked_to_do_what_a_lost_policy_says() -> None:
     env = envs.make("pettingzoo", module=GAMES)
     outputs = []
     for change in (lambda state: state, second_seed):
-        trainer = make_trainer(config, env, walking())
+        trainer = make_trainer(config, env, fakes.recipe(walking()))
         state = trainer.init(jnp.arange(2))
         state = state._replace(seeds=state.seeds._replace(learner=change(state.learner)))
         state, output = trainer.epoch(state)

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mamt_jax.config import ConfigError, make_config
+from mamt_jax.config import make_config
 from mamt_jax.envs.toy import ToySurvival
 from mamt_jax.envs.wrappers import VectorEnv
+from mamt_jax.errors import ConfigError
 from mamt_jax.training.loop import _evaluate
 from mamt_jax.training.seeds import evaluation_keys
 from mamt_jax.training.trainer import make_stage

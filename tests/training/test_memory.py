@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import pytest
 
 from mamt_jax.cli import main as cli
-from mamt_jax.config import ConfigError, make_config
+from mamt_jax.config import make_config
+from mamt_jax.errors import ConfigError
 from mamt_jax.training import memory
-from mamt_jax.training.run import prepare
+from mamt_jax.training.prepare import prepare
 
 TINY = {"algorithm": "maac", "env": "toy_matching", "seeds": 3, "episodes": 40, "batch_size": 24}
 

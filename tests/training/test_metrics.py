@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from mamt_jax import DivergedError
 from mamt_jax.analysis.seeds import surviving
-from mamt_jax.training.metrics import QUANTITIES, Recorder
+from mamt_jax.quantities import QUANTITIES
+from mamt_jax.training.metrics import Recorder
 from tests.reports.records import made_up
 
 
@@ -31,7 +32,7 @@ def diverging(**first_bad: int) -> SimpleNamespace:
 
 def test_loss_is_blamed_before_what_follows_from_it() -> None:
     with pytest.raises(DivergedError, match="^trd_loss of seed 5 .* at update 2;"):
-        Recorder([5], 4).append(diverging(delta_stationarity=2, trd_grad_norm=2, trd_loss=2))
+        Recorder([5], 4).append(diverging(switching_cost_mean=2, trd_grad_norm=2, trd_loss=2))
     with pytest.raises(DivergedError, match="^critic_loss "):
         Recorder([5], 4).append(diverging(trd_loss=2, critic_grad_norm=2, critic_loss=2))
     with pytest.raises(DivergedError, match="^trd_grad_norm .* at update 1;"):

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mamt_jax.algorithms import registry
 from mamt_jax.config import make_config
 from mamt_jax.envs.toy import ToyElimination
-from mamt_jax.training.run import make_algorithm
+from mamt_jax.training.prepare import make_algorithm
 from mamt_jax.training.trainer import Trainer, make_trainer
 from mamt_jax.types import Algorithm
 from tests.networks import quick
@@ -28,7 +29,7 @@ def trained(algorithm: str, **options: Any) -> tuple[Trainer, Algorithm]:
     }  # fmt: skip
     config = make_config(algorithm=algorithm, **sizes | options)
     rule, env = make_algorithm(config)
-    return quick.trainer(make_trainer(config, env, rule)), rule
+    return quick.trainer(make_trainer(config, env, registry.get(config.algorithm))), rule
 
 
 def rows_of(trainer: Trainer, state: Any) -> Any:

@@ -19,11 +19,13 @@ import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from mamt_jax import envs
-from mamt_jax.config import ConfigError, make_config
+from mamt_jax.algorithms import registry
+from mamt_jax.config import make_config
+from mamt_jax.errors import ConfigError
 from mamt_jax.training import checkpoint
 from mamt_jax.training.policies import Policies
+from mamt_jax.training.prepare import make_algorithm
 from mamt_jax.training.programs import Program, _cache_directory, check_device
-from mamt_jax.training.run import make_algorithm
 from mamt_jax.training.seeds import evaluation_keys
 from mamt_jax.training.trainer import make_stage, make_trainer
 from tests.networks import quick
@@ -47,7 +49,7 @@ def assert_exact(program: Program, *arguments: Any) -> None:
 def test_native_training_evaluation_and_policies() -> None:
     config = make_config(env="toy_matching", **SMALL)
     algorithm, env = make_algorithm(config)
-    trainer = make_trainer(config, env, algorithm)
+    trainer = make_trainer(config, env, registry.get(config.algorithm))
     state = jax.eval_shape(trainer.init, jnp.arange(2))
     assert_exact(trainer.epoch, state)  # type: ignore[arg-type]
     keys = evaluation_keys([0, 1])
@@ -61,7 +63,7 @@ def test_native_training_evaluation_and_policies() -> None:
 def test_hosted_training() -> None:
     config = make_config(env="pettingzoo", env_options=GAMES, **SMALL)
     algorithm, _ = make_algorithm(config)
-    trainer = make_trainer(config, envs.make("pettingzoo", **GAMES), algorithm)
+    trainer = make_trainer(config, envs.make("pettingzoo", **GAMES), registry.get(config.algorithm))
     state = jax.eval_shape(trainer.init, jnp.arange(2))
     loop, seeds = trainer.epoch.__self__, state.seeds  # type: ignore[attr-defined]
     obs = np.zeros((2, 4, 2, 3), np.float32)
@@ -87,7 +89,7 @@ def test_no_setting_of_jax_changes_a_run(tmp_path: Path) -> None:
     def programs() -> tuple[Any, ...]:
         """What initialises, trains and evaluates, and the keys of an evaluation."""
         algorithm, env = make_algorithm(config)
-        trainer = make_trainer(config, env, algorithm)
+        trainer = make_trainer(config, env, registry.get(config.algorithm))
         state, keys = (
             jax.eval_shape(trainer.init, jnp.arange(2, dtype=jnp.int32)),
             evaluation_keys([3]),

@@ -15,9 +15,10 @@ import pytest
 
 import mamt_jax
 from mamt_jax import InterruptedRun, RunError
-from mamt_jax.config import ConfigError
+from mamt_jax.errors import ConfigError
 from mamt_jax.training import checkpoint
 from mamt_jax.training import run as run_module
+from mamt_jax.training.prepare import prepare
 from mamt_jax.training.run import Run, run_trainer
 from mamt_jax.training.run_dir import RunDir
 from tests.training import fakes
@@ -185,7 +186,7 @@ def test_logging_points_keep_their_length(tmp_path: Path) -> None:
     """A run shorter than a logging point of the longer run had shorter ones."""
     settings: dict[str, Any] = {"algorithm": "maac", "env": "toy_matching", "batch_size": 8}
     config = mamt_jax.make_config(**settings, seeds=1, episodes=8, num_envs=2, steps_per_update=10)
-    trainer, _, config = run_module.prepare(config)
+    trainer, _, config = prepare(config)
     RunDir(tmp_path / "run").create(config, trainer.game)
     with pytest.raises(ConfigError, match="episodes cannot change from 8 to 4,000: logging points"):
         mamt_jax.train(

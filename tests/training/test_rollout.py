@@ -14,15 +14,15 @@ import pytest
 import mamt_jax
 from mamt_jax import envs
 from mamt_jax.cli import main as cli
-from mamt_jax.config import ConfigError, make_config
+from mamt_jax.config import make_config
 from mamt_jax.envs.base import EnvSpec
-from mamt_jax.training.plan import REPLAY_SIZES
+from mamt_jax.errors import ConfigError
 from mamt_jax.training.rollout import Rollout
-from mamt_jax.training.run import prepare
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.training.trainer import make_trainer
 from mamt_jax.types import Algorithm, Batch, Transition
 from tests.networks import quick
+from tests.training import fakes
 
 STEPS, ENVS, SEEDS = 4, 3, 2
 
@@ -91,7 +91,7 @@ def test_every_rollout_is_one_update_of_what_the_newest_policies_did(env: str) -
         episodes=6 * 42 // length,
         env_workers=1,
     )
-    trainer = make_trainer(config, environment, watching())
+    trainer = make_trainer(config, environment, fakes.recipe(watching(), "mappo"))
     trainer = quick.trainer(trainer) if env == "spread" else trainer
     assert trainer.plan.collect == (14,) * trainer.plan.events_per_point
     assert trainer.plan.updates_per_event == 1
@@ -117,19 +117,17 @@ def test_sizes_of_the_other_regime_are_refused_and_its_own_recorded(
         rollout_size=40, ppo_epochs=1, hidden_size=8, attention_heads=2,
     )  # fmt: skip
     recorded = json.loads((tmp_path / "run/config.json").read_text())
-    assert recorded["rollout_size"] == 40 and not set(REPLAY_SIZES) & set(recorded)
-    assert recorded["hyper"]["coordination_threshold"] == 0.2
-    assert recorded["hyper"]["critic_weight_decay"] == 0.0
+    assert recorded["settings"]["on-policy"]["rollout_size"] == 40
+    assert "replay" not in recorded["settings"]
+    assert recorded["settings"]["coordination"]["coordination_threshold"] == 0.2
+    assert recorded["settings"]["learning"]["critic_weight_decay"] == 0.0
     assert RunDir(tmp_path / "run").read_config() == run.config
     line = ["train", "--resume", "--out", str(tmp_path / "run"), "--rollout-size", "80"]
     assert cli.main(line) == 1
     assert "rollout_size (run: 40, asked: 80)" in capsys.readouterr().err
     for name, value in (("batch_size", 64), ("buffer_size", 5000), ("updates_per_event", 2)):
-        says = (
-            f"mappo learns from rollouts and has no {name} \\(got {value}\\); it goes by rollout_s"
-        )
-        with pytest.raises(ConfigError, match=says):
-            prepare(make_config(algorithm="mappo", env="spread", **sizes | {name: value}))
+        with pytest.raises(ConfigError, match=f"mappo has no {name}; its settings are hidden_size"):
+            make_config(algorithm="mappo", env="spread", **sizes | {name: value})
 
 
 def test_a_rollout_too_small_for_its_minibatches_is_refused() -> None:

@@ -18,7 +18,7 @@ import xarray as xr
 
 from mamt_jax import DivergedError, InterruptedRun, RunError
 from mamt_jax.algorithms import registry
-from mamt_jax.config import ConfigError
+from mamt_jax.errors import ConfigError
 from mamt_jax.files import quoted
 from mamt_jax.training import run as run_module
 from mamt_jax.training.game import check_unchanged
@@ -175,7 +175,7 @@ def test_a_signal_while_programs_are_compiled(
 ) -> None:
     """Nothing is trained then, and the run can be begun from its directory."""
     config, trainer = fakes.config(), fakes.trainer()
-    monkeypatch.setattr(run_module, "prepare", lambda config: (trainer, fakes.algorithm(), config))
+    monkeypatch.setattr(run_module, "prepare_together", fakes.prepared(trainer))
     monkeypatch.setattr(run_module, "check_memory", lambda *_: os.kill(os.getpid(), sent))
     with pytest.raises(InterruptedRun, match="after 0 of 7 logging points; the settings are saved"):
         run_module.run_config(config, out=tmp_path / "run")
@@ -217,9 +217,8 @@ def test_nothing_depends_on_the_characters_of_a_path(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the environment changes the working directory after the run has begun."""
-    monkeypatch.setattr(run_module, "prepare", lambda config: (moving, fakes.algorithm(), config))
     monkeypatch.setattr(run_module, "check_memory", lambda *_: None)
-    monkeypatch.setattr("mamt_jax.algorithms.registry.make", lambda *_: fakes.algorithm())
+    monkeypatch.setitem(registry.ALGORITHMS, "mamt", fakes.recipe(fakes.algorithm(), "mamt"))
     (tmp_path / "here").mkdir()
     (tmp_path / "there").mkdir()
     inner = stopping(2)
@@ -229,6 +228,7 @@ def test_nothing_depends_on_the_characters_of_a_path(
         return inner.epoch(state)
 
     moving: Any = inner._replace(epoch=epoch)
+    monkeypatch.setattr(run_module, "prepare_together", fakes.prepared(moving))
     name = f"./{name}" if name.startswith("~") else name
     monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(InterruptedRun) as stopped:
@@ -348,7 +348,7 @@ def test_unlisted_metric_is_refused() -> None:
         state, output = inner.epoch(state)
         return state, output._replace(metrics={"surprise": output.metrics["critic_loss"]})
 
-    with pytest.raises(KeyError, match="surprise"):
+    with pytest.raises(ConfigError, match="surprise"):
         run_trainer(inner._replace(epoch=epoch), fakes.algorithm(), fakes.config(), None)
 
 
@@ -388,7 +388,7 @@ def test_load_without_a_checkpoint(tmp_path: Path) -> None:
 @pytest.fixture
 def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished run in an environment that this process does not have."""
-    entry = registry.Entry("of the tests", lambda game, hyper: fakes.algorithm())
+    entry = fakes.recipe(fakes.algorithm())
     monkeypatch.setitem(registry.ALGORITHMS, "fake", entry)
     config = fakes.config(algorithm="fake", env="of_somebody_else")
     directory, trainer = RunDir(tmp_path / "run"), fakes.trainer()

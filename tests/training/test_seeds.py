@@ -15,7 +15,6 @@ from mamt_jax import envs
 from mamt_jax.algorithms import registry
 from mamt_jax.config import make_config
 from mamt_jax.training.trainer import Trainer, make_trainer
-from mamt_jax.types import Game
 from tests.networks import quick
 
 SEEDS = 4
@@ -29,8 +28,7 @@ def make(count: int, batch: int) -> Trainer:
         num_envs=4, steps_per_update=25, updates_per_event=2, batch_size=16, hidden_size=8,
         attention_heads=2, old_policy_period=5,
     )  # fmt: skip
-    game = Game(env.spec.obs_sizes, env.spec.action_counts)
-    return quick.trainer(make_trainer(config, env, registry.make("mamt", game, config.hyper)))
+    return quick.trainer(make_trainer(config, env, registry.get("mamt")))
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,15 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mamt_jax.config import ConfigError, make_config
+from mamt_jax.config import make_config
 from mamt_jax.envs.base import EnvSpec, TimeStep
-from mamt_jax.training.learning import Carry, EpochOutput, RunState
+from mamt_jax.errors import ConfigError
+from mamt_jax.settings import Learning, Settings
+from mamt_jax.settings.numbers import stacked
+from mamt_jax.settings.tree import compose
+from mamt_jax.training.learning import Carry, EpochOutput, RunState, UpdateEvent
 from mamt_jax.training.memory import memory_of
 from mamt_jax.training.plan import collection_period, plan_run
-from mamt_jax.training.run import prepare
+from mamt_jax.training.prepare import prepare
 from mamt_jax.training.seeds import map_seeds, seed_batch
 from mamt_jax.training.trainer import Trainer, make_trainer
 from mamt_jax.types import Algorithm, Batch
+from tests.training import fakes
 
 LENGTH, ENVS, SEEDS = 5, 4, 4
 
@@ -77,7 +82,7 @@ class Played(NamedTuple):
 @cache
 def played(seed_batch: int = 1) -> Played:
     """Three epochs: 180 transitions a seed, through a buffer of 120."""
-    trainer = make_trainer(config(seed_batch=seed_batch), Clock(), counting())
+    trainer = make_trainer(config(seed_batch=seed_batch), Clock(), fakes.recipe(counting()))
     state, states, outputs = trainer.init(jnp.arange(SEEDS)), [], []
     for _ in range(3):
         state, output = trainer.epoch(state)
@@ -118,7 +123,7 @@ def test_plan_of_the_defaults_is_the_papers_cadence() -> None:
     assert plan.capacity % 12 == 0 and plan.capacity == plan.points * 125 * 12
     per_transition = 2 * (2 * 12 * 4) + 2 * 1 + 2 * 4 + 2 * 1
     moments = 6 * 2 * 4  # of two agents' rewards: a count, a shift, two sums and their errors
-    held = memory_of(prepare(make_config())[0], make_config())
+    held = memory_of(prepare(make_config()).trainer)
     assert held.replay == 8 * (plan.capacity * per_transition + moments)
 
 
@@ -135,9 +140,9 @@ def test_plans_that_cannot_update_are_refused(options: dict[str, int], message: 
 
 
 def test_seed_batch_must_divide_the_seeds() -> None:
-    assert seed_batch(config(seed_batch=2)) == 2
+    assert seed_batch(2, 4) == 2
     with pytest.raises(ConfigError, match="seed_batch must divide seeds"):
-        seed_batch(config(seed_batch=3))
+        seed_batch(3, 4)
 
 
 def test_updates_begin_with_the_first_batch_and_count_without_gaps() -> None:
@@ -234,16 +239,20 @@ def test_epochs_are_deterministic_and_seeds_differ() -> None:
 
 def test_no_key_is_used_twice() -> None:
     """JAX's own checker, over collection, an update event, and collection again."""
-    loop = played().trainer.epoch.__wrapped__.__self__
+    epoch: Any = played().trainer.epoch
+    loop, (settings,) = epoch.func.__wrapped__.__self__, epoch.args
+    event = UpdateEvent(loop.plan, loop.store, loop.rule.algorithm(settings))
+    collect = partial(loop._collect, event)
     with jax.debug_key_reuse(True):
-        carry = Carry(loop._init_seed(0), jnp.int32(0), jnp.int32(0))
+        begun = loop.init(settings, jnp.arange(1)).seeds
+        carry = Carry(jax.tree.map(lambda leaf: leaf[0], begun), jnp.int32(0), jnp.int32(0))
         for collected in (0, ENVS, 2 * ENVS):
-            seed, _ = loop._collect(carry.seed, jnp.int32(collected))
+            seed, _ = collect(carry.seed, jnp.int32(collected))
             carry = Carry(seed, jnp.int32(collected + ENVS), carry.updates)
-        carry, _ = loop.learning._updates(carry)
-        loop._collect(carry.seed, carry.transitions)
+        carry, _ = event._updates(carry)
+        collect(carry.seed, carry.transitions)
         with pytest.raises(jax.errors.KeyReuseError):
-            loop._collect(carry.seed, carry.transitions)
+            collect(carry.seed, carry.transitions)
 
 
 @pytest.mark.parametrize("batch", [2, 4])
@@ -260,11 +269,19 @@ def test_seeds_side_by_side_are_seeds_one_after_another(batch: int) -> None:
 def test_map_seeds_is_a_map_over_the_first_axis(batch: int) -> None:
     seeds = {"a": jnp.arange(12.0).reshape(4, 3), "b": jnp.arange(4)}
 
-    def function(seed: Any) -> tuple[Any, Any]:
-        return {"a": seed["a"] * 2 + seed["b"], "b": seed["b"] + 1}, (seed["a"].sum(), seed["b"])
+    same = compose(Learning())
+    settings = stacked([same, same.replace({"discount": 0.5})], repeats=2)
 
-    moved, (sums, kept) = jax.jit(lambda seeds: map_seeds(function, seeds, batch))(seeds)
-    np.testing.assert_array_equal(moved["a"], seeds["a"] * 2 + seeds["b"][:, None])
+    def function(settings: Settings, seed: Any) -> tuple[Any, Any]:
+        factor = settings[Learning].discount + settings[Learning].adam_b1
+        moved = {"a": seed["a"] * factor + seed["b"], "b": seed["b"] + 1}
+        return moved, (seed["a"].sum(), seed["b"])
+
+    mapped = jax.jit(lambda settings, seeds: map_seeds(function, settings, seeds, batch))
+    moved, (sums, kept) = mapped(settings, seeds)
+    factors = np.array([1.89, 1.89, 1.4, 1.4])
+    expected = seeds["a"] * factors[:, None] + seeds["b"][:, None]
+    np.testing.assert_allclose(moved["a"], expected, 1e-6)
     np.testing.assert_array_equal(moved["b"], [1, 2, 3, 4])
     np.testing.assert_array_equal(sums, seeds["a"].sum(axis=1))
     np.testing.assert_array_equal(kept, [0, 1, 2, 3])

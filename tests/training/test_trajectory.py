@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 from mamt_jax import envs
-from mamt_jax.config import ConfigError
 from mamt_jax.envs.toy import ToyElimination, ToySurvival
 from mamt_jax.envs.wrappers import VectorEnv, advance, start
-from mamt_jax.errors import DivergedError
+from mamt_jax.errors import ConfigError, DivergedError
 from mamt_jax.training.game import game_of
 from mamt_jax.training.playing import Playing
 from mamt_jax.training.policies import Policies

@@ -14,10 +14,9 @@ import pytest
 from PIL import Image
 
 from mamt_jax import envs
-from mamt_jax.config import ConfigError
 from mamt_jax.envs.drawing import PAPER
 from mamt_jax.envs.toy import ToyElimination, ToySurvival
-from mamt_jax.errors import EnvironmentFailed, MamtError, OutputError
+from mamt_jax.errors import ConfigError, EnvironmentFailed, MamtError, OutputError
 from mamt_jax.training.policies import Policies
 from mamt_jax.training.trainer import make_stage
 from mamt_jax.trajectories import frames as pictures_of

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
 from mamt_jax.envs.base import EnvSpec
-from mamt_jax.training.learning import EpochOutput, Learning, RunState
+from mamt_jax.settings import Settings
+from mamt_jax.training.learning import EpochOutput, Rule, RunState
 from mamt_jax.training.plan import Plan
+from mamt_jax.training.store import Store
 from mamt_jax.training.trajectory import Trajectory
 from mamt_jax.types import Algorithm
 
@@ -21,16 +23,20 @@ policies are not finite."""
 
 
 class Loop(NamedTuple):
-    """Training of all seeds: collects, and learns of what was collected."""
+    """Training of all seeds: collects, and learns of what was collected.
 
-    init: Callable[[jax.Array], RunState]
-    """Integer seeds [S] -> the state of a run that begins."""
-    epoch: Callable[[RunState], tuple[RunState, EpochOutput]]
-    """One logging point: ``plan.collect`` events of all seeds. Donates its argument. Raises
-    EnvironmentFailed where a worker of a host environment crashed or hangs."""
-    compile_ahead: Callable[[RunState], Any]
-    """Shapes of a state -> the compiled program that updates it, which ``epoch`` uses from then on;
-    None where nothing is to be compiled."""
+    Settings are data here (:mod:`mamt_jax.settings.numbers`): the same for all seeds, but for those
+    numbers that have an axis of seeds ``[S]``.
+    """
+
+    init: Callable[[Settings, jax.Array], RunState]
+    """(settings, integer seeds [S]) -> the state of a run that begins."""
+    epoch: Callable[[Settings, RunState], tuple[RunState, EpochOutput]]
+    """(settings, state) -> one logging point later: ``plan.collect`` events of all seeds. Donates
+    the state. Raises EnvironmentFailed where a worker of a host environment crashed or hangs."""
+    compile_ahead: Callable[[Settings, RunState], Any]
+    """Shapes of both -> the compiled program that updates the state, which ``epoch`` uses from then
+    on; None where nothing is to be compiled."""
     close: Callable[[], None]
     """Closes the environments of training; the next epoch opens new ones."""
 
@@ -78,8 +84,8 @@ class Stage(Protocol):
         """Of its environment."""
         ...
 
-    def loop(self, plan: Plan, learning: Learning) -> Loop:
-        """Training on this stage."""
+    def loop(self, plan: Plan, rule: Rule, store: Store, seeds: Sequence[int]) -> Loop:
+        """Training of these seeds on this stage."""
         ...
 
     def evaluator(self, algorithm: Algorithm, episodes: int) -> Evaluator:

@@ -6,24 +6,25 @@ not saved: a resumed run goes on with new episodes, drawn from seeds of their ow
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mamt_jax.config import TrainConfig
+from mamt_jax.config import Execution, TrainConfig
 from mamt_jax.envs.base import EnvSpec
 from mamt_jax.envs.hosted import HostEnvironment
 from mamt_jax.envs.rows import Rows
 from mamt_jax.envs.workers import HostVectorEnv
-from mamt_jax.training.learning import EpochOutput, Learning, RunState, SeedState
+from mamt_jax.settings import Settings, numbers
+from mamt_jax.training.learning import EpochOutput, Rule, RunState, SeedState, UpdateEvent
 from mamt_jax.training.plan import Plan
-from mamt_jax.training.programs import Program, as_written
+from mamt_jax.training.programs import Program, as_written, kept
 from mamt_jax.training.seeds import map_seeds, seed_batch
 from mamt_jax.training.stage.base import Evaluator, Loop, Moment, Player, Watched
 from mamt_jax.training.stage.hosted_play import (
@@ -39,6 +40,7 @@ from mamt_jax.training.stage.hosted_play import (
     side_by_side,
     worker_errors,
 )
+from mamt_jax.training.store import Store
 from mamt_jax.training.trajectory import Trajectory, as_trajectory
 from mamt_jax.types import Algorithm, Metrics, Transition
 
@@ -58,10 +60,12 @@ class HostedStage:
         """Of the environment."""
         return self.env.spec
 
-    def loop(self, plan: Plan, learning: Learning) -> Loop:
+    def loop(self, plan: Plan, rule: Rule, store: Store, seeds: Sequence[int]) -> Loop:
         """Training; its workers start with the first epoch."""
-        loop = _Loop(self.config, plan, learning, self.env)
-        return Loop(as_written()(jax.jit(loop.init)), loop.epoch, loop.compile_ahead, loop.close)
+        batch = seed_batch(self.config.execution.seed_batch, len(seeds))
+        programs = _compiled(_Loop(plan, rule, store, batch))
+        loop = _Training(self.config.execution, plan, programs, self.env, seeds)
+        return Loop(programs.init, loop.epoch, loop.compile_ahead, loop.close)
 
     def evaluator(self, algorithm: Algorithm, episodes: int) -> Evaluator:
         """As many side by side as in training; workers of its own, ended with the evaluation."""
@@ -114,10 +118,10 @@ class HostedStage:
         Yields:
           Rows ``[S * width]``, and the steps of a wave, which are taken before the next wave.
         """
-        config, width = self.config, min(episodes, self.config.num_envs)
+        execution, width = self.config.execution, min(episodes, self.config.num_envs)
         with worker_errors():
             count = len(keys) * width
-            workers = HostVectorEnv(self.env, count, config.env_workers, config.env_timeout)
+            workers = HostVectorEnv(self.env, count, execution.env_workers, execution.env_timeout)
         with closing(workers):
             for first in range(0, episodes, width):
                 acting = Acting(act, learners, acting_keys(keys, first))
@@ -126,15 +130,29 @@ class HostedStage:
 
 
 @dataclass(frozen=True)
-class _Programs:
+class _Loop:
     """What is compiled, of all seeds at once."""
 
-    config: TrainConfig
-    learning: Learning
+    plan: Plan
+    rule: Rule
+    store: Store
+    seed_batch: int
+
+    def init(self, settings: Settings, seeds: jax.Array) -> RunState:
+        """Integer seeds [S] -> state."""
+
+        def one(settings: Settings, seed: jax.Array) -> SeedState:
+            learner_key, key = jax.random.split(jax.random.key(seed))
+            learner = self.rule.algorithm(settings).init(learner_key)
+            return SeedState(learner, self.store.init(), (), key)
+
+        states = jax.vmap(one, in_axes=(numbers.axes(settings), 0))(settings, seeds)
+        return RunState(states, jnp.int32(0), jnp.int32(0))
 
     def act(self, learner: Any, key: jax.Array, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Of one seed: the next key, and actions."""
         key, act_key = jax.random.split(key)
-        return key, self.learning.algorithm.act(learner, act_key, obs)
+        return key, self.rule.algorithm().act(learner, act_key, obs)
 
     def insert(self, stored: Any, new: Transition, transitions: jax.Array) -> Any:
         """Stores ``[S, T, E, ...]`` transitions, step after step as they were made."""
@@ -143,59 +161,77 @@ class _Programs:
         def one_seed(buffer: Any, new: Transition) -> Any:
             def one(t: jax.Array, buffer: Any) -> Any:
                 at = jax.tree.map(lambda leaf: leaf[t], new)
-                return self.learning.store.insert(buffer, at, transitions + t * envs)
+                return self.store.insert(buffer, at, transitions + t * envs)
 
             return jax.lax.fori_loop(0, steps, one, buffer)
 
         return jax.vmap(one_seed)(stored, new)
 
     def learn(
-        self, learner: Any, key: jax.Array, stored: Any, transitions: jax.Array, updates: jax.Array
+        self,
+        settings: Settings,
+        learner: Any,
+        key: jax.Array,
+        stored: Any,
+        transitions: jax.Array,
+        updates: jax.Array,
     ) -> tuple[Any, jax.Array, Metrics]:
         """One event's updates of all seeds: learners, keys, metrics ``[S, U, ...]``.
 
         Batches are drawn for all seeds first: the stores are read where they are, not sliced.
         """
-        draw = jax.vmap(self.learning.draw, in_axes=(0, 0, None))
-        key, keys, batches = draw(key, stored, transitions)
+        draw = UpdateEvent(self.plan, self.store, self.rule.algorithm()).draw
+        key, keys, batches = jax.vmap(draw, in_axes=(0, 0, None))(key, stored, transitions)
 
-        def one(inputs: Any) -> tuple[Any, Metrics]:
+        def one(settings: Settings, inputs: Any) -> tuple[Any, Metrics]:
             learner, keys, batches = inputs
-            learner, metrics = self.learning.update(learner, keys, batches, updates)
+            event = UpdateEvent(self.plan, self.store, self.rule.algorithm(settings))
+            learner, metrics = event.update(learner, keys, batches, updates)
             return (learner, keys, batches), metrics
 
         all_seeds: Any = (learner, keys, batches)
-        (learner, *_), metrics = map_seeds(one, all_seeds, seed_batch(self.config))
+        (learner, *_), metrics = map_seeds(one, settings, all_seeds, self.seed_batch)
         return learner, key, metrics
 
 
-class _Loop:
+class _Compiled(NamedTuple):
+    """The programs of :class:`_Loop`."""
+
+    init: Any
+    act: Program
+    insert: Program
+    learn: Program
+
+
+@kept
+def _compiled(loop: _Loop) -> _Compiled:
+    return _Compiled(
+        init=as_written()(jax.jit(loop.init)),
+        act=Program(jax.vmap(loop.act)),
+        insert=Program(loop.insert, donate=(0,)),
+        learn=Program(loop.learn, donate=(1,)),
+    )
+
+
+class _Training:
     """Training of all seeds: events on the host, everything between steps compiled."""
 
     def __init__(
-        self, config: TrainConfig, plan: Plan, learning: Learning, env: HostEnvironment
+        self,
+        execution: Execution,
+        plan: Plan,
+        programs: _Compiled,
+        env: HostEnvironment,
+        seeds: Sequence[int],
     ) -> None:
-        self._config, self._plan, self._learning, self._env = config, plan, learning, env
+        self._execution, self._plan, self._programs = execution, plan, programs
+        self._env, self._seeds = env, tuple(seeds)
         self._workers: HostVectorEnv | None = None
-        programs = _Programs(config, learning)
-        self._act = Program(jax.vmap(programs.act))
-        self._insert = Program(programs.insert, donate=(0,))
-        self._learn = Program(programs.learn, donate=(0,))
-        self._undecided = np.zeros(config.seeds, bool)
+        self._undecided = np.zeros(len(seeds), bool)
         """Seeds whose policies are no longer finite: their environments stand still."""
 
-    def init(self, seeds: jax.Array) -> RunState:
-        """Integer seeds [S] -> state."""
-
-        def one(seed: jax.Array) -> SeedState:
-            learner_key, key = jax.random.split(jax.random.key(seed))
-            learner = self._learning.algorithm.init(learner_key)
-            return SeedState(learner, self._learning.store.init(), (), key)
-
-        return RunState(jax.vmap(one)(seeds), jnp.int32(0), jnp.int32(0))
-
-    def epoch(self, state: RunState) -> tuple[RunState, EpochOutput]:
-        """One logging point. Donates its argument.
+    def epoch(self, settings: Settings, state: RunState) -> tuple[RunState, EpochOutput]:
+        """One logging point. Donates the state.
 
         Raises:
           EnvironmentFailed: a worker crashed or hangs.
@@ -206,7 +242,7 @@ class _Loop:
                 workers = self._workers or self._start(state)
                 for steps in self._plan.collect:
                     state, collected = self._collect(workers, state, steps)
-                    state, metrics, ready = self._update(state)
+                    state, metrics, ready = self._update(settings, state)
                     outputs.append((metrics, ready, collected))
         except BaseException:
             self.close()  # they have ended, or are in the middle of something
@@ -227,17 +263,14 @@ class _Loop:
 
     def _start(self, state: RunState) -> HostVectorEnv:
         """Starts the workers; the transitions so far tell a resumed run's episodes from others."""
-        config, begun = self._config, int(state.transitions)
-        count = config.seeds * config.num_envs
-        self._workers = HostVectorEnv(self._env, count, config.env_workers, config.env_timeout)
-        self._workers.reset(
-            [
-                (_TRAINING, seed, begun, env)
-                for seed in range(config.seed, config.seed + config.seeds)
-                for env in range(config.num_envs)
-            ]
+        execution, begun, envs = self._execution, int(state.transitions), self._plan.num_envs
+        count = len(self._seeds) * envs
+        workers = HostVectorEnv(self._env, count, execution.env_workers, execution.env_timeout)
+        self._workers = workers
+        workers.reset(
+            [(_TRAINING, seed, begun, env) for seed in self._seeds for env in range(envs)]
         )
-        return self._workers
+        return workers
 
     def _collect(
         self, workers: HostVectorEnv, state: RunState, steps: int
@@ -245,17 +278,16 @@ class _Loop:
         """``steps`` steps of every environment: state, and of each seed ``[S]`` the returns of
         finished episodes, their number, and whether a policy was not finite.
         """
-        config, spec = self._config, self._env.spec
-        lead = (config.seeds, config.num_envs)
-        new = _transitions(spec, (config.seeds, steps, config.num_envs))
-        returns, episodes = np.zeros(config.seeds, np.float32), np.zeros(config.seeds, np.int32)
+        spec, seeds, envs = self._env.spec, len(self._seeds), self._plan.num_envs
+        lead, new = (seeds, envs), _transitions(spec, (seeds, steps, envs))
+        returns, episodes = np.zeros(seeds, np.float32), np.zeros(seeds, np.int32)
         keys, rows = state.seeds.key, workers.rows
         for t in range(steps):
             new.obs[:, t] = rows.obs.reshape(*lead, spec.num_agents, -1)
-            keys, action = self._act(state.seeds.learner, keys, new.obs[:, t])
+            keys, action = self._programs.act(state.seeds.learner, keys, new.obs[:, t])
             new.action[:, t] = np.maximum(action, 0)
             self._undecided |= (np.asarray(action) < 0).any(axis=(1, 2))
-            workers.set_idle(np.repeat(self._undecided, config.num_envs))
+            workers.set_idle(np.repeat(self._undecided, envs))
             workers.step(new.action[:, t].reshape(-1, spec.num_agents))
             new.reward[:, t] = rows.reward.reshape(*lead, -1)
             new.next_obs[:, t] = rows.next_obs.reshape(*lead, spec.num_agents, -1)
@@ -268,28 +300,29 @@ class _Loop:
         collected = (returns, episodes, self._undecided.copy())
         if not steps:  # more environments than transitions between updates
             return state, collected
-        stored = self._insert(state.seeds.store, new, state.transitions)
-        seeds = state.seeds._replace(store=stored, key=keys)
-        transitions = state.transitions + steps * config.num_envs
-        return RunState(seeds, transitions, state.updates), collected
+        stored = self._programs.insert(state.seeds.store, new, state.transitions)
+        states = state.seeds._replace(store=stored, key=keys)
+        transitions = state.transitions + steps * envs
+        return RunState(states, transitions, state.updates), collected
 
-    def _update(self, state: RunState) -> tuple[RunState, Metrics, bool]:
+    def _update(self, settings: Settings, state: RunState) -> tuple[RunState, Metrics, bool]:
         """Updates where the stores hold a batch: state, metrics ``[S, U, ...]``, whether."""
         seeds = state.seeds
         inputs = (seeds.learner, seeds.key, seeds.store, state.transitions, state.updates)
-        if int(state.transitions) < self._config.batch_size:
-            shapes = jax.eval_shape(self._learn.__wrapped__, *inputs)[2]
+        learn = self._programs.learn
+        if int(state.transitions) < self._plan.batch_size:
+            shapes = jax.eval_shape(learn.__wrapped__, settings, *inputs)[2]
             return state, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes), False
-        learner, key, metrics = self._learn(*inputs)
+        learner, key, metrics = learn(settings, *inputs)
         seeds = seeds._replace(learner=learner, key=key)
-        updates = state.updates + self._config.updates_per_event
+        updates = state.updates + self._plan.updates_per_event
         return RunState(seeds, state.transitions, updates), metrics, True
 
-    def compile_ahead(self, state: RunState) -> Any:
+    def compile_ahead(self, settings: Settings, state: RunState) -> Any:
         """Compiles the program of an update event for these shapes; events use it from here on."""
         seeds = state.seeds
-        return self._learn.compile_ahead(
-            seeds.learner, seeds.key, seeds.store, state.transitions, state.updates
+        return self._programs.learn.compile_ahead(
+            settings, seeds.learner, seeds.key, seeds.store, state.transitions, state.updates
         )
 
 

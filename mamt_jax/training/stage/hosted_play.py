@@ -14,12 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mamt_jax.config import ConfigError
 from mamt_jax.envs.base import EnvSpec
 from mamt_jax.envs.hosted import HostEnvironment, HostEpisodes, words
 from mamt_jax.envs.rows import Row, Rows, private_rows
 from mamt_jax.envs.workers import WorkerError
-from mamt_jax.errors import EnvironmentFailed
+from mamt_jax.errors import ConfigError, EnvironmentFailed
 from mamt_jax.training.programs import Program, as_written
 from mamt_jax.training.trajectory import Played
 from mamt_jax.types import Algorithm

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,14 +10,25 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mamt_jax.config import ConfigError, TrainConfig
+from mamt_jax.config import TrainConfig
 from mamt_jax.envs.base import Environment, EnvSpec, view
 from mamt_jax.envs.wrappers import VectorEnv, VectorState, VectorStep
-from mamt_jax.training.learning import Carry, Collected, EpochOutput, Learning, RunState, SeedState
+from mamt_jax.errors import ConfigError
+from mamt_jax.settings import Settings, numbers
+from mamt_jax.training.learning import (
+    Carry,
+    Collected,
+    EpochOutput,
+    Rule,
+    RunState,
+    SeedState,
+    UpdateEvent,
+)
 from mamt_jax.training.plan import Plan
-from mamt_jax.training.programs import Program, as_written
+from mamt_jax.training.programs import Program, as_written, kept
 from mamt_jax.training.seeds import map_seeds, seed_batch
 from mamt_jax.training.stage.base import Evaluator, Loop, Moment, Player, Watched
+from mamt_jax.training.store import Store
 from mamt_jax.training.trajectory import Played, as_trajectory
 from mamt_jax.types import Algorithm, Transition
 
@@ -34,11 +45,12 @@ class NativeStage:
         """Of the environment."""
         return self.env.spec
 
-    def loop(self, plan: Plan, learning: Learning) -> Loop:
+    def loop(self, plan: Plan, rule: Rule, store: Store, seeds: Sequence[int]) -> Loop:
         """Training, in one program."""
-        loop = _Loop(self.config, plan, learning, VectorEnv(self.env, self.config.num_envs))
-        epoch = Program(loop.epoch, donate=(0,))
-        return Loop(as_written()(jax.jit(loop.init)), epoch, epoch.compile_ahead, lambda: None)
+        batch = seed_batch(self.config.execution.seed_batch, len(seeds))
+        loop = _Loop(plan, rule, store, VectorEnv(self.env, plan.num_envs), batch)
+        init, epoch = _compiled(loop)
+        return Loop(init, epoch, epoch.compile_ahead, lambda: None)
 
     def evaluator(self, algorithm: Algorithm, episodes: int) -> Evaluator:
         """One program for all seeds, one after another; compiled with the first call."""
@@ -167,51 +179,59 @@ class _Episodes:
 class _Loop:
     """The loops of one run in JAX environments, outermost first."""
 
-    config: TrainConfig
     plan: Plan
-    learning: Learning
+    rule: Rule
+    store: Store
     env: VectorEnv
+    seed_batch: int
 
-    def init(self, seeds: jax.Array) -> RunState:
-        return RunState(jax.vmap(self._init_seed)(seeds), jnp.int32(0), jnp.int32(0))
+    def init(self, settings: Settings, seeds: jax.Array) -> RunState:
+        def one(settings: Settings, seed: jax.Array) -> SeedState:
+            learner_key, env_key, key = jax.random.split(jax.random.key(seed), 3)
+            learner = self.rule.algorithm(settings).init(learner_key)
+            return SeedState(learner, self.store.init(), self.env.reset(env_key), key)
 
-    def epoch(self, state: RunState) -> tuple[RunState, EpochOutput]:
+        states = jax.vmap(one, in_axes=(numbers.axes(settings), 0))(settings, seeds)
+        return RunState(states, jnp.int32(0), jnp.int32(0))
+
+    def epoch(self, settings: Settings, state: RunState) -> tuple[RunState, EpochOutput]:
         """One logging point: all seeds, ``plan.collect`` events each."""
 
-        def one_seed(seed: SeedState) -> tuple[SeedState, tuple[Any, ...]]:
+        def one(settings: Settings, seed: SeedState) -> tuple[SeedState, tuple[Any, ...]]:
+            event = UpdateEvent(self.plan, self.store, self.rule.algorithm(settings))
+            collect_and_update = partial(self._event, event)
             carry = Carry(seed, state.transitions, state.updates)
-            carry, outputs = jax.lax.scan(self._event, carry, jnp.asarray(self.plan.collect))
+            carry, outputs = jax.lax.scan(collect_and_update, carry, jnp.asarray(self.plan.collect))
             return carry.seed, (*outputs, carry.transitions, carry.updates)
 
-        seeds, outputs = map_seeds(one_seed, state.seeds, seed_batch(self.config))
+        seeds, outputs = map_seeds(one, settings, state.seeds, self.seed_batch)
         metrics, ready, collected, transitions, updates = outputs
         state = RunState(seeds, transitions[0], updates[0])
         return state, EpochOutput(metrics, ready[0], *collected)
 
-    def _init_seed(self, seed: jax.Array) -> SeedState:
-        learner_key, env_key, key = jax.random.split(jax.random.key(seed), 3)
-        learner = self.learning.algorithm.init(learner_key)
-        return SeedState(learner, self.learning.store.init(), self.env.reset(env_key), key)
-
-    def _event(self, carry: Carry, steps: jax.Array) -> tuple[Carry, tuple[Any, ...]]:
+    def _event(
+        self, event: UpdateEvent, carry: Carry, steps: jax.Array
+    ) -> tuple[Carry, tuple[Any, ...]]:
         """Collects ``steps`` environment steps, then updates if the store holds a batch."""
 
         def collect(i: jax.Array, carried: tuple[SeedState, Collected]) -> tuple[Any, Collected]:
             seed, so_far = carried
-            seed, new = self._collect(seed, carry.transitions + i * self.env.num_envs)
+            seed, new = self._collect(event, seed, carry.transitions + i * self.env.num_envs)
             return seed, jax.tree.map(jnp.add, so_far, new)
 
         start = carry.seed, Collected(jnp.float32(0), jnp.int32(0), jnp.bool_(False))
         seed, collected = jax.lax.fori_loop(0, steps, collect, start)
         transitions = carry.transitions + steps * self.env.num_envs
-        carry, metrics, ready = self.learning.learn(Carry(seed, transitions, carry.updates))
+        carry, metrics, ready = event.learn(Carry(seed, transitions, carry.updates))
         return carry, (metrics, ready, collected)
 
-    def _collect(self, seed: SeedState, transitions: jax.Array) -> tuple[SeedState, Collected]:
+    def _collect(
+        self, event: UpdateEvent, seed: SeedState, transitions: jax.Array
+    ) -> tuple[SeedState, Collected]:
         """One step of every environment."""
         key, act_key, env_key = jax.random.split(seed.key, 3)
         obs = seed.env.obs
-        drawn = self.learning.algorithm.act(seed.learner, act_key, obs)
+        drawn = event.algorithm.act(seed.learner, act_key, obs)
         action = jnp.maximum(drawn, 0)
         env_state, step = self.env.step(env_key, seed.env, action)
         terminated = step.terminated
@@ -220,7 +240,13 @@ class _Loop:
         new = Transition(
             obs, action, step.reward, step.next_obs, terminated, step.alive, step.finished
         )
-        stored = self.learning.store.insert(seed.store, new, transitions)
+        stored = event.store.insert(seed.store, new, transitions)
         seed = SeedState(seed.learner, stored, env_state, key)
         count = jnp.sum(step.finished, dtype=jnp.int32)
         return seed, Collected(jnp.sum(step.finished_return), count, jnp.any(drawn < 0))
+
+
+@kept
+def _compiled(loop: _Loop) -> tuple[Any, Program]:
+    """The programs that begin and go on with a run."""
+    return as_written()(jax.jit(loop.init)), Program(loop.epoch, donate=(1,))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mamt_jax.ops.lookahead import lookahead_gradients
+from mamt_jax.ops.opponent_shaping import shaping_gradients
 
 PAYOFF = np.array([[[-1.0, -3.0], [0.5, -2.0]], [[-1.0, 0.2], [-3.0, -2.5]]])
 """[agent, action of 0, action of 1]: a game of two actions, not symmetric."""
@@ -53,7 +53,7 @@ def test_against_brute_force_on_a_matrix_game(step: float) -> None:
         mixed = jnp.stack([p, 1 - p], axis=1)
         return jnp.einsum("nuv,u,v->n", jnp.asarray(PAYOFF), mixed[0], mixed[1])
 
-    gradients = jax.jit(lambda params: lookahead_gradients(values, params, step))
+    gradients = jax.jit(lambda params: shaping_gradients(values, params, step))
     with jax.enable_x64(True):
         for theta in np.random.default_rng(0).normal(size=(3, 2, 1)):
             got = gradients(jnp.asarray(theta))
@@ -97,7 +97,7 @@ def test_lola_cooperates_where_naive_learners_defect(step: float, cooperate: boo
 
     def learn(key: jax.Array) -> jax.Array:
         def ascend(params: jax.Array, _: None) -> tuple[jax.Array, None]:
-            return params + lookahead_gradients(returns, params, step), None
+            return params + shaping_gradients(returns, params, step), None
 
         return jax.lax.scan(ascend, jax.random.normal(key, (2, 5)), None, length=1000)[0]
 

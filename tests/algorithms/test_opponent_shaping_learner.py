@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mamt_jax.algorithms.registry import make
-from mamt_jax.config import ConfigError
+from mamt_jax.errors import ConfigError
 from mamt_jax.types import Game
 from tests.algorithms import gradients, tiny
 from tests.networks import literal, quick

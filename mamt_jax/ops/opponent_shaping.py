@@ -10,9 +10,7 @@ import jax.numpy as jnp
 from mamt_jax.types import Params
 
 
-def lookahead_gradients(
-    values: Callable[[Params], jax.Array], params: Params, step: float
-) -> Params:
+def shaping_gradients(values: Callable[[Params], jax.Array], params: Params, step: float) -> Params:
     """Gradients of V_i(θ_i, θ_j + η ∇_{θ_j} V_j(θ)) in θ_i, for two agents (Foerster et al. 2018a).
 
     The opponent's step is differentiated too: an agent sees how its own parameters shape what the

@@ -5,23 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from mamt_jax.algorithms.learner import (
+    Actors,
     Learner,
-    Networks,
     agent_major,
     joint_critic_step,
     policy_metrics,
 )
 from mamt_jax.algorithms.optimisers import Optimised, blend, step
-from mamt_jax.config import AlgorithmConfig, ConfigError
+from mamt_jax.errors import ConfigError
 from mamt_jax.networks import layers
 from mamt_jax.networks.joint import joint_input
 from mamt_jax.ops import losses
-from mamt_jax.ops.lookahead import lookahead_gradients
 from mamt_jax.ops.masking import masked_mean
+from mamt_jax.ops.opponent_shaping import shaping_gradients
+from mamt_jax.settings import Learning, Lookahead, Settings, TargetNetworks
 from mamt_jax.types import Algorithm, Batch, Metrics, Params
 
 
@@ -34,31 +36,36 @@ class LearnerState(NamedTuple):
     norm: layers.NormState
 
 
-def lookahead_actor_critic(name: str, networks: Networks, hyper: AlgorithmConfig) -> Algorithm:
-    """Joint-action critics on all observations, and look-ahead policies, as pure functions.
+def shaping_actor_critic(
+    name: str, actors: Actors, critic: nn.Module, settings: Settings
+) -> Algorithm:
+    """Joint-action critics on all observations, and policies that shape their opponent.
 
     Raises:
       ConfigError: if there are not two agents.
     """
-    if networks.game.num_agents != 2:
+    if actors.game.num_agents != 2:
         raise ConfigError(
-            f"{name} is for two agents, and this environment has {networks.game.num_agents}."
+            f"{name} is for two agents, and this environment has {actors.game.num_agents}."
         )
-    parts = LookaheadActorCritic(networks, hyper)
+    parts = ShapingActorCritic(actors, settings, critic)
     return Algorithm(name, parts.init, parts.act, parts.greedy, parts.update)
 
 
 @dataclass(frozen=True)
-class LookaheadActorCritic(Learner):
+class ShapingActorCritic(Learner):
     """The update, step by step."""
+
+    critic: nn.Module
+    """[2, B, all observations] -> [2, B, A²]."""
 
     def init(self, key: jax.Array) -> LearnerState:
         """State before any update."""
-        networks, game = self.networks, self.networks.game
         actor_key, critic_key = jax.random.split(key)
-        actor = networks.init_actor(actor_key)
-        critic = networks.init_critic(critic_key, jnp.zeros((2, 1, sum(game.obs_sizes))))
-        norm = layers.init_norm(2, max(game.obs_sizes))
+        actor = self.actors.init(actor_key)
+        joint = jnp.zeros((2, 1, sum(self.game.obs_sizes)))
+        critic = self.new_critic(self.critic.init(critic_key, joint))
+        norm = layers.init_norm(2, self.game.obs_size)
         return LearnerState(actor, critic, critic.params, norm)
 
     def update(
@@ -70,23 +77,26 @@ class LookaheadActorCritic(Learner):
         x, stats = layers.batch_norm(batch.sample.obs, alive)
         critic, metrics = self._critic_step(state, x, batch)
         actor, more = self._policy_step(state.actor, critic.params, x, alive)
+        tau = self.settings[TargetNetworks].target_tau
         state = LearnerState(
             actor=actor,
             critic=critic,
-            target_critic=blend(state.target_critic, critic.params, self.hyper.target_tau),
+            target_critic=blend(
+                state.target_critic, critic.params, self.settings[TargetNetworks].target_tau
+            ),
             norm=layers.update_norm(state.norm, stats, alive),
         )
         return state, metrics | more
 
     def values(self, params: Params, x: jax.Array) -> jax.Array:
         """Q_i(o, a_0, a_1) of both agents ``[2, B, A, A]``, the axes of actions in their order."""
-        joint = joint_input(x, self.networks.game.obs_sizes)
-        q = self.networks.critic.apply(params, jnp.broadcast_to(joint, (2, *joint.shape)))
-        return q.reshape(*q.shape[:2], *(self.networks.game.num_actions,) * 2)
+        joint = joint_input(x, self.game.obs_sizes)
+        q = self.critic.apply(params, jnp.broadcast_to(joint, (2, *joint.shape)))
+        return q.reshape(*q.shape[:2], *(self.game.num_actions,) * 2)
 
     def expected(self, actor_params: Params, x: jax.Array, q: jax.Array) -> jax.Array:
         """V_i ``[2, B]``: the mean of joint-action values ``[2, B, A, A]`` under both policies."""
-        policy = jnp.exp(self.networks.log_policy(actor_params, x))
+        policy = jnp.exp(self.actors.log_policy(actor_params, x))
         return jnp.einsum("nbuv,bu,bv->nb", q, policy[0], policy[1])
 
     def _critic_step(
@@ -94,8 +104,8 @@ class LookaheadActorCritic(Learner):
     ) -> tuple[Optimised, Metrics]:
         """One step on (Q_i(o, a) − y_i)², y_i = r_i + γ(1 − terminated) V̄_i(o').
 
-        V̄ is the target network's, under the policies as they are: look-ahead gradients need the
-        values of these policies, not of the best response to them.
+        V̄ is the target network's, under the policies as they are: gradients through the opponent's
+        step need the values of these policies, not of the best response to them.
         """
         sample = batch.sample
         next_x, _ = layers.batch_norm(sample.next_obs, sample.alive)
@@ -107,33 +117,33 @@ class LookaheadActorCritic(Learner):
             return losses.select(q, sample.action[1])
 
         return joint_critic_step(
-            self.networks,
+            self.critic_optimiser,
             state.critic,
             predict,
             self.expected(state.actor.params, next_x, next_q),
             batch,
-            self.hyper.discount,
+            self.settings[Learning].discount,
         )
 
     def _policy_step(
         self, actor: Optimised, critic_params: Params, x: jax.Array, alive: jax.Array | None
     ) -> tuple[Optimised, Metrics]:
         """One step of both policies up V_i(θ_i, θ_j + η ∇V_j), exact over all joint actions."""
-        hyper, networks = self.hyper, self.networks
+        settings, actors = self.settings, self.actors
         q = self.values(critic_params, x)
 
         def values(params: Params) -> jax.Array:
             return masked_mean(self.expected(params, x, q), alive, axis=-1)
 
         def squares(params: Params) -> jax.Array:
-            raw = networks.logits(params, x)[1]
-            return jnp.sum(losses.mean_square_logit(raw, networks.game.action_counts, alive))
+            raw = actors.logits(params, x)[1]
+            return jnp.sum(losses.mean_square_logit(raw, actors.game.action_counts, alive))
 
-        ascent = lookahead_gradients(values, actor.params, hyper.lola_step)
+        ascent = shaping_gradients(values, actor.params, settings[Lookahead].lola_step)
         shrink = jax.grad(squares)(actor.params)
         gradient = jax.tree.map(
-            lambda up, down: hyper.logit_regularisation * down - up, ascent, shrink
+            lambda up, down: settings[Learning].logit_regularisation * down - up, ascent, shrink
         )
-        log_policy = networks.log_policy(actor.params, x)
+        log_policy = actors.log_policy(actor.params, x)
         metrics = policy_metrics(-values(actor.params), gradient, log_policy, alive)
-        return step(networks.actor_optimiser, actor, gradient), metrics
+        return step(actors.optimiser, actor, gradient), metrics

@@ -1,0 +1,117 @@
+"""From a config to what runs it: environment, algorithm, trainer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from mamt_jax import envs
+from mamt_jax.algorithms import registry
+from mamt_jax.algorithms.registry import Recipe
+from mamt_jax.config import TrainConfig
+from mamt_jax.envs import Environment, HostEnvironment
+from mamt_jax.errors import ConfigError
+from mamt_jax.training.game import game_of
+from mamt_jax.training.programs import as_written
+from mamt_jax.training.trainer import Trainer, make_trainer
+from mamt_jax.types import Algorithm
+
+
+class Objects(NamedTuple):
+    """What a run was given as objects, in the place of names."""
+
+    algorithm: Recipe | None = None
+    env: Environment | HostEnvironment | None = None
+
+
+class Prepared(NamedTuple):
+    """A run, ready to start."""
+
+    trainer: Trainer
+    algorithm: Algorithm
+    config: TrainConfig
+    """As it runs, with nothing left open."""
+
+
+class PreparedTogether(NamedTuple):
+    """Runs whose settings differ in numbers, ready to start in one program."""
+
+    trainer: Trainer
+    algorithms: list[Algorithm]
+    configs: list[TrainConfig]
+
+
+def prepare(config: TrainConfig, objects: Objects = Objects()) -> Prepared:  # noqa: B008 - immutable
+    """What runs a config, with nothing allocated or compiled yet.
+
+    Raises:
+        ConfigError: The config names what does not exist, or asks for what cannot be.
+    """
+    trainer, (algorithm,), (config,) = prepare_together([config], objects)
+    return Prepared(trainer, algorithm, config)
+
+
+@as_written()
+def prepare_together(
+    configs: Sequence[TrainConfig],
+    objects: Objects = Objects(),  # noqa: B008 - immutable
+) -> PreparedTogether:
+    """As :func:`prepare`, for configs that differ in the numbers of their settings alone."""
+    first = configs[0]
+    recipe, env = make_recipe(first, objects), make_env(first, objects)
+    options = first.env_options | getattr(env, "found", {})
+    settled = [replace(config.settled(), env_options=options) for config in configs]
+    more = [config.settings for config in settled[1:]]
+    trainer = make_trainer(settled[0], env, recipe, more)
+    algorithms = [recipe(trainer.game, config.settings) for config in settled]
+    return PreparedTogether(trainer, algorithms, settled)
+
+
+def make_recipe(config: TrainConfig, objects: Objects = Objects()) -> Recipe:  # noqa: B008
+    """The config's algorithm; raises ConfigError where its name leads to nothing."""
+    if objects.algorithm is not None:
+        return objects.algorithm
+    if "algorithm" in config.objects:
+        raise ConfigError(
+            f"{config.algorithm} was given as an object; give it again: "
+            f"mamt_jax.load(..., algorithm=...)."
+        )
+    return registry.get(config.algorithm)
+
+
+def make_env(config: TrainConfig, objects: Objects = Objects()) -> Environment | HostEnvironment:  # noqa: B008
+    """The config's environment; raises ConfigError for unknown names and options."""
+    if objects.env is not None:
+        return objects.env
+    if "env" in config.objects:
+        raise ConfigError(
+            f"{config.env} was given as an object; give it again: mamt_jax.load(..., env=...)."
+        )
+    try:
+        env: Environment | HostEnvironment
+        env = envs.make(config.env, **_as_recorded(config.env_options))
+        _ = env.spec  # what a host environment needs may be missing
+        return env
+    except (ValueError, TypeError) as error:
+        raise ConfigError(str(error)) from error
+
+
+@as_written()
+def make_algorithm(
+    config: TrainConfig,
+    objects: Objects = Objects(),  # noqa: B008 - immutable
+) -> tuple[Algorithm, Environment | HostEnvironment]:
+    """The config's algorithm and environment; unknown names raise ConfigError."""
+    env = make_env(config, objects)
+    return make_recipe(config, objects)(game_of(env.spec), config.settings), env
+
+
+def _as_recorded(options: dict[str, Any]) -> dict[str, Any]:
+    """As they are read when the run goes on: tuples as lists, keys of dicts as texts."""
+    with suppress(TypeError, ValueError):  # what is not to be recorded is what it is
+        read: dict[str, Any] = json.loads(json.dumps(options))
+        return read
+    return options
