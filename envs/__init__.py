@@ -16,7 +16,7 @@ import inspect
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mamt_jax.envs.base import Environment, EnvSpec, TimeStep
+from mamt_jax.envs.base import Environment, EnvSpec, Field, TimeStep
 from mamt_jax.envs.hosted import BadEnvironment, HostEnvironment
 from mamt_jax.errors import ConfigError, close_to
 from mamt_jax.lookup import imported, is_path
@@ -29,6 +29,7 @@ __all__ = [
     "BadEnvironment",
     "EnvSpec",
     "Environment",
+    "Field",
     "HostEnvironment",
     "TimeStep",
     "VectorEnv",

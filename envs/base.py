@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -101,6 +102,23 @@ class TimeStep(NamedTuple):
         return self.truncated | (self.terminated | ~self.alive).all(axis=-1)
 
 
+class Field(NamedTuple):
+    """How one named array is laid out and read.
+
+    Attributes:
+      dims: a name for each dimension; those of one name are of one size. `agent` counts the agents,
+        `xy` has two entries.
+      unit: of its numbers, "1" where they have none.
+      description: one line for people.
+      still: the array itself where it is the same in all states of an environment, else None.
+    """
+
+    dims: tuple[str, ...]
+    unit: str
+    description: str
+    still: NDArray[Any] | None = None
+
+
 class Environment(Protocol):
     """A hashable, immutable record of pure functions; safe to close over in `jit` and `vmap`."""
 
@@ -123,6 +141,45 @@ class Environment(Protocol):
         On the host, never traced. Training does without it; only animations of episodes need it.
         """
         ...
+
+
+class Viewed(Environment, Protocol):
+    """An environment that says what wants to be seen of its states; training does without it."""
+
+    @property
+    def view_fields(self) -> Mapping[str, Field]:
+        """Layout of every array of `view`, and arrays that are the same in all states."""
+        ...
+
+    def view(self, state: Any) -> dict[str, jax.Array]:
+        """What wants to be seen of a state, by the names of `view_fields` that are not still.
+
+        Pure and traced. All that moves in a picture of the state is told by it.
+        """
+        ...
+
+
+def view_fields(env: Any) -> dict[str, Field]:
+    """`env.view_fields`; nothing where it does not say what wants to be seen."""
+    return dict(getattr(env, "view_fields", {}))
+
+
+def view(env: Any, state: Any) -> dict[str, jax.Array]:
+    """`env.view(state)`; nothing where it does not say what wants to be seen.
+
+    Raises:
+      ValueError: the arrays are not those of `env.view_fields`.
+    """
+    fields = view_fields(env)
+    seen: dict[str, jax.Array] = env.view(state) if fields else {}
+    wanted = {name: len(field.dims) for name, field in fields.items() if field.still is None}
+    found = {name: array.ndim for name, array in seen.items()}
+    if found != wanted:
+        raise ValueError(
+            f"{env.spec.name}: view must return the arrays of view_fields with as many dimensions "
+            f"({wanted}), got {found}."
+        )
+    return seen
 
 
 def check_at_least(env_name: str, option: str, value: object, minimum: int) -> None:

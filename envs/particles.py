@@ -19,6 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mamt_jax.envs.base import Field
+
+LENGTH = "half-width"  # the unit of lengths, for people
 DT = 0.1  # seconds a step
 DAMPING = 0.25  # share of the velocity lost in a step
 CONTACT_STIFFNESS = 100.0  # force per unit of penetration
@@ -90,6 +93,26 @@ class State(NamedTuple):
     velocity: jax.Array  # [n, 2] float32, lengths a second
     landmark: jax.Array  # [L, 2] float32
     time: jax.Array  # [] int32, steps since the reset
+
+
+def view_fields(bodies: Bodies) -> dict[str, Field]:
+    """Layout of what `view` returns."""
+    radius = np.array(bodies.radius, np.float32)
+    return {
+        "position": Field(("agent", "xy"), LENGTH, "place of each agent"),
+        "velocity": Field(("agent", "xy"), f"{LENGTH}/s", "velocity of each agent"),
+        "landmark": Field(("landmark", "xy"), LENGTH, "place of each landmark"),
+        "radius": Field(("agent",), LENGTH, "radius of each agent", radius),
+    }
+
+
+def view(state: State) -> dict[str, jax.Array]:
+    """What wants to be seen of a world."""
+    return {
+        "position": state.position,
+        "velocity": state.velocity,
+        "landmark": state.landmark,
+    }
 
 
 def reset(key: jax.Array, num_agents: int, num_landmarks: int) -> State:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mamt_jax.envs import drawing
-from mamt_jax.envs.base import EnvSpec, TimeStep, check_at_least, check_flag, check_number
+from mamt_jax.envs.base import EnvSpec, Field, TimeStep, check_at_least, check_flag, check_number
 
 STAY = 4
 # Step in (x, y) of the actions left, right, up, down, stay.
@@ -194,6 +194,21 @@ class Pursuit:
         else:
             evader_actions = jax.random.randint(key, (self.n_evaders,), 0, _NUM_ACTIONS, jnp.int32)
         return self.step_given(state, actions, evader_actions)
+
+    @property
+    def view_fields(self) -> dict[str, Field]:
+        """Layout of what `view` returns."""
+        walls = _walls(self.x_size, self.y_size)
+        return {
+            "position": Field(("agent", "xy"), "cell", "cell of each pursuer"),
+            "evader": Field(("evader", "xy"), "cell", "cell of each evader; once caught, the last"),
+            "evader_free": Field(("evader",), "1", "whether an evader is not caught yet"),
+            "wall": Field(("x", "y"), "1", "whether a cell is wall", walls),
+        }
+
+    def view(self, state: PursuitState) -> dict[str, jax.Array]:
+        """What wants to be seen of a state."""
+        return {"position": state.pursuer, "evader": state.evader, "evader_free": state.alive}
 
     def render(self, state: PursuitState) -> drawing.Frame:
         """Picture of a state, uint8 [H, W, 3], y upwards.

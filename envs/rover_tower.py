@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mamt_jax.envs import drawing, particles
-from mamt_jax.envs.base import EnvSpec, TimeStep, check_at_least
+from mamt_jax.envs.base import EnvSpec, Field, TimeStep, check_at_least
 from mamt_jax.envs.particles import Bodies
 
 NUM_PAIRS = 4  # rovers are agents 0 to 3, towers agents 4 to 7
@@ -170,6 +170,20 @@ class RoverTower:
             terminated=jnp.bool_(False),
             truncated=state.time >= self.episode_length,
         )
+
+    @property
+    def view_fields(self) -> dict[str, Field]:
+        """Layout of what `view` returns; pairs are numbered by their rover."""
+        return particles.view_fields(_BODIES) | {
+            "tower_of": Field(("pair",), "1", "tower of each rover, 0 to 3 for agents 4 to 7"),
+            "goal": Field(("pair",), "1", "landmark that each rover seeks"),
+            "message": Field(("tower",), "1", "last symbol of each tower, -1 before the first"),
+        }
+
+    def view(self, state: RoverTowerState) -> dict[str, jax.Array]:
+        """What wants to be seen of a state."""
+        pairs = {"tower_of": state.tower_of, "goal": state.goal, "message": state.message}
+        return particles.view(state.physics) | pairs
 
     def render(self, state: RoverTowerState) -> drawing.Frame:
         """Picture of a state, uint8 [H, W, 3].

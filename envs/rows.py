@@ -11,7 +11,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from mamt_jax.envs.base import EnvSpec
-from mamt_jax.envs.hosted import HostEnvironment
+from mamt_jax.envs.hosted import HostEnvironment, HostEpisodes
 
 
 class Rows(NamedTuple):
@@ -27,6 +27,7 @@ class Rows(NamedTuple):
     terminated: np.ndarray  # [R, n] bool
     finished: np.ndarray  # [R] bool
     finished_return: np.ndarray  # [R] float32, averaged over agents, 0 if not finished
+    return_so_far: np.ndarray  # [R] float32, of the episode that the step belongs to
 
 
 def _layout(spec: EnvSpec, rows: int) -> dict[str, tuple[tuple[int, ...], type]]:
@@ -42,6 +43,7 @@ def _layout(spec: EnvSpec, rows: int) -> dict[str, tuple[tuple[int, ...], type]]
         "terminated": (agents, np.bool_),
         "finished": ((rows,), np.bool_),
         "finished_return": ((rows,), np.float32),
+        "return_so_far": ((rows,), np.float32),
     }
 
 
@@ -61,6 +63,55 @@ def map_rows(descriptor: int, spec: EnvSpec, rows: int) -> Rows:
         arrays[name] = array
         start += 8 * math.ceil(array.nbytes / 8)
     return Rows(**arrays)
+
+
+def private_rows(spec: EnvSpec, rows: int) -> Rows:
+    """Rows that nobody shares."""
+    return Rows(**{name: np.zeros(*of) for name, of in _layout(spec, rows).items()})
+
+
+class Row:
+    """The episodes of one row, played by one open copy and written down step by step.
+
+    Attributes:
+      env: the open copy.
+    """
+
+    def __init__(self, rows: Rows, index: int, env: HostEpisodes) -> None:
+        self.env = env
+        self._rows, self._index = rows, index
+        self._entropy: tuple[int, ...] = ()
+        self._played, self._return = 0, 0.0
+
+    def reset(self, entropy: tuple[int, ...]) -> None:
+        """Starts the first of the episodes that are drawn from these numbers."""
+        self._entropy, self._played = entropy, 0
+        self.start()
+
+    def start(self) -> None:
+        """Starts the next episode, drawn from the row's entropy and the episode's number."""
+        sequence = np.random.SeedSequence([*self._entropy, self._played])
+        seed = int(sequence.generate_state(1)[0]) >> 1  # below 2**31: some environments want that
+        self._rows.obs[self._index] = self.env.reset(seed)
+        self._rows.done[self._index] += 1
+        self._played += 1
+        self._return = 0.0
+
+    def step(self) -> bool:
+        """Moves all agents by the row's action; whether the episode is over."""
+        rows, row = self._rows, self._index
+        result = self.env.step(rows.action[row])
+        rows.done[row] += 1
+        rows.next_obs[row] = result.obs
+        rows.obs[row] = np.where(result.present[:, None], result.obs, 0.0)
+        rows.reward[row] = result.reward
+        rows.alive[row] = result.alive
+        rows.terminated[row] = result.terminated
+        rows.finished[row] = result.finished
+        self._return += float(result.reward.mean())
+        rows.return_so_far[row] = self._return
+        rows.finished_return[row] = self._return if result.finished else 0.0
+        return result.finished
 
 
 class Task(NamedTuple):

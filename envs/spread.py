@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mamt_jax.envs import drawing, particles
-from mamt_jax.envs.base import EnvSpec, TimeStep, check_at_least
+from mamt_jax.envs.base import EnvSpec, Field, TimeStep, check_at_least
 from mamt_jax.envs.particles import Bodies, State
 
 AGENT_RADIUS = 0.15
@@ -123,6 +123,15 @@ class _SpreadWorld(ABC):
             terminated=jnp.bool_(False),
             truncated=state.time >= self.episode_length,
         )
+
+    @property
+    def view_fields(self) -> dict[str, Field]:
+        """Layout of what `view` returns."""
+        return particles.view_fields(self.bodies)
+
+    def view(self, state: State) -> dict[str, jax.Array]:
+        """What wants to be seen of a state."""
+        return particles.view(state)
 
     def render(self, state: State) -> drawing.Frame:
         """Picture of a state, uint8 [H, W, 3].

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from mamt_jax.envs import drawing
-from mamt_jax.envs.base import EnvSpec, TimeStep, check_at_least
+from mamt_jax.envs.base import EnvSpec, Field, TimeStep, check_at_least
 
 _MOST_NUMBERS = 20  # actions that still have room for their number in a picture
 
@@ -84,6 +84,18 @@ class _Toy:
             terminated=~hit if self.ends_on_miss else jnp.bool_(False),
             truncated=state.time >= self.episode_length,
         )
+
+    @property
+    def view_fields(self) -> dict[str, Field]:
+        """Layout of what `view` returns."""
+        return {
+            "context": Field((), "1", "what both agents are to answer"),
+            "playing": Field(("agent",), "1", "whether an agent has not left yet"),
+        }
+
+    def view(self, state: ToyState) -> dict[str, jax.Array]:
+        """What wants to be seen of a state."""
+        return {"context": state.context, "playing": state.alive}
 
     def render(self, state: ToyState) -> drawing.Frame:
         """Picture of a state, uint8 [H, W, 3]: the context and the actions that match it."""

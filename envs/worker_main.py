@@ -20,11 +20,9 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-import numpy as np
-
 from mamt_jax.envs.hosted import BadEnvironment, HostEpisodes
 from mamt_jax.envs.leftovers import end_marked
-from mamt_jax.envs.rows import Task, map_rows
+from mamt_jax.envs.rows import Row, Task, map_rows
 
 DONE = "done"
 """What a worker answers to a request that it has fulfilled."""
@@ -165,11 +163,8 @@ class _Episodes:
     def __init__(self) -> None:
         self.closing = threading.Event()
         self._home = contextlib.ExitStack()
-        self._envs: dict[int, HostEpisodes] = {}
         self._open: list[tuple[int, HostEpisodes]] = []
-        self._entropy: dict[int, tuple[int, ...]] = {}
-        self._played: dict[int, int] = {}
-        self._returns: dict[int, float] = {}
+        self._played: dict[int, Row] = {}
 
     @property
     def open_copies(self) -> int:
@@ -183,8 +178,9 @@ class _Episodes:
         task.env.load()
         for row in task.rows:
             self._rows.done[row] += 1  # all is loaded, or the copy before is open
-            self._envs[row] = HostEpisodes(task.env)
-            self._open.append((row, self._envs[row]))
+            env = HostEpisodes(task.env)
+            self._open.append((row, env))
+            self._played[row] = Row(self._rows, row, env)
 
     def close(self) -> None:
         """Closes all copies, each once, whichever thread it is that asks."""
@@ -195,34 +191,10 @@ class _Episodes:
             self._rows.done[row] = CLOSED
 
     def reset(self, entropy: Sequence[tuple[int, ...]]) -> None:
-        self._entropy = dict(zip(self._envs, entropy, strict=True))
-        self._played = dict.fromkeys(self._envs, 0)
-        for row in self._envs:
-            self._start(row)
-
-    def _start(self, row: int) -> None:
-        """Starts the next episode of a row, drawn from the row's entropy and its number."""
-        sequence = np.random.SeedSequence([*self._entropy[row], self._played[row]])
-        seed = int(sequence.generate_state(1)[0]) >> 1  # below 2**31: some environments want that
-        self._rows.obs[row] = self._envs[row].reset(seed)
-        self._rows.done[row] += 1
-        self._played[row] += 1
-        self._returns[row] = 0.0
+        for row, numbers in zip(self._played.values(), entropy, strict=True):
+            row.reset(numbers)
 
     def step(self) -> None:
-        rows = self._rows
-        for row, env in self._envs.items():
-            if rows.idle[row]:
-                continue
-            result = env.step(rows.action[row])
-            rows.done[row] += 1
-            rows.next_obs[row] = result.obs
-            rows.obs[row] = np.where(result.present[:, None], result.obs, 0.0)
-            rows.reward[row] = result.reward
-            rows.alive[row] = result.alive
-            rows.terminated[row] = result.terminated
-            rows.finished[row] = result.finished
-            self._returns[row] += float(result.reward.mean())
-            rows.finished_return[row] = self._returns[row] if result.finished else 0.0
-            if result.finished:
-                self._start(row)
+        for index, row in self._played.items():
+            if not self._rows.idle[index] and row.step():
+                row.start()

@@ -53,6 +53,8 @@ class VectorStep(NamedTuple):
     truncated: jax.Array  # [E] bool
     finished: jax.Array  # [E] bool, the next step is of another episode
     finished_return: jax.Array  # [E] episode return averaged over agents, 0 if not finished
+    return_so_far: jax.Array  # [E] of the episode with this step, averaged over agents
+    last_state: Any  # the environment's state, leaves [E, ...], before any reset
     alive: jax.Array | None = None  # [E, n] bool, agents that acted; None if none ever leaves
 
 
@@ -111,6 +113,7 @@ class VectorEnv:
             )
         finished = result.finished
         episode_return = state.episode_return + result.reward
+        so_far = episode_return.mean(axis=1)
         env_state, obs = jax.lax.cond(
             jnp.any(finished),
             lambda: self._reset_finished(reset_key, finished, result),
@@ -127,7 +130,9 @@ class VectorEnv:
             terminated=result.terminated,
             truncated=result.truncated,
             finished=finished,
-            finished_return=jnp.where(finished, episode_return.mean(axis=1), 0.0),
+            finished_return=jnp.where(finished, so_far, 0.0),
+            return_so_far=so_far,
+            last_state=result.state,
             alive=acted,
         )
 

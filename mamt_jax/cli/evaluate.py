@@ -85,12 +85,11 @@ class Evaluate:
 def _animation(run: Run, trained: int, seed: int, path: Path, which: slice) -> Callable[[], int]:
     """Ready to play a greedy episode of a `trained` seed into `path`; returns how many pictures."""
     from mamt_jax.envs.drawing import milliseconds_per_frame
-    from mamt_jax.training.prepare import make_env
     from mamt_jax.training.seeds import evaluation_keys
     from mamt_jax.trajectories.frames import frames
     from mamt_jax.trajectories.gif import write_gif
 
-    env = make_env(run.config)
     (key,) = evaluation_keys([trained], seed, point=1)  # the evaluation's own have point 0
-    pictures = frames(env, run.policies, trained, key, which)
-    return partial(write_gif, pictures, path, milliseconds_per_frame(env.spec.episode_length))
+    pictures = frames(run.stage, run.policies, trained, key, which)
+    length = run.stage.spec.episode_length
+    return partial(write_gif, pictures, path, milliseconds_per_frame(length))

@@ -93,16 +93,27 @@ class Policies:
                     raise
                 raise ConfigError(f"key must be one random key of JAX, got {key!r}.") from error
         if (actions < 0).any():
-            raise DivergedError(
-                f"The policies of seed {seed} are NaN or infinite at these observations; if it "
-                f"diverged in training (metrics.diverged_at_update), ask those of another seed."
-            )
+            raise not_finite(seed)
         return actions if obs.ndim == 3 else actions[0]
+
+    def learner_of(self, seed: int) -> Any:
+        """The algorithm's state of one seed; raises ConfigError unless there is one of that id."""
+        self.check_seed(seed)
+        index = self.seeds.index(seed)
+        return jax.tree.map(lambda leaf: leaf[index], self.learner)
 
     def check_seed(self, seed: int) -> None:
         """Raises ConfigError unless there are policies of this seed."""
         if seed not in self.seeds:
             raise ConfigError(f"No seed {seed}; the run has {', '.join(map(str, self.seeds))}.")
+
+
+def not_finite(seed: int) -> DivergedError:
+    """What is raised where an action is asked of policies that are not finite."""
+    return DivergedError(
+        f"The policies of seed {seed} are NaN or infinite at these observations; if it "
+        f"diverged in training (metrics.diverged_at_update), ask those of another seed."
+    )
 
 
 def _is_key(key: Any) -> bool:

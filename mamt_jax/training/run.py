@@ -7,8 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields, replace
-from functools import cached_property, lru_cache, partial
-from numbers import Integral
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,17 @@ import numpy as np
 import xarray as xr
 
 from mamt_jax.algorithms.registry import Builder, Recipe, recipe_of
-from mamt_jax.config import MAX_EVALUATION_EPISODES, TrainConfig
+from mamt_jax.config import TrainConfig
 from mamt_jax.envs import Environment, HostEnvironment
 from mamt_jax.errors import ConfigError, RunError
 from mamt_jax.files import user_path
-from mamt_jax.settings.fields import check
 from mamt_jax.training import checkpoint, summary
 from mamt_jax.training import resume as resuming
 from mamt_jax.training.call import read_call
 from mamt_jax.training.game import check_unchanged, game_of
 from mamt_jax.training.loop import Start, train_loop
 from mamt_jax.training.memory import check_memory
+from mamt_jax.training.playing import Playing
 from mamt_jax.training.policies import Policies
 from mamt_jax.training.prepare import (
     Objects,
@@ -40,8 +39,9 @@ from mamt_jax.training.prepare import (
 from mamt_jax.training.programs import as_written, compilation_cache
 from mamt_jax.training.progress import StopRequest, notice
 from mamt_jax.training.run_dir import RunDir
-from mamt_jax.training.seeds import evaluation_keys
+from mamt_jax.training.stage.base import Stage
 from mamt_jax.training.trainer import Trainer, make_stage
+from mamt_jax.training.trajectory import Trajectory
 from mamt_jax.types import Algorithm
 
 
@@ -96,24 +96,46 @@ class Run:
             ConfigError: An argument is out of range, or the environment is not to be had.
             EnvironmentFailed: A process that steps a host environment crashed or hangs.
         """
-        whole = isinstance(episodes, Integral) and 1 <= episodes <= MAX_EVALUATION_EPISODES
-        check(whole, "episodes", episodes, f"an integer in 1 to {MAX_EVALUATION_EPISODES:,}")
-        whole = isinstance(seed, Integral) and 0 <= seed < 2**31
-        check(whole, "seed", seed, "an integer in 0 to 2**31 - 1")
-        play = self._evaluator(int(episodes))
-        return np.asarray(play(self.policies.learner, evaluation_keys(self.policies.seeds, seed)))
+        return self._playing.evaluate(episodes, seed)
+
+    def play(
+        self, episodes: int = 1, seed: int | None = None, greedy: bool = True, key: int = 0
+    ) -> Trajectory:
+        """Episodes of one seed's policies, with all that is to be seen and said of every step.
+
+        Greedy ones are those of ``evaluate(episodes, seed=key)``.
+
+        Args:
+            episodes: How many, side by side.
+            seed: Trained seed that plays; by default the first.
+            greedy: Most probable actions; otherwise sampled.
+            key: Seed of the episodes' own randomness.
+
+        Returns:
+            NumPy arrays, named; ``training.trajectory.FIELDS`` has their dimensions and units.
+
+        Raises:
+            ConfigError: An argument is out of range, or the environment is not to be had.
+            DivergedError: The policies of that seed are not finite.
+            EnvironmentFailed: A process that steps a host environment crashed or hangs.
+        """
+        return self._playing.play(episodes, seed, greedy, key)
 
     @cached_property
-    def _evaluator(self) -> Callable[[int], Callable[[Any, jax.Array], Any]]:
-        """Number of episodes -> what plays them, compiled once."""
-        rule, game, env = (
-            self.policies.algorithm,
-            self.policies.game,
-            make_env(self.config, self._objects),
-        )
+    def stage(self) -> Stage:
+        """Where the run's episodes take place.
+
+        Raises:
+            ConfigError: The environment is not to be had, or has changed since the run.
+        """
+        env, game = make_env(self.config, self._objects), self.policies.game
         if game:
             check_unchanged(self.config.env, game, game_of(env.spec))
-        return lru_cache(4)(partial(make_stage(env, self.config).evaluator, rule))
+        return make_stage(env, self.config)
+
+    @cached_property
+    def _playing(self) -> Playing:
+        return Playing(self.stage, self.policies)
 
 
 def train(

@@ -214,8 +214,21 @@ class Simulated(Matching):
             self._simulator.wait()
 
 
-_GAMES = {"dwindling": Dwindling, "matching": Matching, "simulated": Simulated}
+def exported(env: str, cycles: int) -> ParallelEnv:
+    """One of our environments, with episodes of so many steps."""
+    from mamt_jax import envs  # with JAX, which the others do without
+
+    return envs.to_pettingzoo(envs.make(env, episode_length=cycles))
+
+
+_GAMES = {
+    "exported": exported,
+    "dwindling": Dwindling,
+    "matching": Matching,
+    "simulated": Simulated,
+}
 
 
 def parallel_env(game: str = "dwindling", **options: Any) -> ParallelEnv:
-    return _GAMES[game](**options)
+    made: ParallelEnv = _GAMES[game](**options)
+    return made

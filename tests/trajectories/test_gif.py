@@ -18,7 +18,8 @@ from mamt_jax.envs.drawing import PAPER
 from mamt_jax.envs.toy import ToyElimination, ToySurvival
 from mamt_jax.errors import ConfigError, EnvironmentFailed, MamtError, OutputError
 from mamt_jax.training.policies import Policies
-from mamt_jax.trajectories.frames import frames
+from mamt_jax.training.trainer import make_stage
+from mamt_jax.trajectories import frames as pictures_of
 from mamt_jax.trajectories.gif import check_gif, parse_range, write_gif
 from mamt_jax.trajectories.pictures import as_picture, fitted, size_for
 from mamt_jax.trajectories.strip import OUT, Strip, written
@@ -32,9 +33,20 @@ def playing(best: Any) -> Policies:
     return Policies(algorithm, jnp.arange(2), (4, 7))
 
 
+def frames(env: Any, *others: Any) -> Iterator[np.ndarray]:
+    """Pictures of an episode on the environment's stage."""
+    return pictures_of.frames(make_stage(env, fakes.config()), *others)
+
+
 def squares(count: int) -> list[np.ndarray]:
     """Pictures of one grey each."""
     return [np.full((8, 10, 3), 40 * i, np.uint8) for i in range(count)]
+
+
+def started(env: Any, key: jax.Array) -> tuple[jax.Array, Any]:
+    """The first episode of an evaluation with that key: (a key for steps, state)."""
+    reset_key, step_key = jax.random.split(key)
+    return step_key, jax.jit(env.reset)(*jax.random.split(reset_key, 1))[0]
 
 
 def test_an_episode_is_played_by_the_chosen_seed() -> None:
@@ -42,8 +54,7 @@ def test_an_episode_is_played_by_the_chosen_seed() -> None:
     policies = playing(lambda weight, obs: jnp.full(obs.shape[:2], weight + 1))
     taken = {seed: list(frames(env, policies, seed, jax.random.key(3))) for seed in (4, 7)}
     for seed, action in ((4, 1), (7, 2)):
-        key, reset_key = jax.random.split(jax.random.key(3))
-        state, _ = jax.jit(env.reset)(reset_key)
+        key, state = started(env, jax.random.key(3))
         expected = [env.render(state)]
         height = expected[0].shape[0]
         for _ in range(5):  # the step draws nothing
@@ -78,8 +89,7 @@ def test_the_strip_tells_step_return_and_actions(said: list[Said]) -> None:
     env = envs.make("spread3_mix", episode_length=6)
     policies = playing(lambda weight, obs: jnp.tile(jnp.arange(3), (obs.shape[0], 1)))
     pictures = list(frames(env, policies, 4, jax.random.key(3), slice(0, None)))
-    key, reset_key = jax.random.split(jax.random.key(3))
-    state, _ = jax.jit(env.reset)(reset_key)
+    key, state = started(env, jax.random.key(3))
     total = [0.0]
     for _ in range(6):
         result = jax.jit(env.step)(key, state, jnp.arange(3))
@@ -193,7 +203,7 @@ def test_nothing_is_played_in_vain() -> None:
         spec = envs.EnvSpec("blind", 2, (1, 1), (2, 2), 5)
 
     with pytest.raises(ConfigError, match="blind cannot be drawn"):
-        frames(Blind(), policies, 4, jax.random.key(0))  # type: ignore[arg-type]
+        frames(Blind(), policies, 4, jax.random.key(0))
 
 
 def test_the_file_holds_every_picture_in_order(tmp_path: Path) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import numpy as np
 
+from mamt_jax.envs.base import EnvSpec
 from mamt_jax.settings import Settings
 from mamt_jax.training.learning import EpochOutput, Rule, RunState
 from mamt_jax.training.plan import Plan
 from mamt_jax.training.store import Store
+from mamt_jax.training.trajectory import Trajectory
 from mamt_jax.types import Algorithm
 
 Evaluator = Callable[[Any, jax.Array], Any]
@@ -38,13 +41,76 @@ class Loop(NamedTuple):
     """Closes the environments of training; the next epoch opens new ones."""
 
 
+Player = Callable[[Any, jax.Array], Trajectory]
+"""(the state of one seed's algorithm, key) -> that seed's episodes. With the same key they start as
+those of an :data:`Evaluator` of as many."""
+
+
+class Moment(NamedTuple):
+    """An episode that is watched, after `step` steps."""
+
+    step: int
+    return_so_far: float
+    """Undiscounted, averaged over agents."""
+    action: np.ndarray | None
+    """int32 [n], what led here: -1 where the policy is not finite. None at the start."""
+    alive: np.ndarray | None
+    """bool [n], who took it."""
+    draw: Callable[[], Any]
+    """The environment's own picture, to be asked for before the next moment."""
+
+
+class Watched(NamedTuple):
+    """A greedy episode, moment by moment."""
+
+    longest: int
+    """Steps that it may take."""
+    names: tuple[str, ...]
+    """What agents are called below a picture."""
+    foreign: bool
+    """Pictures are not ours, and may be of any size."""
+    moments: Generator[Moment]
+    """The start and what every step led to."""
+
+
 class Stage(Protocol):
-    """Where episodes take place: they are collected for training, and played to be looked at."""
+    """Where episodes take place: they are collected for training, and played to be looked at.
+
+    Nothing is compiled or opened before it is asked for.
+    """
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Of its environment."""
+        ...
 
     def loop(self, plan: Plan, rule: Rule, store: Store, seeds: Sequence[int]) -> Loop:
-        """Training of these seeds; nothing is compiled or opened before it is asked for."""
+        """Training of these seeds on this stage."""
         ...
 
     def evaluator(self, algorithm: Algorithm, episodes: int) -> Evaluator:
-        """Plays that many greedy episodes per seed; compiled with the first call."""
+        """Plays that many greedy episodes per seed, of which nothing is kept but returns."""
+        ...
+
+    def player(self, algorithm: Algorithm, episodes: int, greedy: bool = True) -> Player:
+        """Plays that many episodes of one seed, of which all is kept.
+
+        Args:
+          algorithm: whose policies act, and which says what it can of every step.
+          episodes: E.
+          greedy: most probable actions; otherwise sampled ones.
+        """
+        ...
+
+    def watch(self, algorithm: Algorithm, learner: Any, key: jax.Array) -> Watched:
+        """Plays one greedy episode of a seed while its pictures are taken.
+
+        Args:
+          algorithm: whose policies act.
+          learner: its state, of one seed.
+          key: all randomness of the episode, which is the first of an :data:`Evaluator`'s of one.
+
+        Raises:
+          ConfigError: the environment cannot be drawn.
+        """
         ...

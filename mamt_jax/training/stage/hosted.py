@@ -6,9 +6,10 @@ not saved: a resumed run goes on with new episodes, drawn from seeds of their ow
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,18 +19,33 @@ import numpy as np
 from mamt_jax.config import Execution, TrainConfig
 from mamt_jax.envs.base import EnvSpec
 from mamt_jax.envs.hosted import HostEnvironment
-from mamt_jax.envs.workers import HostVectorEnv, WorkerError
-from mamt_jax.errors import EnvironmentFailed
+from mamt_jax.envs.rows import Rows
+from mamt_jax.envs.workers import HostVectorEnv
 from mamt_jax.settings import Settings, numbers
 from mamt_jax.training.learning import EpochOutput, Rule, RunState, SeedState, UpdateEvent
 from mamt_jax.training.plan import Plan
 from mamt_jax.training.programs import Program, as_written, kept
 from mamt_jax.training.seeds import map_seeds, seed_batch
-from mamt_jax.training.stage.base import Evaluator, Loop
+from mamt_jax.training.stage.base import Evaluator, Loop, Moment, Player, Watched
+from mamt_jax.training.stage.hosted_play import (
+    Acting,
+    Alone,
+    Step,
+    acting_keys,
+    actor,
+    entropy_of,
+    kept_of,
+    played,
+    returns_of,
+    side_by_side,
+    worker_errors,
+)
 from mamt_jax.training.store import Store
+from mamt_jax.training.trajectory import Trajectory, as_trajectory
 from mamt_jax.types import Algorithm, Metrics, Transition
 
-_TRAINING, _EVALUATION = 1, 2  # first number of an episode's entropy
+_TRAINING = 1
+"""First number of the entropy of an episode of training; others have ``EVALUATION``."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +55,11 @@ class HostedStage:
     env: HostEnvironment
     config: TrainConfig
 
+    @property
+    def spec(self) -> EnvSpec:
+        """Of the environment."""
+        return self.env.spec
+
     def loop(self, plan: Plan, rule: Rule, store: Store, seeds: Sequence[int]) -> Loop:
         """Training; its workers start with the first epoch."""
         batch = seed_batch(self.config.execution.seed_batch, len(seeds))
@@ -47,63 +68,65 @@ class HostedStage:
         return Loop(programs.init, loop.epoch, loop.compile_ahead, loop.close)
 
     def evaluator(self, algorithm: Algorithm, episodes: int) -> Evaluator:
-        """Plays that many greedy episodes per seed, as many side by side as in training.
+        """As many side by side as in training; workers of its own, ended with the evaluation."""
+        act = actor(algorithm, greedy=True)
 
-        Workers of its own, ended with the evaluation.
-        """
-        greedy = Program(jax.vmap(algorithm.greedy))
-        execution, width = self.config.execution, min(episodes, self.config.num_envs)
+        def evaluate(learners: Any, keys: jax.Array) -> np.ndarray:
+            with closing(self._waves(act, learners, keys, episodes)) as waves:
+                returns = [returns_of(*wave).reshape(len(keys), -1) for wave in waves]
+            return np.concatenate(returns, axis=1)[:, :episodes]
 
-        def wave(
-            workers: HostVectorEnv, learners: Any, entropy: list[tuple[int, ...]]
-        ) -> np.ndarray:
-            """Returns of the first episode in every row ``[S * width]``."""
-            rows, count = workers.reset(entropy), len(entropy)
-            returns, done = np.zeros(count, np.float32), np.zeros(count, bool)
-            while not done.all():
-                obs = rows.obs.reshape(-1, width, *rows.obs.shape[1:])
-                action = np.asarray(greedy(learners, obs))  # done before a step overwrites obs
-                undecided = np.repeat((action < 0).any(axis=(1, 2)), width) & ~done
-                returns[undecided] = np.nan
-                done |= undecided
-                workers.set_idle(done)
-                workers.step(np.maximum(action, 0).reshape(count, -1))
-                ended = rows.finished & ~done
-                returns[ended] = rows.finished_return[ended]
-                done |= ended
-            return returns
+        return evaluate
 
-        def play(learners: Any, keys: jax.Array) -> np.ndarray:
-            seeds = len(keys)
-            bits = jax.vmap(lambda key: jax.random.bits(key, (2,), jnp.uint32))
-            drawn = np.asarray(bits(keys)).tolist()
-            returns = np.zeros((seeds, 0), np.float32)
-            with worker_errors():
-                count = seeds * width
-                workers = HostVectorEnv(
-                    self.env, count, execution.env_workers, execution.env_timeout
-                )
-                with closing(workers):
-                    for first in range(0, episodes, width):
-                        entropy = [
-                            (_EVALUATION, *drawn[seed], first + row)
-                            for seed in range(seeds)
-                            for row in range(width)
-                        ]
-                        new = wave(workers, learners, entropy).reshape(seeds, width)
-                        returns = np.concatenate([returns, new], axis=1)
-            return returns[:, :episodes]
+    def player(self, algorithm: Algorithm, episodes: int, greedy: bool = True) -> Player:
+        """As many side by side as in training; workers of its own, ended with the last episode."""
+        act = actor(algorithm, greedy)
+        say = Program(jax.vmap(algorithm.inspect)) if algorithm.inspect else None
+
+        def play(learner: Any, key: jax.Array) -> Trajectory:
+            learners = jax.tree.map(lambda leaf: leaf[None], learner)
+            told = say and partial(say, learners)
+            with closing(self._waves(act, learners, key[None], episodes)) as waves:
+                kept = [kept_of(rows, steps, told, self.env.spec) for rows, steps in waves]
+            return as_trajectory(side_by_side(kept, episodes), self.env)
 
         return play
 
+    def watch(self, algorithm: Algorithm, learner: Any, key: jax.Array) -> Watched:
+        """Plays in this process, where the environment can be asked for pictures on the way."""
+        Alone(self.env).close()  # refuses what cannot be drawn
+        moments = self._moments(algorithm, learner, key)
+        return Watched(self.env.time_limit, self.env.spec.agents, True, moments)
 
-@contextmanager
-def worker_errors() -> Iterator[None]:
-    """Turns a failed worker, or one that cannot be started, into an error that a command prints."""
-    try:
-        yield
-    except (WorkerError, OSError) as error:
-        raise EnvironmentFailed(str(error)) from error
+    def _moments(self, algorithm: Algorithm, learner: Any, key: jax.Array) -> Generator[Moment]:
+        learners = jax.tree.map(lambda leaf: leaf[None], learner)
+        (entropy,), act = entropy_of(key[None], 0, 1), actor(algorithm, greedy=True)
+        with closing(Alone(self.env)) as copy:
+            steps = played(copy, Acting(act, learners, key[None]), [entropy])
+            for number, step in enumerate(steps):
+                first = step.action is None
+                alive = None if first else copy.rows.alive[0] | step.undecided[0]
+                total = 0.0 if first else float(copy.rows.return_so_far[0])
+                action = None if step.action is None else step.action[0]
+                yield Moment(number, total, action, alive, copy.draw)
+
+    def _waves(
+        self, act: Program, learners: Any, keys: jax.Array, episodes: int
+    ) -> Generator[tuple[Rows, Iterator[Step]]]:
+        """Episodes of all seeds, a wave of some side by side after another.
+
+        Yields:
+          Rows ``[S * width]``, and the steps of a wave, which are taken before the next wave.
+        """
+        execution, width = self.config.execution, min(episodes, self.config.num_envs)
+        with worker_errors():
+            count = len(keys) * width
+            workers = HostVectorEnv(self.env, count, execution.env_workers, execution.env_timeout)
+        with closing(workers):
+            for first in range(0, episodes, width):
+                acting = Acting(act, learners, acting_keys(keys, first))
+                entropy = entropy_of(keys, first, width)
+                yield workers.rows, played(workers, acting, entropy)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from mamt_jax.config import TrainConfig
-from mamt_jax.envs.base import Environment
-from mamt_jax.envs.wrappers import VectorEnv, VectorState
+from mamt_jax.envs.base import Environment, EnvSpec, view
+from mamt_jax.envs.wrappers import VectorEnv, VectorState, VectorStep
+from mamt_jax.errors import ConfigError
 from mamt_jax.settings import Settings, numbers
 from mamt_jax.training.learning import (
     Carry,
@@ -26,8 +27,9 @@ from mamt_jax.training.learning import (
 from mamt_jax.training.plan import Plan
 from mamt_jax.training.programs import Program, as_written, kept
 from mamt_jax.training.seeds import map_seeds, seed_batch
-from mamt_jax.training.stage.base import Evaluator, Loop
+from mamt_jax.training.stage.base import Evaluator, Loop, Moment, Player, Watched
 from mamt_jax.training.store import Store
+from mamt_jax.training.trajectory import Played, as_trajectory
 from mamt_jax.types import Algorithm, Transition
 
 
@@ -38,6 +40,11 @@ class NativeStage:
     env: Environment
     config: TrainConfig
 
+    @property
+    def spec(self) -> EnvSpec:
+        """Of the environment."""
+        return self.env.spec
+
     def loop(self, plan: Plan, rule: Rule, store: Store, seeds: Sequence[int]) -> Loop:
         """Training, in one program."""
         batch = seed_batch(self.config.execution.seed_batch, len(seeds))
@@ -46,29 +53,43 @@ class NativeStage:
         return Loop(init, epoch, epoch.compile_ahead, lambda: None)
 
     def evaluator(self, algorithm: Algorithm, episodes: int) -> Evaluator:
-        """Plays that many greedy episodes per seed; compiled with the first call."""
-        vector = VectorEnv(self.env, episodes)
+        """One program for all seeds, one after another; compiled with the first call."""
+        play = _Episodes(algorithm, VectorEnv(self.env, episodes)).play
+        return Program(
+            lambda learners, keys: jax.lax.map(lambda one: play(*one).returns, (learners, keys))
+        )
 
-        def play(learner: Any, key: jax.Array) -> jax.Array:
-            reset_key, step_key = jax.random.split(key)
+    def player(self, algorithm: Algorithm, episodes: int, greedy: bool = True) -> Player:
+        """One program; compiled with the first call."""
+        vector, look = VectorEnv(self.env, episodes), partial(view, self.env)
+        play = Program(_Episodes(algorithm, vector, greedy, look, algorithm.inspect).play)
+        return lambda learner, key: as_trajectory(play(learner, key).kept, self.env)
 
-            def advance(carry: _Played, key: jax.Array) -> tuple[_Played, None]:
-                action = algorithm.greedy(learner, carry.state.obs)
-                state, step = vector.step(key, carry.state, jnp.maximum(action, 0))
-                returns = jnp.where(carry.done, carry.returns, step.finished_return)
-                undecided = carry.undecided | jnp.any(action < 0)
-                return _Played(state, returns, carry.done | step.finished, undecided), None
+    def watch(self, algorithm: Algorithm, learner: Any, key: jax.Array) -> Watched:
+        """Plays the episode when its first moment is asked for, and draws its states."""
+        spec = self.env.spec
+        if not hasattr(self.env, "render"):
+            raise ConfigError(f"{spec.name} cannot be drawn: it has no render method.")
+        names = tuple(map(str, range(spec.num_agents)))
+        moments = self._moments(algorithm, learner, key)
+        return Watched(spec.episode_length, names, False, moments)
 
-            nothing = jnp.zeros(episodes, bool)
-            start = _Played(vector.reset(reset_key), jnp.zeros(episodes), nothing, jnp.bool_(False))
-            keys = jax.random.split(step_key, self.env.spec.episode_length)
-            end, _ = jax.lax.scan(advance, start, keys)
-            return jnp.where(end.undecided, jnp.nan, end.returns)
+    def _moments(self, algorithm: Algorithm, learner: Any, key: jax.Array) -> Generator[Moment]:
+        episodes = _Episodes(algorithm, VectorEnv(self.env, 1), look=lambda state: state)
+        played = Program(episodes.play)(learner, key).kept
 
-        return Program(lambda learners, keys: jax.lax.map(lambda one: play(*one), (learners, keys)))
+        def draw(moment: int) -> Any:
+            return self.env.render(jax.tree.map(lambda leaf: leaf[moment, 0], played.view))
+
+        yield Moment(0, 0.0, None, None, partial(draw, 0))
+        told = jax.device_get((played.return_so_far, played.action, played.alive, played.finished))
+        for step, (total, action, alive, finished) in enumerate(zip(*told, strict=True), 1):
+            yield Moment(step, float(total[0]), action[0], alive[0], partial(draw, step))
+            if finished[0]:
+                return
 
 
-class _Played(NamedTuple):
+class _Playing(NamedTuple):
     """Episodes side by side, of which the first in each environment counts."""
 
     state: VectorState
@@ -76,6 +97,82 @@ class _Played(NamedTuple):
     done: jax.Array
     undecided: jax.Array
     """bool []: a policy was not finite."""
+
+
+class _Result(NamedTuple):
+    """What comes of episodes."""
+
+    returns: jax.Array
+    """float32 [E]; NaN where a policy was not finite."""
+    kept: Any
+    """:class:`Played`; None where only returns were asked for."""
+
+
+@dataclass(frozen=True)
+class _Episodes:
+    """Plays one seed's episodes: all that are played on this stage, whatever is kept of them."""
+
+    algorithm: Algorithm
+    env: VectorEnv
+    greedy: bool = True
+    look: Callable[[Any], Any] | None = None
+    """What of an environment's state is kept; where None, nothing is kept but returns."""
+    inspect: Callable[..., dict[str, jax.Array]] | None = None
+
+    def play(self, learner: Any, key: jax.Array) -> _Result:
+        """E episodes, as long as the longest may be."""
+        reset_key, step_key = jax.random.split(key)
+        state, count = self.env.reset(reset_key), self.env.num_envs
+        nothing = jnp.zeros(count, bool)
+        start = _Playing(state, jnp.zeros(count), nothing, jnp.bool_(False))
+        keys = jax.random.split(step_key, self.env.spec.episode_length)
+        end, kept = jax.lax.scan(partial(self._step, learner), start, keys)
+        if self.look is not None:
+            first = state.obs, jax.vmap(self.look)(state.env_state)
+            obs, seen = jax.tree.map(
+                lambda one, others: jnp.concatenate([one[None], others]),
+                first,
+                (kept.obs, kept.view),
+            )
+            finished = kept.finished.at[-1].set(True)
+            kept = kept._replace(obs=obs, view=seen, finished=finished)
+        return _Result(jnp.where(end.undecided, jnp.nan, end.returns), kept)
+
+    def _step(self, learner: Any, carry: _Playing, key: jax.Array) -> tuple[_Playing, Any]:
+        obs = carry.state.obs
+        if self.greedy:
+            action = self.algorithm.greedy(learner, obs)
+        else:
+            key, act_key = jax.random.split(key)
+            action = self.algorithm.act(learner, act_key, obs)
+        state, step = self.env.step(key, carry.state, jnp.maximum(action, 0))
+        returns = jnp.where(carry.done, carry.returns, step.finished_return)
+        undecided = carry.undecided | jnp.any(action < 0)
+        after = _Playing(state, returns, carry.done | step.finished, undecided)
+        return after, self._kept(learner, obs, action, state, step)
+
+    def _kept(
+        self, learner: Any, obs: jax.Array, action: jax.Array, state: VectorState, step: VectorStep
+    ) -> Any:
+        """What is kept of a step, and of the moment that it led to."""
+        if self.look is None:
+            return None
+        terminated, said = step.terminated, {}
+        if terminated.ndim == 1:
+            terminated = jnp.broadcast_to(terminated[:, None], action.shape)
+        if self.inspect is not None:
+            said = self.inspect(learner, obs, jnp.maximum(action, 0), step.alive)
+        return Played(
+            obs=jnp.where(step.finished[:, None, None], step.next_obs, state.obs),
+            action=action,
+            reward=step.reward,
+            alive=jnp.ones_like(terminated) if step.alive is None else step.alive,
+            terminated=terminated,
+            finished=step.finished,
+            return_so_far=step.return_so_far,
+            view=jax.vmap(self.look)(step.last_state),
+            inspected=said,
+        )
 
 
 @dataclass(frozen=True)
