@@ -94,8 +94,8 @@ class Rule:
         """The algorithm, with these numbers.
 
         Args:
-            settings: Of this structure, with arrays in the place of numbers. None where they do
-                not matter: a state knows all that acting needs.
+            settings: Of this structure, with arrays in the place of numbers; the recipe's defaults
+                where nothing that is asked depends on them.
         """
         return self.recipe(self.game, self.structure if settings is None else settings)
 

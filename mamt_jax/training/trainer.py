@@ -88,7 +88,7 @@ def make_trainer(
         init=partial(loop.init, settings),
         epoch=partial(loop.epoch, settings),
         compile_ahead=partial(loop.compile_ahead, settings),
-        evaluate=stage.evaluator(rule.algorithm(), config.execution.evaluation_episodes),
+        evaluate=partial(loop.evaluate, settings),
         game=game,
         quantities={**QUANTITIES, **recipe.quantities},
         close=loop.close,

@@ -37,6 +37,9 @@ class Loop(NamedTuple):
     compile_ahead: Callable[[Settings, RunState], Any]
     """Shapes of both -> the compiled program that updates the state, which ``epoch`` uses from then
     on; None where nothing is to be compiled."""
+    evaluate: Callable[[Settings, Any, jax.Array], Any]
+    """(settings, states of the algorithm, keys) -> as an :data:`Evaluator` of as many episodes as
+    the run's evaluations have."""
     close: Callable[[], None]
     """Closes the environments of training; the next epoch opens new ones."""
 

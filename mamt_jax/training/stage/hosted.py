@@ -6,7 +6,7 @@ not saved: a resumed run goes on with new episodes, drawn from seeds of their ow
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -65,18 +65,24 @@ class HostedStage:
         batch = seed_batch(self.config.execution.seed_batch, len(seeds))
         programs = _compiled(_Loop(plan, rule, store, batch))
         loop = _Training(self.config.execution, plan, programs, self.env, seeds)
-        return Loop(programs.init, loop.epoch, loop.compile_ahead, loop.close)
+        episodes = self.config.execution.evaluation_episodes
+
+        def evaluate(settings: Settings, learners: Any, keys: jax.Array) -> np.ndarray:
+            return self._returns(partial(programs.greedy, settings), learners, keys, episodes)
+
+        return Loop(programs.init, loop.epoch, loop.compile_ahead, evaluate, loop.close)
 
     def evaluator(self, algorithm: Algorithm, episodes: int) -> Evaluator:
         """As many side by side as in training; workers of its own, ended with the evaluation."""
         act = actor(algorithm, greedy=True)
+        return lambda learners, keys: self._returns(act, learners, keys, episodes)
 
-        def evaluate(learners: Any, keys: jax.Array) -> np.ndarray:
-            with closing(self._waves(act, learners, keys, episodes)) as waves:
-                returns = [returns_of(*wave).reshape(len(keys), -1) for wave in waves]
-            return np.concatenate(returns, axis=1)[:, :episodes]
-
-        return evaluate
+    def _returns(
+        self, act: Callable[..., Any], learners: Any, keys: jax.Array, episodes: int
+    ) -> np.ndarray:
+        with closing(self._waves(act, learners, keys, episodes)) as waves:
+            returns = [returns_of(*wave).reshape(len(keys), -1) for wave in waves]
+        return np.concatenate(returns, axis=1)[:, :episodes]
 
     def player(self, algorithm: Algorithm, episodes: int, greedy: bool = True) -> Player:
         """As many side by side as in training; workers of its own, ended with the last episode."""
@@ -111,7 +117,7 @@ class HostedStage:
                 yield Moment(number, total, action, alive, copy.draw)
 
     def _waves(
-        self, act: Program, learners: Any, keys: jax.Array, episodes: int
+        self, act: Callable[..., Any], learners: Any, keys: jax.Array, episodes: int
     ) -> Generator[tuple[Rows, Iterator[Step]]]:
         """Episodes of all seeds, a wave of some side by side after another.
 
@@ -149,10 +155,23 @@ class _Loop:
         states = jax.vmap(one, in_axes=(numbers.axes(settings), 0))(settings, seeds)
         return RunState(states, jnp.int32(0), jnp.int32(0))
 
-    def act(self, learner: Any, key: jax.Array, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Of one seed: the next key, and actions."""
-        key, act_key = jax.random.split(key)
-        return key, self.rule.algorithm().act(learner, act_key, obs)
+    def act(self, settings: Settings, learner: Any, key: jax.Array, obs: jax.Array) -> Any:
+        """Of all seeds: the next keys, and actions ``[S, E, n]``."""
+
+        def one(settings: Settings, learner: Any, key: jax.Array, obs: jax.Array) -> Any:
+            key, act_key = jax.random.split(key)
+            return key, self.rule.algorithm(settings).act(learner, act_key, obs)
+
+        return jax.vmap(one, in_axes=(numbers.axes(settings), 0, 0, 0))(settings, learner, key, obs)
+
+    def greedy(self, settings: Settings, learner: Any, key: jax.Array, obs: jax.Array) -> Any:
+        """Likewise with the most probable actions; nothing is drawn from the keys."""
+
+        def one(settings: Settings, learner: Any, obs: jax.Array) -> jax.Array:
+            return self.rule.algorithm(settings).greedy(learner, obs)
+
+        axes = numbers.axes(settings), 0, 0
+        return key, jax.vmap(one, in_axes=axes)(settings, learner, obs)
 
     def insert(self, stored: Any, new: Transition, transitions: jax.Array) -> Any:
         """Stores ``[S, T, E, ...]`` transitions, step after step as they were made."""
@@ -199,6 +218,7 @@ class _Compiled(NamedTuple):
 
     init: Any
     act: Program
+    greedy: Program
     insert: Program
     learn: Program
 
@@ -207,7 +227,8 @@ class _Compiled(NamedTuple):
 def _compiled(loop: _Loop) -> _Compiled:
     return _Compiled(
         init=as_written()(jax.jit(loop.init)),
-        act=Program(jax.vmap(loop.act)),
+        act=Program(loop.act),
+        greedy=Program(loop.greedy),
         insert=Program(loop.insert, donate=(0,)),
         learn=Program(loop.learn, donate=(1,)),
     )
@@ -241,7 +262,7 @@ class _Training:
             with worker_errors():
                 workers = self._workers or self._start(state)
                 for steps in self._plan.collect:
-                    state, collected = self._collect(workers, state, steps)
+                    state, collected = self._collect(workers, settings, state, steps)
                     state, metrics, ready = self._update(settings, state)
                     outputs.append((metrics, ready, collected))
         except BaseException:
@@ -273,7 +294,7 @@ class _Training:
         return workers
 
     def _collect(
-        self, workers: HostVectorEnv, state: RunState, steps: int
+        self, workers: HostVectorEnv, settings: Settings, state: RunState, steps: int
     ) -> tuple[RunState, tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """``steps`` steps of every environment: state, and of each seed ``[S]`` the returns of
         finished episodes, their number, and whether a policy was not finite.
@@ -284,7 +305,7 @@ class _Training:
         keys, rows = state.seeds.key, workers.rows
         for t in range(steps):
             new.obs[:, t] = rows.obs.reshape(*lead, spec.num_agents, -1)
-            keys, action = self._programs.act(state.seeds.learner, keys, new.obs[:, t])
+            keys, action = self._programs.act(settings, state.seeds.learner, keys, new.obs[:, t])
             new.action[:, t] = np.maximum(action, 0)
             self._undecided |= (np.asarray(action) < 0).any(axis=(1, 2))
             workers.set_idle(np.repeat(self._undecided, envs))

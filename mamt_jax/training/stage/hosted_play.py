@@ -86,7 +86,7 @@ class Acting:
       keys: [S].
     """
 
-    def __init__(self, program: Program, learners: Any, keys: jax.Array) -> None:
+    def __init__(self, program: Callable[..., Any], learners: Any, keys: jax.Array) -> None:
         self._program, self._learners, self._keys = program, learners, keys
 
     def act(self, obs: np.ndarray) -> np.ndarray:

@@ -50,7 +50,9 @@ class NativeStage:
         batch = seed_batch(self.config.execution.seed_batch, len(seeds))
         loop = _Loop(plan, rule, store, VectorEnv(self.env, plan.num_envs), batch)
         init, epoch = _compiled(loop)
-        return Loop(init, epoch, epoch.compile_ahead, lambda: None)
+        episodes = self.config.execution.evaluation_episodes
+        evaluate = _evaluating(rule, VectorEnv(self.env, episodes))
+        return Loop(init, epoch, epoch.compile_ahead, evaluate, lambda: None)
 
     def evaluator(self, algorithm: Algorithm, episodes: int) -> Evaluator:
         """One program for all seeds, one after another; compiled with the first call."""
@@ -250,3 +252,19 @@ class _Loop:
 def _compiled(loop: _Loop) -> tuple[Any, Program]:
     """The programs that begin and go on with a run."""
     return as_written()(jax.jit(loop.init)), Program(loop.epoch, donate=(1,))
+
+
+@kept
+def _evaluating(rule: Rule, env: VectorEnv) -> Program:
+    """The program that plays greedy episodes of all seeds, one seed after another."""
+
+    def evaluate(settings: Settings, learners: Any, keys: jax.Array) -> jax.Array:
+        def one(row: tuple[jax.Array, Any, jax.Array]) -> jax.Array:
+            index, learner, key = row
+            algorithm = rule.algorithm(numbers.row(settings, index))
+            returns: jax.Array = _Episodes(algorithm, env).play(learner, key).returns
+            return returns
+
+        return jax.lax.map(one, (jnp.arange(len(keys)), learners, keys))
+
+    return Program(evaluate)
