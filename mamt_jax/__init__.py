@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mamt_jax import envs
     from mamt_jax.algorithms.registry import Recipe
     from mamt_jax.config import TrainConfig, make_config
-    from mamt_jax.register import register
+    from mamt_jax.registration import register
     from mamt_jax.training.run import Run, load, train
 
 __version__ = "0.1.0"
@@ -42,7 +42,7 @@ _HOMES = {
     "make_config": "mamt_jax.config",
     "Run": "mamt_jax.training.run",
     "load": "mamt_jax.training.run",
-    "register": "mamt_jax.register",
+    "register": "mamt_jax.registration",
     "train": "mamt_jax.training.run",
 }
 

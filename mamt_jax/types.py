@@ -23,7 +23,7 @@ Params = Any
 """A pytree of arrays."""
 
 Metrics = dict[str, jax.Array]
-"""One scalar or small array per quantity; ``training.metrics`` lists dimensions and meaning."""
+"""One scalar or small array per quantity; ``quantities.py`` lists dimensions and meaning."""
 
 
 class Transition(NamedTuple):

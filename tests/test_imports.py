@@ -17,6 +17,7 @@ LEAVES = {
     "mamt_jax.errors",
     "mamt_jax.files",
     "mamt_jax.lookup",
+    "mamt_jax.quantities",
     "mamt_jax.settings",
     "mamt_jax.types",
 }
@@ -32,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "mamt_jax.errors": set(),
     "mamt_jax.files": {"mamt_jax.errors"},
     "mamt_jax.lookup": {"mamt_jax.errors"},
+    "mamt_jax.quantities": set(),
     "mamt_jax.settings": {"mamt_jax.errors"},
     "mamt_jax.types": LEAVES,
     "mamt_jax.envs": {"mamt_jax.errors", "mamt_jax.lookup"},
@@ -47,8 +49,8 @@ ALLOWED: dict[str, set[str]] = {
     "mamt_jax.trajectories": CONFIG | {"mamt_jax.envs", "mamt_jax.training"},
     "mamt_jax.reports": OPS | CONFIG | REPORTS | PAPER,
     "mamt_jax.cli": ALGORITHMS | CONFIG | REPORTS,
-    "mamt_jax.register": LEAVES | REGISTRY | {"mamt_jax.envs"},
-    "mamt_jax": CONFIG | {"mamt_jax.training.run", "mamt_jax.envs", "mamt_jax.register"},
+    "mamt_jax.registration": LEAVES | REGISTRY | {"mamt_jax.envs"},
+    "mamt_jax": CONFIG | {"mamt_jax.training.run", "mamt_jax.envs", "mamt_jax.registration"},
     "mamt_jax.__main__": {"mamt_jax.cli.main"},  # ``python -m mamt_jax`` is ``mamt``
     "mamt_jax.experiments": ALGORITHMS | CONFIG | REPORTS | {"mamt_jax.cli"},
     "benchmarks": ALGORITHMS | CONFIG | REPORTS | {"mamt_jax.cli"},

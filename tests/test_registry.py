@@ -15,8 +15,8 @@ from mamt_jax.algorithms.registry import ALGORITHMS, make
 from mamt_jax.config import AlgorithmConfig, make_config
 from mamt_jax.envs.toy import ToyMatching
 from mamt_jax.errors import ConfigError
+from mamt_jax.quantities import QUANTITIES
 from mamt_jax.training import checkpoint
-from mamt_jax.training.metrics import QUANTITIES
 from mamt_jax.training.trainer import make_trainer
 from mamt_jax.types import Algorithm, Game
 from tests.algorithms import tiny

@@ -22,10 +22,10 @@ from mamt_jax.algorithms.learner import (
 from mamt_jax.algorithms.optimisers import Optimised, agent_inner, blend, preconditioner, step
 from mamt_jax.algorithms.parts import Critic, PolicyGradients, Samples, TrustRegion, View
 from mamt_jax.algorithms.trust_region import local_kl, policy_change
-from mamt_jax.config import AlgorithmConfig
 from mamt_jax.networks import layers
 from mamt_jax.ops import divergences, losses
 from mamt_jax.ops.masking import masked_mean
+from mamt_jax.settings import Learning, MirrorDescent, Settings, SoftActorCritic, TargetNetworks
 from mamt_jax.types import Algorithm, Batch, Metrics, Params
 
 
@@ -43,7 +43,7 @@ class LearnerState(NamedTuple):
 
 
 def actor_critic(
-    name: str, actors: Actors, critic: Critic, region: TrustRegion, hyper: AlgorithmConfig
+    name: str, actors: Actors, critic: Critic, region: TrustRegion, settings: Settings
 ) -> Algorithm:
     """An off-policy actor-critic, as pure functions.
 
@@ -55,14 +55,19 @@ def actor_critic(
       actors: policies.
       critic: with a value for every own action.
       region: trust region.
-      hyper: settings.
+      settings: of the algorithm.
     """
-    parts = ActorCritic(actors, hyper, critic, region)
+    parts = ActorCritic(actors, settings, critic, region)
     return Algorithm(name, parts.init, parts.act, parts.greedy, parts.update, inspect=parts.inspect)
 
 
 class ActorCritic(CriticLearner):
     """The update, step by step (Algorithm 2)."""
+
+    @property
+    def own(self) -> SoftActorCritic:
+        """Settings of this actor-critic."""
+        return self.settings[SoftActorCritic]
 
     def init(self, key: jax.Array) -> LearnerState:
         """State before any update."""
@@ -89,7 +94,7 @@ class ActorCritic(CriticLearner):
         batch = agent_major(batch)
         view = self._view_of_batch(state, region_key, batch)
         target = self._td_target(state, target_key, batch)
-        error, penalty = losses.squared_error, self.hyper.critic_regularisation
+        error, penalty = losses.squared_error, self.own.critic_regularisation
         critic_gradient, view, metrics = regression(self.critic, view, target, error, penalty)
         region, view, more = self.region.observe(state.region, view)
         critic = step(self.critic_optimiser, state.critic, critic_gradient)
@@ -146,11 +151,11 @@ class ActorCritic(CriticLearner):
         q = values(self.critic, state.target_critic, x, encoded, staying)
         return losses.td_target(
             standardised_reward(batch),
-            self.hyper.discount,
+            self.settings[Learning].discount,
             sample.terminated,
             losses.select(q, action),
             log_prob,
-            1.0 / self.hyper.soft_reward_scale,
+            1.0 / self.own.soft_reward_scale,
         )
 
     def _policy_step(
@@ -162,14 +167,14 @@ class ActorCritic(CriticLearner):
         view: View,
     ) -> tuple[Optimised, PolicyGradients, Metrics]:
         """Mirror descent on the policies (Eq. 10), with actions drawn afresh from all of them."""
-        actors, hyper, alive = self.actors, self.hyper, view.alive
+        actors, learning, alive = self.actors, self.settings[Learning], view.alive
         action = distrax.Categorical(logits=view.log_policy).sample(seed=key)
         encoded, _ = self.encode(action, alive)
         q = values(self.critic, critic_params, view.x, encoded, alive)
         advantage = losses.counterfactual_advantage(q, view.log_policy, action)
         log_prob = losses.select(view.log_policy, action)
         log_old = losses.select(view.log_old_policy, action)
-        divergence = divergences.tsallis_divergence(log_prob, log_old, hyper.tsallis_q)
+        divergence = self._divergence(log_prob, log_old)
         weight = self._penalty(region, log_prob, divergence) - advantage
 
         def score(params: Params, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -181,7 +186,7 @@ class ActorCritic(CriticLearner):
 
         def loss(params: Params) -> tuple[jax.Array, jax.Array]:
             objective, square = score(params, weight)
-            return jnp.sum(objective + hyper.logit_regularisation * square), objective
+            return jnp.sum(objective + learning.logit_regularisation * square), objective
 
         (_, objective), gradient = jax.value_and_grad(loss, has_aux=True)(actor.params)
         stepped = step(actors.optimiser, actor, gradient)
@@ -196,10 +201,15 @@ class ActorCritic(CriticLearner):
         metrics = policy_metrics(objective, gradient, view.log_policy, alive) | policy_change(view)
         return stepped, PolicyGradients(value_term, surrogate), metrics
 
+    def _divergence(self, log_prob: jax.Array, log_old: jax.Array) -> jax.Array:
+        """What mirror descent keeps small, at sampled actions; KL's where nobody has a region."""
+        q = self.settings[MirrorDescent].tsallis_q if MirrorDescent in self.settings else 1.0
+        return divergences.tsallis_divergence(log_prob, log_old, q)
+
     def _penalty(self, region: Any, log_prob: jax.Array, divergence: jax.Array) -> jax.Array:
         """What weighs log π beside −A ``[n, B]``: KL_i/δ_i, or α log π_i where there is no δ_i."""
         constrained = np.asarray(self.region.constrained)
-        soft = 1.0 / self.hyper.soft_reward_scale * log_prob
+        soft = 1.0 / self.own.soft_reward_scale * log_prob
         if not constrained.any():
             return soft
         mirror = divergence / self.region.delta(region)[:, None]
@@ -215,8 +225,8 @@ class ActorCritic(CriticLearner):
         count: jax.Array,
     ) -> LearnerState:
         """The state with what has stepped, and what follows it."""
-        tau = self.hyper.target_tau
-        refresh = (count + 1) % self.hyper.old_policy_period == 0
+        tau = self.settings[TargetNetworks].target_tau
+        refresh = (count + 1) % self.own.old_policy_period == 0
         return LearnerState(
             actor=actor,
             target_actor=blend(state.target_actor, actor.params, tau),

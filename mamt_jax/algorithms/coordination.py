@@ -10,11 +10,12 @@ import jax.numpy as jnp
 
 from mamt_jax.algorithms.critics import counterfactual_effect, values
 from mamt_jax.algorithms.parts import Coordination, Critic, View
-from mamt_jax.config import AlgorithmConfig
 from mamt_jax.networks.layers import NORM_MOMENTUM, batch_norm
 from mamt_jax.ops.coordination import coordination_coefficients, mean_score, opponent_softmax
 from mamt_jax.ops.losses import select_output
 from mamt_jax.ops.masking import alive_pairs, masked, masked_mean, off_diagonal
+from mamt_jax.settings import Coordination as CoordinationSettings
+from mamt_jax.settings import Settings
 from mamt_jax.types import Metrics
 
 
@@ -42,7 +43,7 @@ class ScoreUnit(NamedTuple):
         return jnp.where(self.weight > 0, self.total / jnp.maximum(self.weight, 1e-6), 1.0)
 
 
-def critic_coordination(critic: Critic, hyper: AlgorithmConfig) -> Coordination:
+def critic_coordination(critic: Critic, settings: Settings) -> Coordination:
     """C_ij from the critic, by Eq. 5 or as the authors' released code has it.
 
     Eq. 5 puts |Q_i(a\\j) − Q_i(a)| into a softmax and so depends on the units of Q. With
@@ -55,11 +56,13 @@ def critic_coordination(critic: Critic, hyper: AlgorithmConfig) -> Coordination:
     The released code scores |Q_i(a) − V_j(o)| at actions drawn from the current policies, and takes
     the softmax over i: what the others' values say about j, not what i's says about the others.
     """
-    (threshold, units), released = hyper.coordination_scale, hyper.coordination == "released"
+    chosen = settings[CoordinationSettings].settled()
+    threshold, released = chosen.coordination_threshold, chosen.coordination == "released"
+    assert threshold is not None
 
     def coefficients(view: View, effect: jax.Array, unit: jax.Array) -> jax.Array:
         scaled = effect
-        if units == "relative":
+        if chosen.coordination_units == "relative":
             scaled = effect / jnp.maximum(unit, jnp.finfo(effect.dtype).tiny)
         return coordination_coefficients(scaled, threshold, view.alive, axis=0 if released else 1)
 

@@ -9,25 +9,26 @@ import jax.numpy as jnp
 import optax
 
 from mamt_jax.algorithms.parts import VIEW_AXES, Critic, View
-from mamt_jax.config import AlgorithmConfig
 from mamt_jax.networks.critic import SHARED_OVER_AGENTS, AttentionCritic
 from mamt_jax.ops import losses
 from mamt_jax.ops.chunking import in_chunks
 from mamt_jax.ops.masking import alive_pairs, masked, masked_mean, off_diagonal
+from mamt_jax.settings import AttentionNetworks, Settings
 from mamt_jax.types import Game, Metrics, Params
 
 
-def attention_critic(game: Game, hyper: AlgorithmConfig, own_actions: bool = True) -> Critic:
+def attention_critic(game: Game, settings: Settings, own_actions: bool = True) -> Critic:
     """MAAC's critic (Iqbal & Sha 2019).
 
     Args:
       game: sizes of the environment.
-      hyper: settings.
+      settings: of the algorithm.
       own_actions: whether it has a value for every own action, or one with the own action left out.
     """
     outputs = game.num_actions if own_actions else 1
+    sizes = settings[AttentionNetworks]
     net = AttentionCritic(
-        game.obs_sizes, game.num_actions, hyper.hidden_size, hyper.attention_heads, outputs
+        game.obs_sizes, game.num_actions, sizes.hidden_size, sizes.attention_heads, outputs
     )
 
     def init(key: jax.Array) -> Params:
@@ -45,7 +46,7 @@ def attention_critic(game: Game, hyper: AlgorithmConfig, own_actions: bool = Tru
     return Critic(
         init=init,
         apply=net.apply,
-        width=game.num_agents * hyper.hidden_size,
+        width=game.num_agents * sizes.hidden_size,
         effect=effect,
         attention=lambda trace: trace.weights,
         penalty=lambda trace, alive: losses.attention_penalty(trace.logits, alive),
@@ -95,7 +96,7 @@ def regression(
     view: View,
     target: jax.Array,
     error: losses.ErrorFunction,
-    penalty: float,
+    penalty: float | None = None,
 ) -> tuple[Params, View, Metrics]:
     """Gradient of the critic's regression and, from the same pass, the view with its trace.
 
@@ -104,7 +105,7 @@ def regression(
       view: of the batch, with the critic's parameters.
       target: ``[n, B]``, a constant.
       error: of predictions and targets.
-      penalty: factor on the critic's own penalty.
+      penalty: factor on the critic's own penalty; None goes without it.
     """
 
     def loss(params: Params, view: View, target: jax.Array) -> tuple[jax.Array, Any]:
@@ -115,7 +116,7 @@ def regression(
         if critic.attention is not None:
             weights = critic.attention(trace)
             metrics["attention_entropy"] = attention_entropy(weights, view.alive)
-        if critic.penalty is not None and penalty:  # 0 times it would be computed, and its gradient
+        if critic.penalty is not None and penalty is not None:
             deviation += penalty * critic.penalty(trace, view.alive)
         return jnp.sum(deviation), (trace, metrics)
 

@@ -17,12 +17,12 @@ from mamt_jax.algorithms.learner import (
     policy_metrics,
 )
 from mamt_jax.algorithms.optimisers import Optimised, blend, step
-from mamt_jax.config import AlgorithmConfig
 from mamt_jax.networks import layers
 from mamt_jax.networks.joint import joint_input
 from mamt_jax.ops import losses
 from mamt_jax.ops.gumbel import straight_through_gumbel_softmax
 from mamt_jax.ops.masking import masked, masked_mean
+from mamt_jax.settings import Deterministic, Learning, Settings
 from mamt_jax.types import Algorithm, Batch, Metrics, Params
 
 
@@ -37,10 +37,10 @@ class LearnerState(NamedTuple):
 
 
 def deterministic_actor_critic(
-    name: str, actors: Actors, critic: nn.Module, hyper: AlgorithmConfig
+    name: str, actors: Actors, critic: nn.Module, settings: Settings
 ) -> Algorithm:
     """Joint critics of one output, and actors that climb them, as pure functions."""
-    parts = DeterministicActorCritic(actors, hyper, critic)
+    parts = DeterministicActorCritic(actors, settings, critic)
     return Algorithm(name, parts.init, parts.act, parts.greedy, parts.update)
 
 
@@ -67,7 +67,7 @@ class DeterministicActorCritic(Learner):
         self, state: LearnerState, key: jax.Array, batch: Batch, count: jax.Array
     ) -> tuple[LearnerState, Metrics]:
         """One update of everything that learns."""
-        tau, batch = self.hyper.maddpg_tau, agent_major(batch)
+        tau, batch = self.settings[Deterministic].maddpg_tau, agent_major(batch)
         alive = batch.sample.alive
         x, stats = layers.batch_norm(batch.sample.obs, alive)
         critic, metrics = self._critic_step(state, x, batch)
@@ -113,7 +113,7 @@ class DeterministicActorCritic(Learner):
             lambda params: self.values(params, x, actions),
             self.values(state.target_critic, next_x, next_actions),
             batch,
-            self.hyper.discount,
+            self.settings[Learning].discount,
         )
 
     def _policy_step(
@@ -128,18 +128,21 @@ class DeterministicActorCritic(Learner):
 
         An agent's own action passes its gradient through a Gumbel-softmax, the others' do not.
         """
-        hyper, actors = self.hyper, self.actors
+        actors, regularisation = self.actors, self.settings[Learning].logit_regularisation
+        temperature = self.settings[Deterministic].gumbel_temperature
         own_entry = jnp.eye(self.game.num_agents, dtype=bool)[:, None, :, None]
 
         def loss(params: Params) -> tuple[jax.Array, Any]:
             logits, raw = actors.logits(params, x)
-            drawn = straight_through_gumbel_softmax(key, logits, hyper.gumbel_temperature)
+            drawn = straight_through_gumbel_softmax(
+                key, logits, settings[Deterministic].gumbel_temperature
+            )
             others = self.for_every_critic(jax.lax.stop_gradient(drawn), alive)
             actions = jnp.where(own_entry, masked(drawn, alive)[:, :, None], others)
             q = self.values(critic_params, x, actions)
             objective = -masked_mean(q, alive, axis=-1)
             square = losses.mean_square_logit(raw, self.game.action_counts, alive)
-            total = jnp.sum(objective + hyper.logit_regularisation * square)
+            total = jnp.sum(objective + regularisation * square)
             return total, (objective, jax.nn.log_softmax(logits))
 
         gradient, (objective, log_policy) = jax.grad(loss, has_aux=True)(actor.params)

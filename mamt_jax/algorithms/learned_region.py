@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mamt_jax.algorithms.optimisers import AdamSettings, Optimised, blend, clipped_adam, step
+from mamt_jax.algorithms.optimisers import Optimised, adam_settings, blend, clipped_adam, step
 from mamt_jax.algorithms.parts import (
     VIEW_AXES,
     Coordination,
@@ -22,11 +21,11 @@ from mamt_jax.algorithms.parts import (
     View,
 )
 from mamt_jax.algorithms.trust_region import for_every_sample
-from mamt_jax.config import AlgorithmConfig
 from mamt_jax.networks.trd_net import TRDNet
 from mamt_jax.ops import losses
 from mamt_jax.ops.chunking import in_chunks
 from mamt_jax.ops.masking import alive_pairs, masked_mean, masked_var
+from mamt_jax.settings import LearnedRegion, Learning, Networks, Settings
 from mamt_jax.types import Game, Metrics, Params
 
 
@@ -51,7 +50,7 @@ class RegionState(NamedTuple):
 
 def learned_trust_region(
     game: Game,
-    hyper: AlgorithmConfig,
+    settings: Settings,
     coordination: Coordination,
     nonstationarity: Nonstationarity,
 ) -> TrustRegion:
@@ -59,11 +58,11 @@ def learned_trust_region(
 
     Args:
       game: sizes of the environment.
-      hyper: settings.
+      settings: of the algorithm.
       coordination: where C comes from.
       nonstationarity: where D comes from.
     """
-    region = _LearnedRegion(game, hyper, coordination, nonstationarity)
+    region = _LearnedRegion(game, settings, coordination, nonstationarity)
     return TrustRegion(
         constrained=(True,) * game.num_agents,
         init=region.init,
@@ -77,7 +76,7 @@ def learned_trust_region(
 @dataclass(frozen=True)
 class _LearnedRegion:
     game: Game
-    hyper: AlgorithmConfig
+    settings: Settings
     coordination: Coordination
     nonstationarity: Nonstationarity
 
@@ -86,31 +85,38 @@ class _LearnedRegion:
         return self.game.num_agents
 
     @property
+    def own(self) -> LearnedRegion:
+        return self.settings[LearnedRegion]
+
+    @property
+    def limits(self) -> tuple[jax.Array, jax.Array]:
+        """Of log δ_i."""
+        return jnp.log(self.own.delta_min), jnp.log(self.own.delta_max)
+
+    @property
     def budget(self) -> float:
         """δ, the soft limit on Σ_i δ_i."""
-        return self.hyper.delta_total_per_agent * self.num_agents
+        return self.own.delta_total_per_agent * self.num_agents
 
     @cached_property
     def net(self) -> TRDNet:
-        hyper = self.hyper
         sizes, actions = self.game.obs_sizes, self.game.num_actions
-        return TRDNet(sizes, actions, hyper.hidden_size, hyper.trd_monotone)
+        return TRDNet(sizes, actions, self.settings[Networks].hidden_size, self.own.trd_monotone)
 
     @cached_property
     def trd_optimiser(self) -> optax.GradientTransformation:
-        hyper = self.hyper
-        adam = AdamSettings(hyper.learning_rate, hyper.adam_b1, hyper.adam_eps)
-        return clipped_adam(adam, hyper.critic_clip_per_agent * self.num_agents)
+        clip = self.settings[Learning].critic_clip_per_agent * self.num_agents
+        return clipped_adam(adam_settings(self.settings), clip)
 
     @cached_property
     def delta_optimiser(self) -> optax.GradientTransformation:
-        hyper = self.hyper
-        return optax.adam(hyper.learning_rate, b1=hyper.adam_b1, eps=hyper.adam_eps)
+        adam = adam_settings(self.settings)
+        return optax.adam(adam.learning_rate, b1=adam.b1, eps=adam.eps)
 
     def init(self, key: jax.Array) -> RegionState:
         trd_key, other_key, offset_key = jax.random.split(key, 3)
         n, zeros = self.num_agents, jnp.zeros(self.num_agents)
-        log_delta = jnp.full(n, math.log(self.hyper.delta_init), jnp.float32)
+        log_delta = jnp.full(n, jnp.log(self.own.delta_init), jnp.float32)
         x, encoded = jnp.zeros((n, 1, self.game.obs_size)), jnp.zeros((n, 1, self.game.num_actions))
         params = self.net.init(trd_key, x, encoded, log_delta, jnp.zeros((n, n, 1)))
         return RegionState(
@@ -139,7 +145,7 @@ class _LearnedRegion:
             "coordination_var": masked_var(weights, pairs, axis=-1),
             "nonstationarity": masked_mean(found, view.alive, axis=-1),
         }
-        target = blend(state.target_trd, trd.params, self.hyper.trd_tau)
+        target = blend(state.target_trd, trd.params, self.own.trd_tau)
         state = state._replace(trd=trd, target_trd=target, coordination=rule, nonstationarity=inner)
         return self._explore(state), view, metrics
 
@@ -151,7 +157,7 @@ class _LearnedRegion:
         self, state: RegionState, view: View, gradients: PolicyGradients, count: jax.Array
     ) -> tuple[RegionState, Metrics]:
         """The slow step on δ, in every ``delta_period``-th update (Eq. 8)."""
-        due = (count + 1) % self.hyper.delta_period == 0
+        due = (count + 1) % self.own.delta_period == 0
         state = jax.lax.cond(
             due,
             lambda state: self._slow_step(state, view, gradients),
@@ -185,13 +191,12 @@ class _LearnedRegion:
 
     def _mean_in_chunks(self, function: Callable[[View], Any], view: View) -> Any:
         """``function`` of the view, a mean over the batch, without filling the cache."""
-        values = self.num_agents**2 * self.hyper.hidden_size
+        values = self.num_agents**2 * self.settings[Networks].hidden_size
         return in_chunks(function, (VIEW_AXES,), None, values, view.alive)(view)
 
     def _explored(self, state: RegionState) -> jax.Array:
         """log δ as the policies feel it: the learned value with its offset, within the clip."""
-        low, high = math.log(self.hyper.delta_min), math.log(self.hyper.delta_max)
-        return jnp.clip(state.log_delta + state.offset, low, high)
+        return jnp.clip(state.log_delta + state.offset, *self.limits)
 
     def _explore(self, state: RegionState) -> RegionState:
         """Draws the offsets of this update's policy step.
@@ -202,7 +207,7 @@ class _LearnedRegion:
         identified: what one policy step with a wider region does to D.
         """
         key, draw = jax.random.split(state.key)
-        offset = self.hyper.delta_exploration * jax.random.normal(draw, state.offset.shape)
+        offset = self.own.delta_exploration * jax.random.normal(draw, state.offset.shape)
         return state._replace(offset=offset, key=key)
 
     def _fast_steps(self, state: RegionState, view: View) -> tuple[Optimised, Metrics]:
@@ -221,7 +226,7 @@ class _LearnedRegion:
             metrics |= {"trd_grad_norm": optax.tree.norm(gradient)}
             return step(self.trd_optimiser, trd, gradient), metrics
 
-        trd, metrics = jax.lax.scan(fast, state.trd, None, length=self.hyper.theta_steps)
+        trd, metrics = jax.lax.scan(fast, state.trd, None, length=self.own.theta_steps)
         return trd, jax.tree.map(lambda leaf: leaf[-1], metrics)
 
     def _slow_step(self, state: RegionState, view: View, gradients: PolicyGradients) -> RegionState:
@@ -239,14 +244,13 @@ class _LearnedRegion:
         excess = learned * (jnp.sum(learned) > self.budget)
         ascent = by_value - by_kl - excess
         updates, opt = self.delta_optimiser.update(-ascent, state.delta_opt)
-        low, high = math.log(self.hyper.delta_min), math.log(self.hyper.delta_max)
-        log_delta = jnp.clip(state.log_delta + updates, low, high)
+        log_delta = jnp.clip(state.log_delta + updates, *self.limits)
         return state._replace(log_delta=log_delta, delta_opt=opt, terms=(by_value, by_kl))
 
     def _gradient_of_value(self, delta: jax.Array, gradients: PolicyGradients) -> jax.Array:
         """∂V_i/∂δ_i ``[n]``, by the configured objective."""
-        if self.hyper.delta_objective == "lookahead":
+        if self.own.delta_objective == "lookahead":
             return gradients.value_term() / delta**2
-        if self.hyper.delta_objective == "surrogate":
+        if self.own.delta_objective == "surrogate":
             return gradients.surrogate_term / delta**2
         return jnp.zeros_like(delta)

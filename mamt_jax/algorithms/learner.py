@@ -16,16 +16,17 @@ import optax
 from mamt_jax.algorithms.optimisers import (
     AdamSettings,
     Optimised,
+    adam_settings,
     agent_norms,
     clipped_adam,
     per_agent,
     step,
 )
-from mamt_jax.config import AlgorithmConfig
 from mamt_jax.networks import layers
 from mamt_jax.networks.policies import Actor, mask_logits
 from mamt_jax.ops import losses
 from mamt_jax.ops.masking import masked, masked_mean
+from mamt_jax.settings import Learning, Networks, Settings
 from mamt_jax.types import Batch, Game, Metrics, Params, Transition
 
 
@@ -56,15 +57,15 @@ class Actors(NamedTuple):
         return jax.nn.log_softmax(self.logits(params, x)[0])
 
 
-def build_actors(game: Game, hyper: AlgorithmConfig, module: nn.Module | None = None) -> Actors:
+def build_actors(game: Game, settings: Settings, module: nn.Module | None = None) -> Actors:
     """Policies for a game: MAAC's, unless another module is given."""
-    adam = AdamSettings(hyper.learning_rate, hyper.adam_b1, hyper.adam_eps)
+    adam, clip = adam_settings(settings), settings[Learning].policy_clip
     return Actors(
-        module or Actor(game.obs_sizes, game.num_actions, hyper.hidden_size),
+        module or Actor(game.obs_sizes, game.num_actions, settings[Networks].hidden_size),
         game,
-        per_agent(clipped_adam(adam, hyper.policy_clip)),
+        per_agent(clipped_adam(adam, clip)),
         adam,
-        hyper.policy_clip,
+        clip,
     )
 
 
@@ -87,7 +88,7 @@ class Learner:
     """How trained policies act, whatever they learn from."""
 
     actors: Actors
-    hyper: AlgorithmConfig
+    settings: Settings
 
     @property
     def game(self) -> Game:
@@ -97,9 +98,9 @@ class Learner:
     @cached_property
     def critic_optimiser(self) -> optax.GradientTransformation:
         """One for the critics of all agents: its clip is as many times as large."""
-        hyper = self.hyper
-        clip = hyper.critic_clip_per_agent * self.game.num_agents
-        return clipped_adam(self.actors.adam, clip, hyper.critic_weight_decay)
+        learning = self.settings[Learning]
+        clip = learning.critic_clip_per_agent * self.game.num_agents
+        return clipped_adam(self.actors.adam, clip, learning.critic_weight_decay)
 
     def new_critic(self, params: Params) -> Optimised:
         """A critic before any update."""

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mamt_jax.algorithms.optimisers import (
-    AdamSettings,
     Optimised,
+    adam_settings,
     agent_norms,
     clipped_adam,
     per_agent,
@@ -18,25 +18,25 @@ from mamt_jax.algorithms.optimisers import (
 )
 from mamt_jax.algorithms.parts import Nonstationarity, Samples, View
 from mamt_jax.algorithms.trust_region import local_kl
-from mamt_jax.config import AlgorithmConfig
 from mamt_jax.networks.policies import ModellingPolicy, mask_logits
 from mamt_jax.ops import divergences, losses
 from mamt_jax.ops.chunking import in_chunks
 from mamt_jax.ops.coordination import opponents, to_square
 from mamt_jax.ops.masking import masked, masked_mean, off_diagonal
+from mamt_jax.settings import LearnedRegion, Modelling, Networks, Settings
 from mamt_jax.types import Game, Metrics
 
 
-def modelled_nonstationarity(game: Game, hyper: AlgorithmConfig) -> Nonstationarity:
+def modelled_nonstationarity(game: Game, settings: Settings) -> Nonstationarity:
     """KL[h_φi(·|o_i, j) ‖ π_ψj(·|o_j)]: what i expects of j against what j does now.
 
     The modelling policies h learn from the replay by cross-entropy, so they lag behind the
     policies: they are the past that the present is held against.
     """
-    num_agents = game.num_agents
-    net = ModellingPolicy(game.obs_sizes, game.num_actions, hyper.hidden_size)
-    adam = AdamSettings(hyper.learning_rate, hyper.adam_b1, hyper.adam_eps)
-    optimiser = per_agent(clipped_adam(adam, hyper.modelling_clip))
+    num_agents, modelling = game.num_agents, settings[Modelling]
+    hidden = settings[Networks].hidden_size
+    net = ModellingPolicy(game.obs_sizes, game.num_actions, hidden)
+    optimiser = per_agent(clipped_adam(adam_settings(settings), modelling.modelling_clip))
     others = opponents(num_agents)
     counts = np.asarray(game.action_counts)[others]
 
@@ -50,7 +50,7 @@ def modelled_nonstationarity(game: Game, hyper: AlgorithmConfig) -> Nonstationar
         entropy = losses.cross_entropy(mask_logits(logits, counts), seen.action[others])
         each = masked_mean(entropy, pairs, axis=(1, 2))
         square = losses.mean_square_logit(logits, counts, pairs)
-        return jnp.sum(each + hyper.modelling_regularisation * square), (logits, each)
+        return jnp.sum(each + modelling.modelling_regularisation * square), (logits, each)
 
     def divergence(logits: jax.Array, view: View) -> jax.Array:
         """D_ij ``[n, n, B]`` of what is expected ``[n, n − 1, B, A]``."""
@@ -67,23 +67,23 @@ def modelled_nonstationarity(game: Game, hyper: AlgorithmConfig) -> Nonstationar
             (_, (logits, each)), gradient = grad(state.params, seen)
             return gradient, logits, each
 
-        axes, width = (Samples(-2, -1, -1),), others.size * hyper.hidden_size  # type: ignore[arg-type]
+        axes, width = (Samples(-2, -1, -1),), others.size * hidden  # type: ignore[arg-type]
         chunked = in_chunks(learn, axes, (None, -2, None), width, seen.alive)
         gradient, logits, each = chunked(seen)
         if view.recent is not None:
             logits = net.apply(state.params, view.x)
-        found = _weighted(divergence(logits, view), view, hyper)
+        found = _weighted(divergence(logits, view), view, settings)
         metrics = {"modelling_loss": each, "modelling_grad_norm": agent_norms(gradient)}
         return step(optimiser, state, gradient), found, metrics
 
     def inspect(state: Optimised, view: View) -> tuple[jax.Array, jax.Array]:
         pairs = divergence(net.apply(state.params, view.x), view)
-        return pairs, _weighted(pairs, view, hyper)
+        return pairs, _weighted(pairs, view, settings)
 
     return Nonstationarity(init, measure, inspect)
 
 
-def consecutive_nonstationarity(hyper: AlgorithmConfig) -> Nonstationarity:
+def consecutive_nonstationarity(settings: Settings) -> Nonstationarity:
     """KL[π_ψj(·|o_j) ‖ π_ψj_old(·|o_j)], over n: weighted local divergences (Appendix H).
 
     Nothing is modelled: what the opponents did is taken from their old policies themselves.
@@ -93,7 +93,7 @@ def consecutive_nonstationarity(hyper: AlgorithmConfig) -> Nonstationarity:
         local = local_kl(view)
         num_agents = len(local)
         pairs = jnp.broadcast_to(local[None], (num_agents, *local.shape))
-        return pairs, _weighted(pairs, view, hyper) / num_agents
+        return pairs, _weighted(pairs, view, settings) / num_agents
 
     def inspect(state: tuple[()], view: View) -> tuple[jax.Array, jax.Array]:
         pairs, weighted = found(view)
@@ -106,7 +106,9 @@ def consecutive_nonstationarity(hyper: AlgorithmConfig) -> Nonstationarity:
     )
 
 
-def _weighted(pairs: jax.Array, view: View, hyper: AlgorithmConfig) -> jax.Array:
+def _weighted(pairs: jax.Array, view: View, settings: Settings) -> jax.Array:
     """D_i of D_ij, by the view's C."""
     assert view.coordination is not None
-    return divergences.nonstationarity(pairs, view.coordination, hyper.nonstationarity_max)
+    return divergences.nonstationarity(
+        pairs, view.coordination, settings[LearnedRegion].nonstationarity_max
+    )

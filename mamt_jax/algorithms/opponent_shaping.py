@@ -17,13 +17,13 @@ from mamt_jax.algorithms.learner import (
     policy_metrics,
 )
 from mamt_jax.algorithms.optimisers import Optimised, blend, step
-from mamt_jax.config import AlgorithmConfig
 from mamt_jax.errors import ConfigError
 from mamt_jax.networks import layers
 from mamt_jax.networks.joint import joint_input
 from mamt_jax.ops import losses
 from mamt_jax.ops.masking import masked_mean
 from mamt_jax.ops.opponent_shaping import shaping_gradients
+from mamt_jax.settings import Learning, Lookahead, Settings, TargetNetworks
 from mamt_jax.types import Algorithm, Batch, Metrics, Params
 
 
@@ -37,7 +37,7 @@ class LearnerState(NamedTuple):
 
 
 def shaping_actor_critic(
-    name: str, actors: Actors, critic: nn.Module, hyper: AlgorithmConfig
+    name: str, actors: Actors, critic: nn.Module, settings: Settings
 ) -> Algorithm:
     """Joint-action critics on all observations, and policies that shape their opponent.
 
@@ -48,7 +48,7 @@ def shaping_actor_critic(
         raise ConfigError(
             f"{name} is for two agents, and this environment has {actors.game.num_agents}."
         )
-    parts = ShapingActorCritic(actors, hyper, critic)
+    parts = ShapingActorCritic(actors, settings, critic)
     return Algorithm(name, parts.init, parts.act, parts.greedy, parts.update)
 
 
@@ -77,10 +77,13 @@ class ShapingActorCritic(Learner):
         x, stats = layers.batch_norm(batch.sample.obs, alive)
         critic, metrics = self._critic_step(state, x, batch)
         actor, more = self._policy_step(state.actor, critic.params, x, alive)
+        tau = self.settings[TargetNetworks].target_tau
         state = LearnerState(
             actor=actor,
             critic=critic,
-            target_critic=blend(state.target_critic, critic.params, self.hyper.target_tau),
+            target_critic=blend(
+                state.target_critic, critic.params, self.settings[TargetNetworks].target_tau
+            ),
             norm=layers.update_norm(state.norm, stats, alive),
         )
         return state, metrics | more
@@ -119,14 +122,14 @@ class ShapingActorCritic(Learner):
             predict,
             self.expected(state.actor.params, next_x, next_q),
             batch,
-            self.hyper.discount,
+            self.settings[Learning].discount,
         )
 
     def _policy_step(
         self, actor: Optimised, critic_params: Params, x: jax.Array, alive: jax.Array | None
     ) -> tuple[Optimised, Metrics]:
         """One step of both policies up V_i(θ_i, θ_j + η ∇V_j), exact over all joint actions."""
-        hyper, actors = self.hyper, self.actors
+        settings, actors = self.settings, self.actors
         q = self.values(critic_params, x)
 
         def values(params: Params) -> jax.Array:
@@ -136,10 +139,10 @@ class ShapingActorCritic(Learner):
             raw = actors.logits(params, x)[1]
             return jnp.sum(losses.mean_square_logit(raw, actors.game.action_counts, alive))
 
-        ascent = shaping_gradients(values, actor.params, hyper.lola_step)
+        ascent = shaping_gradients(values, actor.params, settings[Lookahead].lola_step)
         shrink = jax.grad(squares)(actor.params)
         gradient = jax.tree.map(
-            lambda up, down: hyper.logit_regularisation * down - up, ascent, shrink
+            lambda up, down: settings[Learning].logit_regularisation * down - up, ascent, shrink
         )
         log_policy = actors.log_policy(actor.params, x)
         metrics = policy_metrics(-values(actor.params), gradient, log_policy, alive)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mamt_jax.settings import Learning, Settings
 from mamt_jax.types import Params
 
 ADAM_B2 = 0.999
@@ -29,14 +30,20 @@ class AdamSettings(NamedTuple):
     eps: float
 
 
+def adam_settings(settings: Settings) -> AdamSettings:
+    """Adam as all networks of an algorithm are trained with it."""
+    learning = settings[Learning]
+    return AdamSettings(learning.learning_rate, learning.adam_b1, learning.adam_eps)
+
+
 def clipped_adam(
-    adam: AdamSettings, clip: float, weight_decay: float = 0.0
+    adam: AdamSettings, clip: float, weight_decay: float | None = None
 ) -> optax.GradientTransformation:
     """Global-norm clip, then L2 weight decay added to the gradient, then Adam.
 
     Decay that passes through the moments is PyTorch's Adam, not AdamW.
     """
-    decay = optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity()
+    decay = optax.identity() if weight_decay is None else optax.add_decayed_weights(weight_decay)
     scale = optax.scale_by_adam(b1=adam.b1, b2=ADAM_B2, eps=adam.eps)
     return optax.chain(
         optax.clip_by_global_norm(clip), decay, scale, optax.scale(-adam.learning_rate)

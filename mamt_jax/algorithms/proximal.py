@@ -20,12 +20,13 @@ from mamt_jax.algorithms.learner import (
 from mamt_jax.algorithms.optimisers import Optimised, step
 from mamt_jax.algorithms.parts import VIEW_AXES, Critic, PolicyGradients, TrustRegion, View
 from mamt_jax.algorithms.trust_region import policy_change
-from mamt_jax.config import AlgorithmConfig, ConfigError
+from mamt_jax.errors import ConfigError
 from mamt_jax.networks import layers
 from mamt_jax.ops import losses, proximal
 from mamt_jax.ops.chunking import take
 from mamt_jax.ops.masking import masked, masked_mean, seen
 from mamt_jax.ops.returns import generalised_advantages
+from mamt_jax.settings import PPO, Learning, Settings
 from mamt_jax.types import Algorithm, Batch, Metrics, Params, Transition
 
 
@@ -55,7 +56,7 @@ _ROLLOUT_AXES: Any = (VIEW_AXES, -1, -1)
 
 
 def proximal_actor_critic(
-    name: str, actors: Actors, critic: Critic, region: TrustRegion, hyper: AlgorithmConfig
+    name: str, actors: Actors, critic: Critic, region: TrustRegion, settings: Settings
 ) -> Algorithm:
     """PPO, as pure functions.
 
@@ -67,7 +68,7 @@ def proximal_actor_critic(
       actors: policies.
       critic: with one output for all own actions, and with ``rescale``.
       region: trust region; agents without one have PPO's own clip range.
-      hyper: settings.
+      settings: of the algorithm.
 
     Raises:
       ConfigError: if the critic cannot be rescaled.
@@ -76,7 +77,7 @@ def proximal_actor_critic(
         raise ConfigError(
             f"{name} needs a critic with a rescale function, because it learns normalised returns."
         )
-    parts = ProximalActorCritic(actors, hyper, critic, region)
+    parts = ProximalActorCritic(actors, settings, critic, region)
     return Algorithm(
         name,
         parts.init,
@@ -90,6 +91,11 @@ def proximal_actor_critic(
 
 class ProximalActorCritic(CriticLearner):
     """The update: advantages of the rollout, then epochs of minibatches."""
+
+    @property
+    def own(self) -> PPO:
+        """Settings of PPO."""
+        return self.settings[PPO]
 
     def init(self, key: jax.Array) -> LearnerState:
         """State before any update."""
@@ -108,19 +114,19 @@ class ProximalActorCritic(CriticLearner):
         self, state: LearnerState, key: jax.Array, batch: Batch, count: jax.Array
     ) -> tuple[LearnerState, Metrics]:
         """All epochs on one rollout; metrics are means over the minibatches."""
-        hyper = self.hyper
+        own = self.own
         prepare_key, learn_key = jax.random.split(key)
         state, rollout, metrics = self._prepare(state, prepare_key, batch, count)
         total = rollout.advantage.shape[1]
-        size = total // hyper.ppo_minibatches
-        before = count * hyper.ppo_epochs * hyper.ppo_minibatches
+        size = total // own.ppo_minibatches
+        before = count * own.ppo_epochs * own.ppo_minibatches
 
         def epoch(state: LearnerState, inputs: tuple[Any, Any]) -> tuple[LearnerState, Metrics]:
             key, number = inputs
             shuffle_key, key = jax.random.split(key)
             order = jax.random.permutation(shuffle_key, total)
-            rows = order[: size * hyper.ppo_minibatches].reshape(-1, size)
-            keys = jax.random.split(key, hyper.ppo_minibatches)
+            rows = order[: size * own.ppo_minibatches].reshape(-1, size)
+            keys = jax.random.split(key, own.ppo_minibatches)
             counts = before + number * len(rows) + jnp.arange(len(rows))
 
             def minibatch(
@@ -132,8 +138,8 @@ class ProximalActorCritic(CriticLearner):
 
             return jax.lax.scan(minibatch, state, (keys, rows, counts))
 
-        keys = jax.random.split(learn_key, hyper.ppo_epochs)
-        state, each = jax.lax.scan(epoch, state, (keys, jnp.arange(hyper.ppo_epochs)))
+        keys = jax.random.split(learn_key, own.ppo_epochs)
+        state, each = jax.lax.scan(epoch, state, (keys, jnp.arange(own.ppo_epochs)))
         return state, metrics | jax.tree.map(lambda leaf: jnp.mean(leaf, axis=(0, 1)), each)
 
     def inspect(
@@ -176,8 +182,8 @@ class ProximalActorCritic(CriticLearner):
             in_time(bootstrap),
             in_time(sample.terminated),
             _last_steps(finished, None if alive is None else in_time(alive), num_agents),
-            self.hyper.discount,
-            self.hyper.gae_lambda,
+            self.settings[Learning].discount,
+            self.own.gae_lambda,
         )
         advantage = jnp.swapaxes(advantage, 0, 1).reshape(num_agents, -1)
         returns = advantage + value
@@ -244,7 +250,7 @@ class ProximalActorCritic(CriticLearner):
         self, state: LearnerState, key: jax.Array, rows: Rollout, count: jax.Array
     ) -> tuple[LearnerState, Metrics]:
         """One step of everything that learns; ``count`` is that of minibatches before."""
-        hyper = self.hyper
+        own = self.own
         view = rows.view._replace(
             key=key,
             log_policy=self.actors.log_policy(state.actor.params, rows.view.x),
@@ -254,8 +260,7 @@ class ProximalActorCritic(CriticLearner):
             self.critic,
             view,
             rows.target,
-            lambda value, target: proximal.huber(value, target, hyper.huber_delta),
-            hyper.critic_regularisation,
+            lambda value, target: proximal.huber(value, target, own.huber_delta),
         )
         region, view, more = self.region.observe(state.region, view)
         metrics |= more
@@ -273,9 +278,10 @@ class ProximalActorCritic(CriticLearner):
         A region δ_i is as wide, in KL, as the clip range ε_i allows: ε²/2 to second order. δ_i = 1
         stands for PPO's own range, so ε_i = ε √δ_i.
         """
-        actors, hyper, alive = self.actors, self.hyper, view.alive
+        actors, own, alive = self.actors, self.own, view.alive
+        regularisation = self.settings[Learning].logit_regularisation
         delta = self.region.delta(region)
-        clip = (hyper.ppo_clip * jnp.sqrt(delta))[:, None]
+        clip = (own.ppo_clip * jnp.sqrt(delta))[:, None]
         log_old = losses.select(view.log_old_policy, view.action)
 
         def loss(params: Params) -> tuple[jax.Array, jax.Array]:
@@ -284,9 +290,11 @@ class ProximalActorCritic(CriticLearner):
             log_prob = losses.select(jax.nn.log_softmax(masked_logits), view.action)
             gain = proximal.clipped_objective(log_prob, log_old, advantage, clip)
             objective = -masked_mean(gain, alive, axis=-1)
-            bonus = hyper.ppo_entropy * masked_mean(policy.entropy(), alive, axis=-1)
+            bonus = own.ppo_entropy * masked_mean(policy.entropy(), alive, axis=-1)
             square = losses.mean_square_logit(raw, self.game.action_counts, alive)
-            return jnp.sum(objective - bonus + hyper.logit_regularisation * square), objective
+            return jnp.sum(
+                objective - bonus + self.settings[Learning].logit_regularisation * square
+            ), objective
 
         gradient, objective = jax.grad(loss, has_aux=True)(actor.params)
         log_prob = losses.select(view.log_policy, view.action)

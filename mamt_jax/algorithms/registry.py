@@ -5,12 +5,13 @@ Nothing here needs JAX, so that ``mamt list`` and ``mamt train --help`` answer a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mamt_jax.errors import ConfigError, close_to
 from mamt_jax.lookup import imported, is_path
+from mamt_jax.quantities import Quantity
 from mamt_jax.settings import (
     PPO,
     AttentionNetworks,
@@ -54,6 +55,8 @@ class Recipe:
     """Its parts, whose values are the defaults."""
     summary: str = ""
     """One line for ``mamt list``."""
+    quantities: Mapping[str, Quantity] = field(default_factory=dict, hash=False)
+    """What it reports that :data:`mamt_jax.quantities.QUANTITIES` does not have."""
 
     def __call__(self, game: Game, settings: Settings | None = None) -> Algorithm:
         """Builds the algorithm, with its own default settings unless others are given.

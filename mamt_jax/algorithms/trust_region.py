@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from mamt_jax.algorithms.parts import TrustRegion, View
-from mamt_jax.config import AlgorithmConfig, ConfigError
+from mamt_jax.errors import ConfigError
 from mamt_jax.ops import divergences
 from mamt_jax.ops.masking import masked_mean, seen
+from mamt_jax.settings import FixedRegion, Settings
 from mamt_jax.types import Game, Metrics
 
 
@@ -21,9 +22,9 @@ def no_trust_region(game: Game) -> TrustRegion:
     )
 
 
-def fixed_trust_region(game: Game, hyper: AlgorithmConfig) -> TrustRegion:
+def fixed_trust_region(game: Game, settings: Settings) -> TrustRegion:
     """MAMD's δ_i = δ/n for every agent (Eq. 4)."""
-    delta = jnp.full(game.num_agents, hyper.delta_fixed, jnp.float32)
+    delta = jnp.full(game.num_agents, settings[FixedRegion].delta_fixed, jnp.float32)
     return TrustRegion(
         constrained=(True,) * game.num_agents,
         init=lambda key: (),
@@ -33,7 +34,7 @@ def fixed_trust_region(game: Game, hyper: AlgorithmConfig) -> TrustRegion:
     )
 
 
-def prior_trust_region(game: Game, hyper: AlgorithmConfig) -> TrustRegion:
+def prior_trust_region(game: Game, settings: Settings) -> TrustRegion:
     """MAMD-OP's: as MAMD's for agents with a team mate, none for those alone (Appendix D).
 
     It reports no δ, because not every agent has one.
@@ -48,7 +49,7 @@ def prior_trust_region(game: Game, hyper: AlgorithmConfig) -> TrustRegion:
         )
     joined = {agent for team in game.teams if len(team) > 1 for agent in team}
     constrained = tuple(agent in joined for agent in range(game.num_agents))
-    delta = jnp.where(jnp.array(constrained), hyper.delta_fixed, 1.0)
+    delta = jnp.where(jnp.array(constrained), settings[FixedRegion].delta_fixed, 1.0)
     return no_trust_region(game)._replace(constrained=constrained, delta=lambda state: delta)
 
 

@@ -38,7 +38,8 @@ class Train(TrainFlags):
 
     def directory(self) -> Path:
         """Where the run goes."""
-        return self.out or Path("runs") / f"{self.config.algorithm}-{self.config.env}"
+        name = f"{self.config.algorithm}-{self.config.env}".replace(":", ".")
+        return self.out or Path("runs") / name
 
     def run(self) -> None:
         """Trains and says where the results are."""

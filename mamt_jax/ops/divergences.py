@@ -9,14 +9,14 @@ import jax.numpy as jnp
 from mamt_jax.ops.masking import masked
 
 
-def tsallis_log(log_x: jax.Array, q: float) -> jax.Array:
+def tsallis_log(log_x: jax.Array, q: jax.Array | float) -> jax.Array:
     """Tsallis logarithm log_q x = (x^{1−q} − 1)/(1 − q), from log x; the natural one at q = 1.
 
     Taking log x keeps small probabilities exact: the result is expm1((1 − q) log x)/(1 − q).
     """
-    if q == 1.0:
-        return log_x
-    return jnp.expm1((1.0 - q) * log_x) / (1.0 - q)
+    order = jnp.asarray(1.0 - q)
+    divisor = jnp.where(order == 0, 1.0, order)  # so that no gradient meets 0/0
+    return jnp.where(order == 0, log_x, jnp.expm1(divisor * log_x) / divisor)
 
 
 def tsallis_divergence(log_p: jax.Array, log_p_old: jax.Array, q: float) -> jax.Array:

@@ -24,7 +24,7 @@ from mamt_jax.analysis.statistics import Summary, supported
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import RunError
 from mamt_jax.files import user_path
-from mamt_jax.training.metrics import QUANTITIES
+from mamt_jax.quantities import QUANTITIES
 from mamt_jax.training.run_dir import RunDir
 
 DIGITS = 4

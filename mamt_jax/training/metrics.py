@@ -1,4 +1,4 @@
-"""What a run records: one table of quantities, and the recorder that turns epochs into a Dataset.
+"""What a run records: the recorder that turns epochs into a Dataset.
 
 Two time axes, both counted per seed:
 
@@ -11,137 +11,14 @@ On-policy, an event is a rollout and makes one update: means over all its miniba
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from mamt_jax.errors import DivergedError
-
-
-class Quantity(NamedTuple):
-    """How one recorded quantity is laid out and read."""
-
-    dims: tuple[str, ...]
-    """Dimensions after ``seed`` and ``update``."""
-    unit: str
-    name: str
-    """Short enough for an axis; becomes ``long_name``."""
-    description: str
-
-
-_AGENT, _PAIR = ("agent",), ("agent", "opponent")
-_SCALED = "standardised reward"
-QUANTITIES: dict[str, Quantity] = {
-    "critic_loss": Quantity(
-        _AGENT, f"{_SCALED} squared", "critic loss", "mean squared TD error of the critic"
-    ),
-    "critic_grad_norm": Quantity(
-        (), "1", "gradient norm, critic", "global norm of the critic's gradient before clipping"
-    ),
-    "q_mean": Quantity(_AGENT, _SCALED, "Q(o, a)", "batch mean of Q(o, a)"),
-    "attention_entropy": Quantity(
-        ("agent", "head"),
-        "nat",
-        "attention entropy, critic",
-        "entropy of the critic's attention over the other agents",
-    ),
-    "policy_loss": Quantity(_AGENT, "1", "policy loss", "policy objective that is descended"),
-    "policy_grad_norm": Quantity(
-        _AGENT,
-        "1",
-        "gradient norm, policy",
-        "global norm of the policy's gradient before clipping",
-    ),
-    "entropy": Quantity(_AGENT, "nat", "policy entropy", "entropy of the policy, batch mean"),
-    "clip_fraction": Quantity(
-        _AGENT,
-        "1",
-        "share of samples clipped",
-        "share of samples at which PPO's clip binds, mean over all minibatches",
-    ),
-    "explained_variance": Quantity(
-        _AGENT,
-        "1",
-        "explained variance of returns",
-        "share of the returns' variance that the critic had foreseen (on-policy)",
-    ),
-    "local_kl": Quantity(
-        _AGENT, "nat", "local KL to the old policy", "KL of the policy to its old one, batch mean"
-    ),
-    "switching_cost": Quantity(
-        _AGENT,
-        "nat",
-        "opponent switching cost",
-        "opponent switching cost since the last refresh (Definition 2), maximum over the batch",
-    ),
-    "switching_cost_mean": Quantity(
-        (),
-        "nat",
-        "opponent switching cost, mean",
-        "switching cost averaged over agents (δ-stationarity, Definition 3)",
-    ),
-    "reward_mean": Quantity(
-        _AGENT, "reward", "mean reward", "mean reward of the replay's contents, or of the rollout"
-    ),
-    "reward_std": Quantity(
-        _AGENT,
-        "reward",
-        "standard deviation of the reward",
-        "standard deviation of the reward over the replay's contents, or over the rollout",
-    ),
-    "delta": Quantity(
-        _AGENT, "nat", "local trust region δ_i", "local trust region before the random offset"
-    ),
-    "delta_within_budget": Quantity(
-        (), "1", "share of updates within the budget", "share of updates whose Σ δ_i is at most δ"
-    ),
-    "coordination_score": Quantity(
-        _PAIR, _SCALED, "coordination score", "score in the softmax of Eq. 5, before scaling"
-    ),
-    "coordination_mean": Quantity(
-        _PAIR, "1", "coordination C_ij", "coordination coefficient C_ij (Eq. 5), batch mean"
-    ),
-    "coordination_var": Quantity(
-        _PAIR,
-        "1",
-        "variance of coordination C_ij",
-        "coordination coefficient C_ij (Eq. 5), batch variance",
-    ),
-    "nonstationarity": Quantity(
-        _AGENT, "nat", "non-stationarity D_i,ns", "non-stationarity D_i,ns (Eq. 6), batch mean"
-    ),
-    "modelling_loss": Quantity(
-        _AGENT,
-        "nat",
-        "modelling loss",
-        "cross-entropy of the modelling policies on the replay",
-    ),
-    "modelling_grad_norm": Quantity(
-        _AGENT,
-        "1",
-        "gradient norm, modelling policy",
-        "global norm of the modelling policy's gradient before clipping",
-    ),
-    "trd_loss": Quantity((), "nat squared", "TRD-Net loss", "loss of TRD-Net (Eq. 7)"),
-    "trd_grad_norm": Quantity(
-        (), "1", "gradient norm, TRD-Net", "global norm of TRD-Net's gradient before clipping"
-    ),
-    "trd_kl": Quantity(
-        _AGENT, "nat", "local KL, predicted", "local KL predicted by TRD-Net, batch mean"
-    ),
-    "delta_grad_value": Quantity(
-        _AGENT, "1", "∂V/∂log δ_i", "value term of the last slow step on δ (Eq. 8)"
-    ),
-    "delta_grad_kl": Quantity(
-        _AGENT, "1", "∂ΣKL/∂log δ_i", "divergence term of the last slow step on δ (Eq. 8)"
-    ),
-}
-"""Everything an algorithm may report, as means over the updates of a logging point."""
-
-_BLAME = sorted(QUANTITIES, key=lambda name: not name.endswith("_loss"))
-"""Which quantity of an update is named first where several are not finite: losses, then others."""
+from mamt_jax.errors import ConfigError, DivergedError
+from mamt_jax.quantities import QUANTITIES, Quantity
 
 _EVENT_QUANTITIES = {
     "return_sum": Quantity(
@@ -197,12 +74,18 @@ class Recorder:
         seeds: Seed ids, in the order of the leading axis of every output.
         updates_per_event: Updates in every event that updates at all.
         agents: Their names; agents are numbered where none are given.
+        quantities: What an algorithm may report.
     """
 
     def __init__(
-        self, seeds: list[int], updates_per_event: int, agents: Sequence[str] = ()
+        self,
+        seeds: list[int],
+        updates_per_event: int,
+        agents: Sequence[str] = (),
+        quantities: Mapping[str, Quantity] = QUANTITIES,
     ) -> None:
         self.seeds = seeds
+        self._quantities = quantities
         self._agents = agents
         self._per_event = updates_per_event
         self.updates: list[int] = []
@@ -247,11 +130,14 @@ class Recorder:
 
         Raises:
             DivergedError: No seed is left. The logging point is recorded first.
-            KeyError: A metric is not in :data:`QUANTITIES`.
+            ConfigError: The algorithm reports what is no known quantity.
         """
-        unknown = set(output.metrics) - set(QUANTITIES)
+        unknown = sorted(set(output.metrics) - set(self._quantities))
         if unknown:
-            raise KeyError(f"not in training.metrics.QUANTITIES: {', '.join(sorted(unknown))}")
+            raise ConfigError(
+                f"The algorithm reports {', '.join(unknown)}, and nothing says what that is; its "
+                f"Recipe has quantities for that."
+            )
         updated = np.asarray(output.updated, bool)
         before, lost = self.update_count, np.isfinite(self._diverged_at)
         done: dict[str, np.ndarray] = {}
@@ -287,10 +173,12 @@ class Recorder:
         Raises:
             DivergedError: No seed is left.
         """
+        # Losses first, then others, as they are listed.
+        blame = sorted(self._quantities, key=lambda name: not name.endswith("_loss"))
         for index, seed in enumerate(self.seeds):
             if seed in self.diverged:
                 continue
-            found = _first_bad({name: values[index] for name, values in done.items()})
+            found = _first_bad({name: values[index] for name, values in done.items()}, blame)
             if found:
                 update, name = before + found[0] + 1, found[1]
                 reason = f"{name} of seed {seed} is NaN or infinite at update {update}"
@@ -334,7 +222,7 @@ class Recorder:
             mean = (return_sum.sum(axis=2, dtype=np.float64) / count).astype(np.float32)
         data = {"return_mean": _variable(("seed", "update"), mean, _DERIVED["return_mean"])}
         for name, rows in self._rows.items():
-            quantity = QUANTITIES[name]
+            quantity = self._quantities[name]
             dims = ("seed", "update", *quantity.dims)
             data[name] = _variable(dims, np.stack(rows, 1), quantity)
         if np.isfinite(self._greedy).any():
@@ -372,12 +260,19 @@ class Recorder:
         return {name: _variable(*where, _AXES[name]) for name, where in found.items()}
 
     @classmethod
-    def from_dataset(cls, dataset: xr.Dataset, points: int, updates_per_event: int) -> Recorder:
+    def from_dataset(
+        cls,
+        dataset: xr.Dataset,
+        points: int,
+        updates_per_event: int,
+        quantities: Mapping[str, Quantity] = QUANTITIES,
+    ) -> Recorder:
         """Recorder that holds the first ``points`` logging points of a recorded run."""
         agents = [str(name) for name in dataset["agent"].values] if "agent" in dataset else []
-        recorder = cls([int(seed) for seed in dataset.seed.values], updates_per_event, agents)
+        seeds = [int(seed) for seed in dataset.seed.values]
+        recorder = cls(seeds, updates_per_event, agents, quantities)
         recorder.updates = [int(update) for update in dataset["update"].values[:points]]
-        for name in QUANTITIES:
+        for name in recorder._quantities:
             if name in dataset:
                 values = dataset[name].values
                 recorder._rows[name] = [values[:, point] for point in range(points)]
@@ -399,14 +294,15 @@ class Recorder:
         return recorder
 
 
-def _first_bad(done: dict[str, np.ndarray]) -> tuple[int, str] | None:
+def _first_bad(done: dict[str, np.ndarray], order: list[str]) -> tuple[int, str] | None:
     """The first update with a value that is not finite, and which quantity is to blame.
 
     Args:
         done: Of one seed, per quantity ``[updates, ...]``.
+        order: Which quantity is named first where several are not finite.
     """
     first: tuple[int, str] | None = None
-    for name in sorted(done, key=_BLAME.index):
+    for name in sorted(done, key=order.index):
         values = done[name]
         bad = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
         if bad.any() and (first is None or int(np.argmax(bad)) < first[0]):

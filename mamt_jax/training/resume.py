@@ -57,7 +57,8 @@ def books(
     varied = [name for name in first if any(flat[name] != first[name] for flat in several)]
     for index, (config, directory) in enumerate(zip(configs, directories, strict=True)):
         ids, agents = list(config.seed_ids), trainer.game.agents
-        recorder = Recorder(ids, trainer.plan.updates_per_event, agents)
+        per_event = trainer.plan.updates_per_event
+        recorder = Recorder(ids, per_event, agents, trainer.quantities)
         rows = None if len(configs) == 1 else slice(index * seeds, (index + 1) * seeds)
         values = config.settings.flat()
         label = ", ".join(f"{name}={values[name]}" for name in varied)
@@ -97,7 +98,7 @@ def restore(
         if metrics.sizes["update"] < meta.points:
             raise RunError(f"The metrics in {directory.path} end before its checkpoint.")
         per_event = trainer.plan.updates_per_event
-        book.recorder = Recorder.from_dataset(metrics, meta.points, per_event)
+        book.recorder = Recorder.from_dataset(metrics, meta.points, per_event, trainer.quantities)
     states = [state for _, state in found]
     if len(states) > 1:
         joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *[s.seeds for s in states])

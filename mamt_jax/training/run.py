@@ -51,7 +51,7 @@ class Run:
 
     Attributes:
         config: What was run.
-        metrics: Everything recorded; ``training.metrics`` lists the quantities.
+        metrics: Everything recorded; ``quantities.py`` lists the quantities.
         path: The run directory, None for a run in memory.
     """
 

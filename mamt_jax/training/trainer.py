@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from mamt_jax.algorithms.registry import Recipe
 from mamt_jax.config import TrainConfig
 from mamt_jax.envs.base import Environment
 from mamt_jax.envs.hosted import HostEnvironment
+from mamt_jax.quantities import QUANTITIES, Quantity
 from mamt_jax.settings import Settings, numbers
 from mamt_jax.training.game import game_of
 from mamt_jax.training.learning import EpochOutput, Rule, RunState
@@ -39,6 +40,8 @@ class Trainer(NamedTuple):
     """Plays ``evaluation_episodes``."""
     game: Game
     """Sizes of the environment."""
+    quantities: Mapping[str, Quantity] = QUANTITIES
+    """What the algorithm may report."""
     close: Callable[[], None] = lambda: None
     """Closes the environments of training; the next epoch opens new ones."""
 
@@ -87,5 +90,6 @@ def make_trainer(
         compile_ahead=partial(loop.compile_ahead, settings),
         evaluate=stage.evaluator(rule.algorithm(), config.execution.evaluation_episodes),
         game=game,
+        quantities={**QUANTITIES, **recipe.quantities},
         close=loop.close,
     )

@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 
 from mamt_jax.config import make_config
-from mamt_jax.training.metrics import QUANTITIES, Recorder
+from mamt_jax.quantities import QUANTITIES
+from mamt_jax.training.metrics import Recorder
 from mamt_jax.training.run_dir import RunDir
 
 SIZES = {"agent": 3, "opponent": 3, "head": 2}

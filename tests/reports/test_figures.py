@@ -18,6 +18,7 @@ from mamt_jax.analysis.seeds import over_seeds
 from mamt_jax.config import make_config
 from mamt_jax.experiments.paper import NAMES
 from mamt_jax.experiments.references import references
+from mamt_jax.quantities import QUANTITIES
 from mamt_jax.reports.figures import (
     Panel,
     _coordination_matrices,
@@ -30,7 +31,6 @@ from mamt_jax.reports.figures import (
 from mamt_jax.reports.record import record as write_summary
 from mamt_jax.reports.report import merge_references, returns_table, thresholds_table
 from mamt_jax.reports.sources import open_run
-from mamt_jax.training.metrics import QUANTITIES
 from tests.reports.records import SIZES, made_up, write_run
 
 

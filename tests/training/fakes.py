@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from mamt_jax.algorithms import registry
 from mamt_jax.algorithms.registry import Recipe
 from mamt_jax.config import TrainConfig, make_config
+from mamt_jax.quantities import QUANTITIES
 from mamt_jax.training.prepare import PreparedTogether
 from mamt_jax.types import Algorithm, Game
 
@@ -56,6 +57,7 @@ class FakeTrainer(NamedTuple):
     epoch: Any
     evaluate: Any
     game: Game = Game((12, 12), (5, 5), None, ("left", "right"))
+    quantities: Any = QUANTITIES
     close: Any = lambda: None
 
 

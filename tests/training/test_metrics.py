@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from mamt_jax import DivergedError
 from mamt_jax.analysis.seeds import surviving
-from mamt_jax.training.metrics import QUANTITIES, Recorder
+from mamt_jax.quantities import QUANTITIES
+from mamt_jax.training.metrics import Recorder
 from tests.reports.records import made_up
 
 

@@ -348,7 +348,7 @@ def test_unlisted_metric_is_refused() -> None:
         state, output = inner.epoch(state)
         return state, output._replace(metrics={"surprise": output.metrics["critic_loss"]})
 
-    with pytest.raises(KeyError, match="surprise"):
+    with pytest.raises(ConfigError, match="surprise"):
         run_trainer(inner._replace(epoch=epoch), fakes.algorithm(), fakes.config(), None)
 
 
