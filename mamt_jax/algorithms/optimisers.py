@@ -16,7 +16,7 @@ ADAM_B2 = 0.999
 
 
 class Optimised(NamedTuple):
-    """Parameters and their optimizer's state."""
+    """Parameters and their optimiser's state."""
 
     params: Params
     opt_state: optax.OptState
@@ -51,7 +51,7 @@ def clipped_adam(
 
 
 def per_agent(optimiser: optax.GradientTransformation) -> optax.GradientTransformation:
-    """The same optimizer for every agent of stacked parameters ``[n, ...]``: clips separately."""
+    """The same optimiser for every agent of stacked parameters ``[n, ...]``: clips separately."""
 
     def update(
         updates: Params, state: optax.OptState, params: Params | None = None
