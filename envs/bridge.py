@@ -19,7 +19,7 @@ from mamt_jax.envs.hosted import BadEnvironment, HostEnvironment, HostEpisodes, 
 
 _ENDLESS = 10_000  # steps after which an episode is cut off that nothing else ends
 _LONGEST_COUNT = 60.0  # seconds that one episode may take to be counted
-_MOST_LAYERS = 50  # of wrappers that are looked into
+_MAX_LAYERS = 50  # of wrappers that are looked into
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +194,7 @@ def _own_limit(env: Any, options: Mapping[str, Any]) -> int | None:
     """The time limit that an environment keeps, in itself or in what it wraps, or was given."""
     waiting, seen = [env], set[int]()
     found = [options.get("max_cycles")]
-    while waiting and len(seen) < _MOST_LAYERS:
+    while waiting and len(seen) < _MAX_LAYERS:
         layer = waiting.pop(0)
         if layer is None or id(layer) in seen:
             continue

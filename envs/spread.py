@@ -21,7 +21,7 @@ from mamt_jax.envs.particles import Bodies, State
 
 AGENT_RADIUS = 0.15
 _LANDMARK_RADIUS = 0.045  # as drawn; nothing touches a landmark
-MOST_AGENTS = 100  # collisions are pairwise, written out when the program is traced
+MAX_AGENTS = 100  # collisions are pairwise, written out when the program is traced
 _VARIANTS = ("paper", "mpe2")
 _MESSAGE_SIZE = 2  # agents are silent: their messages are observed as zeros
 
@@ -212,9 +212,9 @@ class Spread(_SpreadWorld):
 
     def __post_init__(self) -> None:
         check_at_least("spread", "num_agents", self.num_agents, 2)
-        if self.num_agents > MOST_AGENTS:
+        if self.num_agents > MAX_AGENTS:
             raise ValueError(
-                f"spread: num_agents must be at most {MOST_AGENTS}, got {self.num_agents}."
+                f"spread: num_agents must be at most {MAX_AGENTS}, got {self.num_agents}."
             )
         check_at_least("spread", "episode_length", self.episode_length, 1)
         if self.variant not in _VARIANTS:

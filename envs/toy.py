@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from mamt_jax.envs import drawing
 from mamt_jax.envs.base import EnvSpec, Field, TimeStep, check_at_least
 
-_MOST_NUMBERS = 20  # actions that still have room for their number in a picture
+_MAX_NUMBERS = 20  # actions that still have room for their number in a picture
 
 
 class ToyState(NamedTuple):
@@ -113,7 +113,7 @@ class _Toy:
                 colour = drawing.colour_of(row) if action == chosen else drawing.FAINT
                 low, high = (action + 0.05, top - 0.18 * count), (action + 0.95, top - 0.07 * count)
                 canvas.rectangle(low, high, colour, roundness=0.05)
-                if count <= _MOST_NUMBERS:
+                if count <= _MAX_NUMBERS:
                     middle = (action + 0.5, top - 0.125 * count)
                     canvas.text(middle, str(action), 0.05 * count)
         return canvas.array()

@@ -1,6 +1,7 @@
 """The demonstration: MAMT on Spread with eight seeds, a table, and figures.
 
-Start it with ``make demo``. ``EPISODES`` is chosen so that two cores need at most six minutes.
+Start it with ``make demo``. What is run is the study ``demo``: so many episodes that two cores need
+at most six minutes.
 """
 
 from __future__ import annotations
@@ -15,29 +16,36 @@ from rich.console import Console
 from mamt_jax.cli.guard import guarded
 from mamt_jax.config import TrainConfig, make_config
 from mamt_jax.errors import InterruptedRun, RunError
+from mamt_jax.experiments.studies import STUDIES
 from mamt_jax.reports.report import report
 from mamt_jax.reports.texts import counted
 from mamt_jax.training.resume import is_finished
 from mamt_jax.training.run import run_config
 from mamt_jax.training.run_dir import RunDir
 
-EPISODES = 1380
+RUN = STUDIES["demo"].runs[0]
 OUT = Path("runs/demo")
 
 
-def demo(episodes: int = EPISODES, seeds: int = 8, out: Path = OUT, **options: Any) -> None:
+def demo(out: Path = OUT, **options: Any) -> None:
     """Trains, then prints the table and draws the figures.
 
     An unfinished demo in ``out`` is resumed, a finished one replaced.
+
+    Args:
+        out: Run directory.
+        **options: Keywords of ``mamt_jax.train`` that are not as in the study.
 
     Raises:
         RunError: ``out`` holds another run.
         InterruptedRun: Ctrl-C or SIGTERM; the text says how to go on.
     """
-    config = make_config(algorithm="mamt", env="spread", seeds=seeds, episodes=episodes, **options)
+    config = make_config(**RUN.options() | options)
     resume = _prepare(RunDir(out), config)
     console = Console(width=max(Console().width, 100))
-    console.print(f"MAMT on Spread: {counted(seeds, 'seed')}, {episodes:,} episodes each.")
+    console.print(
+        f"MAMT on Spread: {counted(config.seeds, 'seed')}, {config.episodes:,} episodes each."
+    )
     try:
         run_config(config, out=out, resume=resume, progress=True)
     except InterruptedRun as stopped:
@@ -65,10 +73,10 @@ def _prepare(directory: RunDir, config: TrainConfig) -> bool:
 def main() -> int:
     """Entry point of ``python -m mamt_jax.experiments.demo``."""
     parser = argparse.ArgumentParser(description="Trains MAMT on Spread and shows what it learned.")
-    parser.add_argument("--episodes", type=int, default=EPISODES)
-    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--episodes", type=int, default=RUN.episodes)
+    parser.add_argument("--seeds", type=int, default=RUN.seeds)
     chosen = parser.parse_args()
-    return guarded(lambda: demo(chosen.episodes, chosen.seeds), trains=True)
+    return guarded(lambda: demo(**vars(chosen)), trains=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ __all__ = ["Named", "export", "first_moments", "flatten", "load", "unflatten"]
 
 AnyLearner: TypeAlias = Learner | ProximalLearner
 Source: TypeAlias = Callable[[Tensor], Tensor]
-"""parameter -> itself, or what an optimizer keeps for it."""
+"""parameter -> itself, or what an optimiser keeps for it."""
 Rows: TypeAlias = list[Tensor] | Tensor
 """A tensor with mamt_jax's shape, or one view per agent."""
 
@@ -146,7 +146,7 @@ def export(learner: AnyLearner) -> Named:
 
 
 def first_moments(learner: AnyLearner) -> Named:
-    """Adam's first moments by the same names, of the networks that have an optimizer."""
+    """Adam's first moments by the same names, of the networks that have an optimiser."""
     named: Named = {}
     for net_name, net in networks(learner).items():
         optimiser = getattr(learner, f"{net_name}_optimiser", None)
@@ -163,7 +163,7 @@ def first_moments(learner: AnyLearner) -> Named:
 
 @torch.no_grad()
 def load(learner: AnyLearner, named: Named) -> None:
-    """Inverse of :func:`export`; optimizers are left as they are."""
+    """Inverse of :func:`export`; optimisers are left as they are."""
     targets: dict[str, Rows] = dict(_tensors(learner))
     for net_name, net in networks(learner).items():
         targets |= {f"{net_name}/{k}": v for k, v in _views(net, lambda leaf: leaf).items()}

@@ -20,7 +20,7 @@ Metrics = dict[str, Tensor]
 
 
 class Learner:
-    """Networks, optimizers and the update of one algorithm.
+    """Networks, optimisers and the update of one algorithm.
 
     Args:
       algorithm: "maac", "mamd" or "mamt".

@@ -17,7 +17,7 @@ Metrics = dict[str, Tensor]
 
 
 class ProximalLearner:
-    """Networks, optimizers and the update of MAPPO.
+    """Networks, optimisers and the update of MAPPO.
 
     Args:
       obs_sizes: of each agent.

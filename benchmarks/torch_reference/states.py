@@ -14,7 +14,7 @@ Named = dict[str, np.ndarray]
 
 
 SLOW = ("target_actor", "old_actor", "target_critic")
-"""Networks without an optimizer, of those algorithms that have them."""
+"""Networks without an optimiser, of those algorithms that have them."""
 
 
 def flatten(state: Any) -> Named:
@@ -35,7 +35,7 @@ def flatten(state: Any) -> Named:
 
 
 def unflatten(named: Named, state: Any) -> Any:
-    """The state with these weights; its optimizers' states and keys are kept."""
+    """The state with these weights; its optimisers' states and keys are kept."""
 
     def tree(net: str, old: Any) -> Any:
         return jax.tree_util.tree_map_with_path(

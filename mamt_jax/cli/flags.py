@@ -24,7 +24,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 from mamt_jax.config import TrainConfig, make_config
 from mamt_jax.settings.fields import Kept, fields_of
 
-_NARROWEST = 60
+_MIN_COLUMNS = 60
 """Columns below which tyro's boxes hold no text; it does not come back where there are very few."""
 
 
@@ -207,11 +207,11 @@ def print_section(title: str, lines: dict[str, str]) -> None:
 @contextmanager
 def _wide_enough() -> Iterator[None]:
     """Says that the terminal is wide enough for tyro where it is not."""
-    if shutil.get_terminal_size().columns >= _NARROWEST:
+    if shutil.get_terminal_size().columns >= _MIN_COLUMNS:
         yield
         return
     before = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = str(_NARROWEST)
+    os.environ["COLUMNS"] = str(_MIN_COLUMNS)
     try:
         yield
     finally:

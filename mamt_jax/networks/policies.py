@@ -13,7 +13,7 @@ from mamt_jax.networks.layers import AgentDense, AgentOutput, TokenDense, leaky_
 from mamt_jax.ops.coordination import opponents
 
 MASKED_LOGIT = -1e9
-_NARROWEST_TOKEN, _MOST_TOKENS = 2, 16
+_MIN_TOKEN, _MAX_TOKENS = 2, 16
 
 
 def mask_logits(logits: jax.Array, action_counts: Sequence[int] | np.ndarray) -> jax.Array:
@@ -75,7 +75,7 @@ class AttentionActor(nn.Module):
         """Normalised observations ``[n, B, O]`` -> unmasked logits ``[n, B, A]``."""
         hidden, heads = self.hidden_size, self.heads
         agents, batch, size = x.shape
-        width = max(_NARROWEST_TOKEN, -(-size // _MOST_TOKENS))
+        width = max(_MIN_TOKEN, -(-size // _MAX_TOKENS))
         count = -(-size // width)
         tokens = jnp.pad(x, ((0, 0), (0, 0), (0, count * width - size)))
         # Tokens come before samples: products with each token's own kernel are batched as they lie.

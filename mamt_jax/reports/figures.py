@@ -27,10 +27,10 @@ DASHES = ("-", "--", ":", "-.")
 _GREYS = {"random": "#999999", "greedy": "#444444"}
 _SIZE = (7.2, 4.0)
 _DPI = 150
-_MOST_COLUMNS = 4  # of panels
-_MOST_PAIRED = 4  # agents whose pairs are drawn as curves
-_MOST_LEVELS = 3  # of the paper, drawn as lines; more would hide the curves
-_MOST_BANDS = 5  # at full strength; more would hide the curves, too
+_MAX_COLUMNS = 4  # of panels
+_MAX_PAIRED = 4  # agents whose pairs are drawn as curves
+_MAX_LEVELS = 3  # of the paper, drawn as lines; more would hide the curves
+_MAX_BANDS = 5  # at full strength; more would hide the curves, too
 
 PER_AGENT = {
     "delta": ("delta.png", "Local trust regions", "δᵢ (nat)"),
@@ -76,7 +76,7 @@ def draw_all(panels: Mapping[str, Panel], directory: Path) -> list[Path]:
             written.append(_save(_finish(figure), directory / file))
     having = {run: metrics for run, metrics in runs.items() if "coordination_mean" in metrics}
     if having:
-        few = all(metrics.sizes["agent"] <= _MOST_PAIRED for metrics in having.values())
+        few = all(metrics.sizes["agent"] <= _MAX_PAIRED for metrics in having.values())
         figure = _coordination_curves(having) if few else _coordination_matrices(having)
         written.append(_save(figure, directory / "coordination.png"))
     return written
@@ -90,7 +90,7 @@ def learning_curve(panels: Mapping[str, Panel]) -> Figure:
     for axes, panel in zip(figure.axes, panels.values(), strict=True):
         for label, metrics in panel.runs.items():
             _return_curve(axes, metrics, label, labels.index(label))
-        if len(panel.runs) > _MOST_BANDS:
+        if len(panel.runs) > _MAX_BANDS:
             for band in axes.collections:
                 band.set_alpha(0.07)
         if panel.references:
@@ -100,7 +100,7 @@ def learning_curve(panels: Mapping[str, Panel]) -> Figure:
 
 def _levels(axes: Axes, references: References) -> None:
     levels = references.measured
-    if len(references.paper) <= _MOST_LEVELS:
+    if len(references.paper) <= _MAX_LEVELS:
         levels = levels | {f"paper's {name}": level for name, level in references.paper.items()}
     for index, (name, level) in enumerate(levels.items()):
         style, colour = DASHES[1 + index % 3], _GREYS.get(name, "#CC79A7")
@@ -114,7 +114,7 @@ def _seeds(runs: Mapping[str, xr.Dataset]) -> str:
 
 def _panels(titles: Sequence[str], label: str, sharey: bool = True) -> Figure:
     """Axes side by side, in rows if they are many."""
-    columns = min(len(titles), _MOST_COLUMNS)
+    columns = min(len(titles), _MAX_COLUMNS)
     rows = -(-len(titles) // columns)
     width = _SIZE[0] if columns == 1 else 1.2 + 3.6 * columns
     figure = Figure((width, _SIZE[1] * rows), layout="constrained")
@@ -167,7 +167,7 @@ def _coordination_curves(runs: Mapping[str, xr.Dataset]) -> Figure:
 def _coordination_matrices(runs: Mapping[str, xr.Dataset]) -> Figure:
     """All pairs in the last tenth of each run: more curves than these nobody could tell apart."""
     figure = _per_run(runs, "C, last tenth", "agent i", sharey=False)
-    columns = min(len(runs), _MOST_COLUMNS)
+    columns = min(len(runs), _MAX_COLUMNS)
     figure.set_size_inches(0.8 + 4.6 * columns, 4.2 * -(-len(runs) // columns))
     for axes, metrics in zip(figure.axes, runs.values(), strict=True):
         late = metrics.coordination_mean.isel(

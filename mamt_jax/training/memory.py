@@ -19,7 +19,7 @@ class Memory(NamedTuple):
 
     replay: int
     learners: int
-    """Networks, their averages, and the state of their optimizers."""
+    """Networks, their averages, and the state of their optimisers."""
     environments: int
     """And random keys. Not what the processes of a host environment take."""
 

@@ -15,9 +15,9 @@ from mamt_jax.envs.base import EnvSpec
 from mamt_jax.envs.drawing import Frame
 
 OUT = -1  # instead of the action of an agent that is out of the episode
-LEAST_WIDTH = 320  # pixels, which the first line needs
+MIN_WIDTH = 320  # pixels, which the first line needs
 _INSET, _LINE, _GAP = 10, 18, 14  # pixels: at the sides, of a line, between columns
-_MOST_LINES = 12
+_MAX_LINES = 12
 # Of text. Many more of them would make half of an animation of Pursuit.
 _SHADES = np.array(
     [drawing.mix(drawing.PAPER, drawing.INK, share) for share in (0.0, 0.33, 0.67, 1.0)], np.uint8
@@ -31,7 +31,7 @@ class Strip:
     Attributes:
         spec: Of the environment.
         names: What the agents are called, length n.
-        width: Of the pictures in pixels, at least `LEAST_WIDTH`.
+        width: Of the pictures in pixels, at least `MIN_WIDTH`.
     """
 
     spec: EnvSpec
@@ -95,7 +95,7 @@ class Strip:
     @property
     def _lines(self) -> int:
         """Of actions."""
-        return min(-(-self.spec.num_agents // self._columns[0]), _MOST_LINES)
+        return min(-(-self.spec.num_agents // self._columns[0]), _MAX_LINES)
 
 
 def written(value: float) -> str:

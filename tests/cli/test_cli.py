@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +54,9 @@ def loaded_by(line: str) -> tuple[set[str], str]:
 
 @pytest.mark.parametrize("line", ["--help", "train --help", "evaluate --help", "report --help"])
 def test_help_answers_without_loading_jax(line: str) -> None:
-    begin = time.monotonic()
     loaded, text = loaded_by(line)
     assert not loaded
     assert ("--learning-rate" in text and "--env-option" in text) == (line == "train --help")
-    assert time.monotonic() - begin < 3
 
 
 def test_a_dry_run_loads_nothing_that_draws() -> None:

@@ -47,7 +47,7 @@ def train(batch: int, *seeds: int) -> tuple[Any, Any]:
     "batch", [4, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)]
 )
 def test_seeds_together_are_the_seeds_alone(batch: int) -> None:
-    """Parameters, optimizers, replay, environments and metrics. Observed: within 3e-7."""
+    """Parameters, optimisers, replay, environments and metrics. Observed: within 3e-7."""
     together = train(batch, *range(SEEDS))
     for seed in range(SEEDS):
         alone = train(1, seed)
