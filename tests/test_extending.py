@@ -89,17 +89,14 @@ def written(name: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of somebody else, with packages called as our folders are."""
-    for package in ("envs", "experiments", "benchmarks"):
-        (tmp_path / package).mkdir()
-        (tmp_path / package / "__init__.py").write_text("MINE = True\n")
-    (tmp_path / "envs" / "countdown.py").write_text(written("countdown.py"))
+    """A folder of somebody else."""
+    (tmp_path / "countdown.py").write_text(written("countdown.py"))
     (tmp_path / "variants.py").write_text(written("variants.py"))
     monkeypatch.chdir(tmp_path)
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:
-        if name.partition(".")[0] in ("envs", "variants", "experiments", "benchmarks"):
+        if name.partition(".")[0] in ("countdown", "variants"):
             del sys.modules[name]
 
 
@@ -122,15 +119,15 @@ def registries(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_readmes_files_run_from_the_command_line(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In a folder with an `envs` of its own: trained, resumed, evaluated and reported."""
-    own = ["--algorithm", "variants:mamt_fixed_ws", "--env", "envs.countdown:Countdown"]
+    """Trained, resumed, evaluated and reported."""
+    own = ["--algorithm", "variants:mamt_fixed_ws", "--env", "countdown:Countdown"]
     line = ["train", *own, *FLAGS, "--hidden-size", "8", "--attention-heads", "2", "--out", "run"]
     assert cli.main([*line, "--env-option", "prize=2.0"]) == 0
     assert cli.main(["train", "--resume", "--out", "run", "--episodes", "60"]) == 0
     assert cli.main(["evaluate", "run"]) == 0
     assert cli.main(["report", "run"]) == 0
     text = capsys.readouterr().out
-    assert "variants:mamt_fixed_ws" in text and "envs.countdown:Countdown (prize=2)" in text
+    assert "variants:mamt_fixed_ws" in text and "countdown:Countdown (prize=2)" in text
     run = mamt_jax.load(folder / "run")
     assert (run.metrics.coordination_mean.values[:, -1] == 1 - np.eye(2)).all()
     assert np.isfinite(run.metrics.nonstationarity.values[:, -1]).all()
@@ -140,7 +137,7 @@ def test_the_readmes_files_run_from_the_command_line(
 def test_such_a_run_is_read_elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Metrics without its modules; policies and evaluation say what is missing."""
     mamt_jax.train(
-        "variants:mamt_fixed_ws", "envs.countdown:Countdown", out=folder / "run", **SMALL
+        "variants:mamt_fixed_ws", "countdown:Countdown", out=folder / "run", **SMALL
     )
     (folder / "elsewhere").mkdir()
     monkeypatch.chdir(folder / "elsewhere")
