@@ -20,7 +20,7 @@ from benchmarks.machine import Load, hardware
 from mamt_jax import envs
 from mamt_jax.algorithms.critics import attention_critic
 from mamt_jax.algorithms.learner import build_actors
-from mamt_jax.config import AlgorithmConfig
+from mamt_jax.algorithms.registry import get
 from mamt_jax.types import Game
 from tests.training import fakes
 
@@ -75,9 +75,9 @@ def loss_of(read: Any) -> Any:
 @pytest.mark.parametrize("agents", (2, 3))
 def test_multiply_adds_are_those_of_the_program(agents: int) -> None:
     obs_sizes, actions, hidden, batch = (7,) * agents, 5, 16, 6
-    hyper = AlgorithmConfig(hidden_size=hidden)
+    own = get("mamt").settings.replace({"hidden_size": hidden})
     game = Game(obs_sizes, (actions,) * agents)
-    critic, actors = attention_critic(game, hyper), build_actors(game, hyper)
+    critic, actors = attention_critic(game, own), build_actors(game, own)
     x = jnp.ones((agents, batch, 7))
     action = jnp.ones((agents, batch, actions))
     params = critic.init(jax.random.key(0))

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from mamt_jax.algorithms.registry import ALGORITHMS, make
-from mamt_jax.config import Settings, make_config
+from mamt_jax.config import make_config
 from mamt_jax.envs.toy import ToyMatching
 from mamt_jax.errors import ConfigError
 from mamt_jax.quantities import QUANTITIES
+from mamt_jax.settings import Settings
 from mamt_jax.training import checkpoint
 from mamt_jax.training.trainer import make_trainer
 from mamt_jax.types import Algorithm, Game
@@ -92,7 +93,8 @@ def test_updates_are_finite_and_report_what_the_table_lists(variant: str) -> Non
     """Every metric has the dimensions that QUANTITIES says; states keep types; keys serve once."""
     algorithm, state, settings = built(variant)
     sizes, agents = game(algorithm.name)[:2], game(algorithm.name).num_agents
-    recent = bool(settings.modelling_recent)
+    chosen = settings.flat()
+    recent = bool(chosen.get("modelling_recent"))
     batch = tiny.batch_for(algorithm, *sizes, size=BATCH, recent=recent)
     update, first = quick.jit(algorithm.update), state
     with jax.debug_key_reuse(True):
@@ -101,7 +103,7 @@ def test_updates_are_finite_and_report_what_the_table_lists(variant: str) -> Non
             state, metrics = update(state, jax.random.key(count), batch, jnp.int32(count))
     like = lambda tree: jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)  # noqa: E731
     assert like(first) == like(state)
-    lengths = {"agent": agents, "opponent": agents, "head": settings.attention_heads}
+    lengths = {"agent": agents, "opponent": agents, "head": chosen.get("attention_heads")}
     for name, value in metrics.items():
         assert name in QUANTITIES, name
         assert value.shape == tuple(lengths[dim] for dim in QUANTITIES[name].dims), name

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.torch_reference.cases import CASES, HYPER, UPDATES, Case
+from benchmarks.torch_reference.cases import CASES, UPDATES, Case, settings
 from benchmarks.torch_reference.states import Named, flatten, leaves, read, unflatten
 from mamt_jax.algorithms.actor_critic import actor_critic
 from mamt_jax.algorithms.coordination import critic_coordination
@@ -27,8 +27,8 @@ from mamt_jax.algorithms.nonstationarity import modelled_nonstationarity
 from mamt_jax.algorithms.optimisers import _adam_state
 from mamt_jax.algorithms.registry import make
 from mamt_jax.algorithms.trust_region import no_trust_region
-from mamt_jax.config import AlgorithmConfig
 from mamt_jax.networks.trd_net import TRDNet
+from mamt_jax.settings import Networks
 from mamt_jax.types import Batch, Transition
 from tests.networks import quick
 
@@ -92,7 +92,7 @@ class Golden(NamedTuple):
         return jax.random.wrap_key_data(self.arrays["update_keys"])
 
     def build(self, algorithm: str) -> Any:
-        return make(algorithm, self.case.game, HYPER)
+        return make(algorithm, self.case.game, settings(algorithm))
 
     @property
     def _actions(self) -> tuple[int, ...]:
@@ -177,13 +177,14 @@ def test_what_the_trust_region_sees(case: str, precision: str) -> None:
 
 def check_what_is_seen(golden: Golden) -> None:
     game = golden.case.game
-    actors, critic = build_actors(game, HYPER), attention_critic(game, HYPER)
-    nonstationarity = modelled_nonstationarity(game, HYPER)
+    own = settings("mamt")
+    actors, critic = build_actors(game, own), attention_critic(game, own)
+    nonstationarity = modelled_nonstationarity(game, own)
     watcher = no_trust_region(game)._replace(
         observe=lambda state, view: (state, view, {"view": view})
     )
-    watched = actor_critic("watched", actors, critic, watcher, HYPER)
-    net = TRDNet(game.obs_sizes, game.num_actions, HYPER.hidden_size)
+    watched = actor_critic("watched", actors, critic, watcher, own)
+    net = TRDNet(game.obs_sizes, game.num_actions, own[Networks].hidden_size)
 
     @quick.jit
     def look(state: Any, batch: Batch) -> dict[str, jax.Array]:
@@ -191,8 +192,7 @@ def check_what_is_seen(golden: Golden) -> None:
         view = watched.update(bare, jax.random.key(0), batch, jnp.int32(0))[1]["view"]
         region, seen = state.region, {}
         for units in ("relative", "raw"):
-            settings = AlgorithmConfig(coordination_units=units)
-            rule = critic_coordination(critic, settings)
+            rule = critic_coordination(critic, own.replace({"coordination_units": units}))
             seen[f"coordination_{units}"] = rule.measure(rule.init(), view)[1]
         view = view._replace(coordination=seen["coordination_relative"])
         _, found, _ = nonstationarity.measure(region.nonstationarity, view)
