@@ -136,9 +136,7 @@ def test_the_readmes_files_run_from_the_command_line(
 
 def test_such_a_run_is_read_elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Metrics without its modules; policies and evaluation say what is missing."""
-    mamt_jax.train(
-        "variants:mamt_fixed_ws", "countdown:Countdown", out=folder / "run", **SMALL
-    )
+    mamt_jax.train("variants:mamt_fixed_ws", "countdown:Countdown", out=folder / "run", **SMALL)
     (folder / "elsewhere").mkdir()
     monkeypatch.chdir(folder / "elsewhere")
     code = (

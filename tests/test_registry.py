@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mamt_jax.algorithms.registry import ALGORITHMS, make
+from mamt_jax.algorithms.registry import ALGORITHMS, Recipe, make
 from mamt_jax.config import make_config
 from mamt_jax.envs.toy import ToyMatching
 from mamt_jax.errors import ConfigError
 from mamt_jax.quantities import QUANTITIES
-from mamt_jax.settings import Settings
+from mamt_jax.settings import Settings, numbers
+from mamt_jax.settings.fields import fields_of
 from mamt_jax.training import checkpoint
 from mamt_jax.training.trainer import make_trainer
 from mamt_jax.types import Algorithm, Game
@@ -112,6 +113,17 @@ def test_updates_are_finite_and_report_what_the_table_lists(variant: str) -> Non
         assert np.isfinite(leaf).all() and not np.array_equal(leaf, old)
 
 
+def other_numbers(settings: Settings) -> Settings:
+    """The same structure, and every number another."""
+    kinds = {n: f for part in settings.parts for n, f in fields_of(type(part)).items()}
+    changed = {
+        name: value + 1 if isinstance(value, int) else 0.9 * value
+        for name, value in settings.settled().flat().items()
+        if kinds[name].is_number
+    }
+    return settings.settled().replace(changed)
+
+
 @pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=pytest.mark.slow if n in RECOMBINED else ()) for n in ALGORITHMS],
@@ -121,27 +133,33 @@ def test_learns_the_matching_game_in_one_program(name: str, tmp_path: Path) -> N
 
     The last epoch is the same again from a checkpoint on disk, to the bit.
     """
-    env = ToyMatching()
+    env, recipe = ToyMatching(), ALGORITHMS[name]
+    wanted = {
+        "steps_per_update": 40, "updates_per_event": 8, "batch_size": 64, "buffer_size": 2000,
+        "rollout_size": 80, "ppo_epochs": 8, "ppo_minibatches": 2, "ppo_clip": 0.4,
+        "hidden_size": 16, "attention_heads": 2, "discount": 0.5, "target_tau": 0.02,
+        "old_policy_period": 20, "learning_rate": 3e-3 if name.endswith("ppo") else 1e-2,
+    }  # fmt: skip
     config = make_config(
         algorithm=name, env=env.name, seeds=2, seed_batch=2, episodes=560, log_interval=80,
-        num_envs=8, steps_per_update=40, updates_per_event=8, batch_size=64, hidden_size=16,
-        attention_heads=2, discount=0.5, target_tau=0.02, old_policy_period=20,
-        learning_rate=3e-3 if name.endswith("ppo") else 1e-2,
-        buffer_size=2000, rollout_size=80, ppo_epochs=8, ppo_minibatches=2, ppo_clip=0.4,
+        num_envs=8, **{key: wanted[key] for key in wanted if key in recipe.settings.flat()},
     )  # fmt: skip
-    spec = env.spec
-    algorithm = make(name, Game(spec.obs_sizes, spec.action_counts, spec.teams), config.hyper)
     traces = {"update": 0, "act": 0}
 
-    def counted(part: str) -> Any:
-        def traced(*arguments: Any) -> Any:
-            traces[part] += 1
-            return getattr(algorithm, part)(*arguments)
+    def watched(game: Game, settings: Settings) -> Algorithm:
+        algorithm = recipe(game, settings)
 
-        return traced
+        def counted(part: str) -> Any:
+            def traced(*arguments: Any) -> Any:
+                traces[part] += 1
+                return getattr(algorithm, part)(*arguments)
 
-    watched = algorithm._replace(update=counted("update"), act=counted("act"))
-    trainer = quick.trainer(make_trainer(config, env, watched))
+            return traced
+
+        return algorithm._replace(update=counted("update"), act=counted("act"))
+
+    made = make_trainer(config, env, Recipe(watched, recipe.settings))
+    trainer, algorithm = quick.trainer(made), recipe(made.game, config.settings)
     state, returns, after_first = trainer.init(jnp.arange(2)), [], {}
     for point in range(trainer.plan.points):
         if point == trainer.plan.points - 1:
@@ -150,7 +168,7 @@ def test_learns_the_matching_game_in_one_program(name: str, tmp_path: Path) -> N
         returns.append(output.return_sum.sum(axis=1) / output.episodes.sum(axis=1))
         after_first = after_first or dict(traces)
         assert all(np.isfinite(value).all() for value in output.metrics.values())
-    (saved,), like = checkpoint.steps(tmp_path), jax.eval_shape(trainer.init, jnp.arange(2))
+    (saved,), like = checkpoint.steps(tmp_path), jax.eval_shape(made.init, jnp.arange(2))
     again = trainer.epoch(checkpoint.restore(saved, like))
     jax.tree.map(np.testing.assert_array_equal, quick.plain(again), quick.plain((state, output)))
     assert traces == after_first and traces["update"] > 0
@@ -159,6 +177,9 @@ def test_learns_the_matching_game_in_one_program(name: str, tmp_path: Path) -> N
     for seed in range(2):
         learner = jax.tree.map(lambda leaf, s=seed: leaf[s], state.learner)
         np.testing.assert_array_equal(algorithm.greedy(learner, obs), env.best_actions(obs))
+    different = numbers.as_data(other_numbers(config.settings))
+    state, _ = trainer.epoch.func(different, state)
+    assert traces == after_first, "another number was compiled anew"
 
 
 def test_registry_describes_itself() -> None:
