@@ -14,6 +14,7 @@ from mamt_jax.algorithms.registry import Recipe
 from mamt_jax.config import TrainConfig, make_config
 from mamt_jax.envs import EnvSpec
 from mamt_jax.errors import ConfigError
+from mamt_jax.files import user_path
 from mamt_jax.settings import Settings
 from mamt_jax.settings.fields import fields_of
 from mamt_jax.training.prepare import Objects
@@ -50,12 +51,17 @@ def read_call(algorithm: Any, env: Any, out: Any, options: dict[str, Any]) -> Ca
         "env": env_name,
         "objects": tuple(what for what, given in named if given is not None),
     }
+    for key in {"objects", "settings"} & set(options):
+        raise ConfigError(f"{key} cannot be given; settings of the algorithm are keywords.")
     lists = {key: list(value) for key, value in options.items() if _is_list(recipe, key, value)}
     configs, outs = [], []
+    whole = None if out is None else user_path(out)
     for chosen in _combinations(lists):
-        configs.append(make_config(recipe.settings, **fixed | options | chosen))
-        place = ",".join(f"{key}={value}" for key, value in chosen.items())
-        outs.append(None if out is None else Path(out) / place if lists else out)
+        config = make_config(recipe.settings, **fixed | options | chosen)
+        values = config.settings.flat()
+        place = ",".join(f"{key}={values[key]}" for key in chosen)
+        configs.append(config)
+        outs.append(whole and whole / place)
     return Call(configs, outs, objects, bool(lists))
 
 
@@ -93,7 +99,11 @@ def _is_list(recipe: Recipe, name: str, value: Any) -> bool:
             f"{name} shapes the program, and takes one value; lists are for numbers: "
             f"{', '.join(n for n in recipe.settings.flat() if _is_number(recipe.settings, n))}."
         )
-    if len(value) != len(set(value)) or not len(value):
+    try:
+        different = len(set(value))
+    except TypeError:  # lists in lists, or an array without axes
+        different = 0
+    if not different or different < len(value):
         raise ConfigError(f"{name} must be a list of different numbers, got {value!r}.")
     return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -69,7 +70,11 @@ def books(
 def restore(
     directories: Sequence[RunDir], configs: Sequence[TrainConfig], trainer: Trainer
 ) -> Start | None:
-    """State and records at the newest checkpoint that all have intact; None where there is none."""
+    """State and records at the newest checkpoint that all have intact; None where nobody has one.
+
+    Raises:
+        RunError: There are some, and none of the same logging point that is intact.
+    """
     seeds = configs[0].seeds
     ids = configs[0].seed_ids * len(configs)
     shapes = jax.eval_shape(trainer.init, jnp.asarray(ids, jnp.int32))
@@ -78,20 +83,15 @@ def restore(
         return jax.ShapeDtypeStruct((seeds, *leaf.shape[1:]), leaf.dtype)
 
     like = shapes._replace(seeds=jax.tree.map(of_one_run, shapes.seeds))
+    upto = _newest_of_all(directories) if len(directories) > 1 else None
     found: list[tuple[checkpoint.Meta, Any]] = []
     for directory in directories:
-        upto = min((meta.points for meta, _ in found), default=None)
         one = directory.newest_intact(
             lambda step: (checkpoint.read_meta(step), checkpoint.restore(step, like)), upto
         )
         if one is None:
             return None
         found.append(one)
-    if len({meta.points for meta, _ in found}) > 1:
-        raise RunError(
-            f"The runs in {', '.join(str(each.path) for each in directories)} have no checkpoint "
-            f"of the same logging point; resume each by itself."
-        )
     restored = books(configs, directories, trainer)
     for book, directory, (meta, _) in zip(restored, directories, found, strict=True):
         metrics = directory.read_metrics()
@@ -104,6 +104,46 @@ def restore(
         joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *[s.seeds for s in states])
         states = [states[0]._replace(seeds=joined)]
     return Start(states[0], restored, found[0][0].seconds)
+
+
+def _newest_of_all(directories: Sequence[RunDir]) -> int | None:
+    """The newest logging point of which all have an intact checkpoint; None if nobody has any."""
+    whole = [
+        {points for points, step in each.saved().items() if _is_intact(step)}
+        for each in directories
+    ]
+    if common := set.intersection(*whole):
+        return max(common)
+    if not any(each.saved() for each in directories):
+        return None
+    raise RunError(
+        f"The runs in {', '.join(str(each.path) for each in directories)} have no checkpoint of "
+        f"the same logging point; resume each by itself."
+    )
+
+
+def _is_intact(step: Path) -> bool:
+    try:
+        checkpoint.check_whole(step)
+    except checkpoint.CorruptCheckpoint:
+        return False
+    return True
+
+
+def lost(directories: Sequence[RunDir | None]) -> list[RunDir]:
+    """Those of several runs that do not go on, because all of their seeds have diverged.
+
+    Nobody where that is so of all: then it is found out again, and said.
+    """
+    found = [each for each in directories if each is not None and _is_lost(each)]
+    return found if len(found) < len(directories) else []
+
+
+def _is_lost(directory: RunDir) -> bool:
+    if not directory.metrics.exists():
+        return False
+    metrics = directory.read_metrics()
+    return "diverged_at_update" in metrics and bool(np.isfinite(metrics.diverged_at_update).all())
 
 
 def done(directory: RunDir) -> int:

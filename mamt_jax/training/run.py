@@ -217,6 +217,8 @@ def run_together(
                 resuming.check_resumable(place, prepared.trainer, config, objects)
             else:
                 place.check_free()
+    if resume and (lost := resuming.lost([place for place in places if place is not None])):
+        return _beside_lost(lost, prepared, places, objects, progress)
     trainer = prepared.trainer
     with StopRequest() as stop:
         done = [resuming.done(place) for place in places if place is not None] if resume else []
@@ -228,6 +230,30 @@ def run_together(
                 place.create(config, trainer.game)
         runs = run_trainers(prepared, places, resume, progress, stop)
     return [replace(run, _objects=objects) for run in runs]
+
+
+def _beside_lost(
+    lost: Sequence[RunDir],
+    prepared: PreparedTogether,
+    places: Sequence[RunDir | None],
+    objects: Objects,
+    progress: bool,
+) -> list[Run]:
+    """Goes on with the runs that have not diverged; the lost ones are as they were."""
+    each = list(zip(prepared.algorithms, prepared.configs, places, strict=True))
+    going = [(config, place) for _, config, place in each if place not in lost]
+    outs = [place.path for _, place in going if place is not None]
+    others = iter(
+        run_together([config for config, _ in going], outs, objects, resume=True, progress=progress)
+    )
+    where = ", ".join(str(place.path) for place in lost)
+    warnings.warn(f"All seeds diverged in {where}; the others went on.", stacklevel=4)
+    return [
+        replace(load_with(algorithm, config, place), _objects=objects)
+        if place in lost and place is not None
+        else next(others)
+        for algorithm, config, place in each
+    ]
 
 
 def run_trainer(

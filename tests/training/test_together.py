@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,12 +155,47 @@ def test_interrupted_and_resumed_with_a_directory_each(tmp_path: Path, alone: li
     same(again[1], alone[2])
 
 
+@pytest.mark.usefixtures("interrupted")
+@pytest.mark.parametrize("older", ["learning_rate=0.1", "learning_rate=5.0"])
+def test_resumed_from_the_newest_that_all_have(
+    tmp_path: Path, alone: list[Run], older: str
+) -> None:
+    """A process that was killed while it saved leaves one directory behind the others."""
+    asked = {"learning_rate": [0.1, 5.0], "target_tau": 0.25, "out": tmp_path}
+    with pytest.raises(InterruptedRun):
+        train(**asked)
+    checkpoints = tmp_path / older / "checkpoints"
+    shutil.rmtree(checkpoints / "000002")
+    for run, one in zip(train(**asked, resume=True), (alone[0], alone[2]), strict=True):
+        same(run, one)
+    shutil.rmtree(checkpoints)
+    with pytest.raises(RunError, match="no checkpoint of the same logging point; resume each by"):
+        train(**asked, resume=True)
+
+
 def test_a_setting_that_diverges_leaves_the_others(tmp_path: Path, alone: list[Run]) -> None:
     with pytest.warns(UserWarning, match=r"learning_rate=1e\+38: 2 of 2 seeds diverged and are"):
         lost, kept = train(learning_rate=[1e38, 5.0], target_tau=0.25, out=tmp_path / "grid")
     same(kept, alone[2])
     assert np.isfinite(lost.metrics.diverged_at_update).all()
     assert lost.metrics.sizes["update"] < kept.metrics.sizes["update"]
+    with pytest.warns(UserWarning, match=r"All seeds diverged in .*1e\+38; the others went on"):
+        again, longer = train(
+            learning_rate=[1e38, 5.0],
+            target_tau=0.25,
+            out=tmp_path / "grid",
+            resume=True,
+            episodes=60,
+        )
+    assert again.metrics.equals(lost.metrics) and longer.metrics.sizes["update"] == 6
+    assert longer.path == kept.path
+
+
+def test_directories_are_named_by_the_settings(tmp_path: Path) -> None:
+    """Not by what was typed for them."""
+    runs = train(learning_rate=[1, np.float32(0.5)], out=tmp_path, episodes=10)
+    named = ["learning_rate=1.0", "learning_rate=0.5"]
+    assert [run.path.name for run in runs] == named
 
 
 @pytest.mark.parametrize(
@@ -170,6 +206,11 @@ def test_a_setting_that_diverges_leaves_the_others(tmp_path: Path, alone: list[R
             "hidden_size shapes the program, and takes one value",
         ),
         ({"learning_rate": []}, "learning_rate must be a list of different numbers, got"),
+        ({"learning_rate": [[0.1]]}, "learning_rate must be a list of different numbers, got"),
+        ({"learning_rate": np.array(0.1)}, "learning_rate must be a list of different numbers"),
+        ({"learning_rate": [0.1, 0.2], "out": 3}, "3 is not the name of a file or folder"),
+        ({"settings": CLIMBING.settings}, "settings cannot be given; settings of the algorithm"),
+        ({"objects": ("env",)}, "objects cannot be given"),
         ({"learning_rate": [0.1, 0.1]}, "learning_rate must be a list of different numbers"),
         ({"learning_rate": [0.1, -1]}, "learning_rate must be greater than 0, got -1"),
         ({"seeds": [1, 2]}, r"seeds must be an integer, got \[1, 2\]"),
