@@ -138,7 +138,8 @@ def settings(parsed: Any, defaults: TrainConfig) -> TrainConfig:
     values: dict[str, Any] = {}
     for name in _groups(defaults):
         values |= vars(getattr(parsed, _key(name)))
-    return make_config(defaults.settings, env_options=defaults.env_options, **values)
+    kept = {"env_options": defaults.env_options, "objects": defaults.objects}
+    return make_config(defaults.settings, **kept, **values)
 
 
 def _groups(config: TrainConfig) -> dict[str, Any]:
@@ -166,8 +167,12 @@ def _described(name: str, kind: Any, default: Any, texts: dict[str, str]) -> tup
 
 
 def _texts(described: type) -> dict[str, str]:
-    """Docstrings of a dataclass's fields, as plain sentences."""
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(described))).body
+    """Docstrings of a dataclass's fields, as plain sentences; nothing where its code is nowhere."""
+    try:
+        code = inspect.getsource(described)
+    except (OSError, TypeError):
+        return {}
+    (definition,) = ast.parse(textwrap.dedent(code)).body
     body = definition.body if isinstance(definition, ast.ClassDef) else []
     found = {}
     for here, after in zip(body, body[1:], strict=False):

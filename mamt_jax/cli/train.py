@@ -101,18 +101,40 @@ def parse(arguments: Sequence[str]) -> Train:
         ConfigError: A setting is out of range.
         RunError: The run to resume cannot be read.
     """
-    algorithm = TrainConfig.algorithm
-    for index, flag in enumerate(arguments):
-        name, separator, inline = flag.partition("=")
-        if name == "--algorithm":
-            following = arguments[index + 1 : index + 2]
-            algorithm = inline if separator else "".join(following) or algorithm
-    command = _train(make_config(algorithm=algorithm), arguments)
+    algorithm, place = _given("--algorithm", arguments), _given("--out", arguments)
+    if "--resume" in arguments and place and algorithm is None and (found := _recorded(place)):
+        return _train(found, arguments)
+    command = _train(make_config(algorithm=algorithm or TrainConfig.algorithm), arguments)
     if not command.resume:
         return command
     from mamt_jax.training.run_dir import RunDir
 
-    return _train(RunDir(user_path(command.directory())).read_config(), arguments)
+    directory = RunDir(user_path(command.directory()))
+    found = directory.read_config()
+    if found.algorithm != command.config.algorithm:
+        raise ConfigError(
+            f"{directory.path} was started with another algorithm (run: {found.algorithm!r}, "
+            f"asked: {command.config.algorithm!r})."
+        )
+    return _train(found, arguments)
+
+
+def _given(name: str, arguments: Sequence[str]) -> str | None:
+    """What a flag is given, the last time; None where it is not."""
+    value = None
+    for index, flag in enumerate(arguments):
+        here, separator, inline = flag.partition("=")
+        if here == name:
+            value = inline if separator else "".join(arguments[index + 1 : index + 2]) or value
+    return value
+
+
+def _recorded(place: str) -> TrainConfig | None:
+    """The config of the run in a directory; None where there is no run."""
+    from mamt_jax.training.run_dir import RunDir
+
+    directory = RunDir(user_path(place))
+    return directory.read_config() if directory.holds_run() else None
 
 
 def _train(defaults: TrainConfig, arguments: Sequence[str]) -> Train:

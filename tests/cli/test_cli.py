@@ -19,7 +19,7 @@ from mamt_jax import envs
 from mamt_jax.algorithms.registry import ALGORITHMS, all_settings
 from mamt_jax.cli import flags
 from mamt_jax.cli import main as cli
-from mamt_jax.config import Execution, TrainConfig
+from mamt_jax.config import Execution, TrainConfig, make_config
 from mamt_jax.env_options import read_options
 from mamt_jax.errors import ConfigError, RunError
 from mamt_jax.reports.record import read_record
@@ -202,6 +202,19 @@ def test_an_algorithms_own_defaults_are_the_commands(
     with pytest.raises(SystemExit):
         cli.main(["train", *named, "--help"])
     assert "(default: 10.0)" in capsys.readouterr().out
+
+
+def test_settings_of_the_run_may_be_given_again(tmp_path: Path) -> None:
+    """Those of its algorithm, whether or not that is named again; another one is refused."""
+    given = make_config(algorithm="mappo", ppo_clip=0.3)
+    RunDir(tmp_path / "run").create(given)
+    line = ["train", "--resume", "--out", str(tmp_path / "run")]
+    for more in (["--ppo-clip", "0.3"], ["--algorithm", "mappo"]):
+        assert cli.parse([*line, *more]).config == given
+    with pytest.raises(ConfigError, match="mappo has no batch_size"):
+        cli.parse([*line, "--batch-size", "8"])
+    with pytest.raises(ConfigError, match=r"another algorithm \(run: 'mappo', asked: 'maac'\)"):
+        cli.parse([*line, "--algorithm", "maac"])
 
 
 def test_resume_takes_what_is_left_out_from_the_run(tmp_path: Path) -> None:
