@@ -156,6 +156,8 @@ def make_config(settings: Settings | None = None, **options: Any) -> TrainConfig
         check(isinstance(algorithm, str), "algorithm", algorithm, "a name")
         settings = registry.get(algorithm).settings
     own = settings.flat()
+    if taken := _TAKEN & own.keys():
+        raise ConfigError(f"{min(taken)!r} is what a run is told; call the setting otherwise.")
     parts: dict[str, dict[str, Any]] = {"run": {}, "execution": {}, "settings": {}}
     for name, value in options.items():
         if name in _RUN:
@@ -175,6 +177,7 @@ def make_config(settings: Settings | None = None, **options: Any) -> TrainConfig
 
 _RUN = {each.name for each in fields(TrainConfig)} - {"settings", "execution"}
 _EXECUTION = {each.name for each in fields(Execution)}
+_TAKEN = _RUN | _EXECUTION | {"out", "resume", "progress", "settings", "env_option", "dry_run"}
 
 
 def unknown_setting(name: str, algorithm: str, own: Mapping[str, Any]) -> str:

@@ -31,7 +31,8 @@ def imported(path: str) -> Any:
         with _working_directory():
             found = import_module(module)
     except Exception as error:  # whatever a module of somebody's raises
-        if module.partition(".")[0] == __package__:
+        missing = isinstance(error, ModuleNotFoundError) and module.startswith(str(error.name))
+        if module.partition(".")[0] == __package__ and not missing:
             raise
         raise ConfigError(f"Cannot import {module}: {type(error).__name__}: {error}.") from error
     if not hasattr(found, name):

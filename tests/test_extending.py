@@ -181,6 +181,18 @@ def test_the_command_line_says_that_a_run_was_given_objects(
     assert "countdown was given as an object" in said and said.count("\n") == 1
 
 
+def test_a_run_of_objects_resumed_and_loaded_otherwise(
+    tmp_path: Path, countdown: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mamt_jax.train(BANDIT, countdown(), out=tmp_path, **TINY)
+    assert cli.main(["train", "--resume", "--out", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert "bandit was given as an object; give it again" in said and said.count("\n") == 1
+    for env in ("spread", countdown):
+        with pytest.raises(ConfigError, match=r"env must be one with a spec \(EnvSpec\), got"):
+            mamt_jax.load(tmp_path, algorithm=BANDIT, env=env)
+
+
 def test_registered_names_are_names(countdown: Any, capsys: pytest.CaptureFixture[str]) -> None:
     mamt_jax.register("countdown", countdown)
     mamt_jax.register("bandit", BANDIT)
@@ -211,6 +223,7 @@ def test_its_settings_are_flags(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("mamt", BANDIT, "There is an algorithm 'mamt' already; choose another name"),
         ("my rule", BANDIT, "An algorithm's name must be letters, digits and _, got 'my rule'"),
+        (5, BANDIT, "An algorithm's name must be letters, digits and _, got 5"),
         ("mine", 3, "An algorithm is a name, a Recipe, or a function .*, got 3"),
         ("mine", dict, "An environment's class has spec, reset and step; .*dict.* lacks some"),
     ],
@@ -223,6 +236,7 @@ def test_what_cannot_be_registered(name: str, own: Any, says: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (("mamt", "mamt_jax.mazes:Maze"), "Cannot import mamt_jax.mazes: ModuleNotFoundError"),
         ((3, "spread"), "An algorithm is a name, a Recipe, or a function"),
         (("mamt", 3), "env must be the name of an environment, or one with a spec"),
         (("mamt", "nowhere:Maze"), "Cannot import nowhere: ModuleNotFoundError"),
@@ -232,6 +246,51 @@ def test_what_cannot_be_registered(name: str, own: Any, says: str) -> None:
 def test_what_is_neither_a_name_nor_an_object(arguments: Any, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         mamt_jax.train(*arguments, **TINY)
+
+
+@pytest.mark.parametrize(
+    ("build", "settings", "says"),
+    [
+        (None, BANDIT.settings, "A recipe's build is a function .*, got None"),
+        ("nothing", BANDIT.settings, "A recipe's build is a function .*, got 'nothing'"),
+        ("nothing:here", BANDIT.settings, "Cannot import nothing: ModuleNotFoundError"),
+        (bandit, Replay(), "A recipe's settings are Settings"),
+        (lambda game, settings: 3, BANDIT.settings, "must return an Algorithm, and returned 3"),
+        (
+            lambda game, settings: bandit(game, settings)._replace(on_policy=True),
+            BANDIT.settings,
+            "is on-policy, and needs Rollout among its settings",
+        ),
+    ],
+)
+def test_recipes_that_are_none(build: Any, settings: Any, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        mamt_jax.train(mamt_jax.Recipe(build, settings), "toy_matching", **TINY)
+
+
+class Mutable:
+    """Like the README's environment, but no value: somebody may change its prize."""
+
+    def __init__(self, made: Any, prize: float) -> None:
+        self.made, self.prize = made, prize
+
+    @property
+    def spec(self) -> Any:
+        return self.made().spec
+
+    def reset(self, key: jax.Array) -> Any:
+        return self.made().reset(key)
+
+    def step(self, key: jax.Array, state: Any, actions: jax.Array) -> Any:
+        return self.made(prize=self.prize).step(key, state, actions)
+
+
+def test_an_environment_that_was_changed_is_another(countdown: Any) -> None:
+    env = Mutable(countdown, 1.0)
+    before = mamt_jax.train(BANDIT, env, greed=0.0, **TINY).metrics.return_mean
+    env.prize = 10.0
+    after = mamt_jax.train(BANDIT, env, greed=0.0, **TINY).metrics.return_mean
+    np.testing.assert_allclose(after, 10 * before, 1e-6)
 
 
 def test_options_of_an_object_are_its_own(countdown: Any) -> None:

@@ -31,7 +31,7 @@ from mamt_jax.settings import (
     SoftActorCritic,
     TargetNetworks,
 )
-from mamt_jax.settings.tree import compose
+from mamt_jax.settings.tree import check_part, compose
 
 if TYPE_CHECKING:
     from mamt_jax.types import Algorithm, Game
@@ -58,6 +58,19 @@ class Recipe:
     quantities: Mapping[str, Quantity] = field(default_factory=dict, hash=False)
     """What it reports that :data:`mamt_jax.quantities.QUANTITIES` does not have."""
 
+    def __post_init__(self) -> None:
+        if not (callable(self.build) or (isinstance(self.build, str) and is_path(self.build))):
+            raise ConfigError(
+                f"A recipe's build is a function (game, settings) -> Algorithm, or MODULE:NAME of "
+                f"one, got {self.build!r}."
+            )
+        if not isinstance(self.settings, Settings):
+            raise ConfigError(
+                f"A recipe's settings are Settings((part, ...)), got {self.settings!r}."
+            )
+        for part in self.settings.parts:
+            check_part(part)
+
     def __call__(self, game: Game, settings: Settings | None = None) -> Algorithm:
         """Builds the algorithm, with its own default settings unless others are given.
 
@@ -66,10 +79,14 @@ class Recipe:
             settings: Their numbers may be arrays, traced or not.
 
         Raises:
-            ConfigError: It does not fit the game.
+            ConfigError: It does not fit the game, or no algorithm is made.
         """
+        from mamt_jax.types import Algorithm  # needs JAX
+
         build = imported(self.build) if isinstance(self.build, str) else self.build
-        made: Algorithm = build(game, (settings or self.settings).settled())
+        made = build(game, (settings or self.settings).settled())
+        if not isinstance(made, Algorithm):
+            raise ConfigError(f"{build} must return an Algorithm, and returned {made!r}.")
         return made
 
 
@@ -180,7 +197,7 @@ def register(name: str, algorithm: Recipe | Builder) -> None:
         ConfigError: The name is taken by another, or is none.
     """
     recipe = recipe_of(algorithm)
-    if not name.isidentifier():
+    if not (isinstance(name, str) and name.isidentifier()):
         raise ConfigError(f"An algorithm's name must be letters, digits and _, got {name!r}.")
     if ALGORITHMS.get(name, recipe) != recipe:
         raise ConfigError(f"There is an algorithm {name!r} already; choose another name.")

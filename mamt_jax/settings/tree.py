@@ -33,6 +33,8 @@ class Part:
 
 
 P = TypeVar("P", bound=Part)
+_TAKEN = ("run", "execution")
+"""Groups of settings that every run has."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
+        if not (isinstance(self.parts, tuple) and all(isinstance(p, Part) for p in self.parts)):
+            raise ConfigError(f"Settings are a tuple of parts (Part), got {self.parts!r}.")
         for part in self.parts:
             names = {each.name for each in dataclasses.fields(part)}
             if twice := seen & names:
@@ -53,6 +57,13 @@ class Settings:
                     f"Two parts of an algorithm have a setting {min(twice)!r}; one is enough."
                 )
             seen |= names
+        groups = [getattr(part, "group", "") for part in self.parts]
+        for part, group in zip(self.parts, groups, strict=True):
+            if groups.count(group) > 1 or group in ("", *_TAKEN):
+                raise ConfigError(
+                    f"{type(part).__name__} needs a group (a ClassVar[str]) of its own, got "
+                    f"{group!r}."
+                )
 
     def __getitem__(self, kind: type[P]) -> P:
         for part in self.parts:
@@ -115,6 +126,23 @@ class Settings:
 def compose(*parts: Part) -> Settings:
     """Settings of these parts, whose values are the defaults."""
     return Settings(parts)
+
+
+def check_part(part: Part) -> None:
+    """Refuses a part of somebody's with settings that would not be seen.
+
+    Raises:
+        ConfigError: Its class is no dataclass, or a field is of no kind that settings have.
+    """
+    kind = type(part)
+    if "__dataclass_fields__" not in vars(kind):
+        raise ConfigError(f"{kind.__name__} must be a frozen dataclass (@dataclass(frozen=True)).")
+    for each in dataclasses.fields(part):
+        if each.name not in fields_of(kind):
+            raise ConfigError(
+                f"{kind.__name__}.{each.name} must be a bool, int, float, str or Literal of names, "
+                f"got {each.type}."
+            )
 
 
 def recorded(group: str, values: Mapping[str, Any]) -> Part:

@@ -77,13 +77,16 @@ def _algorithm(given: Any) -> tuple[Recipe, str]:
 def _env(given: Any, options: dict[str, Any]) -> tuple[Any, str]:
     if isinstance(given, str):
         return None, given
-    if not isinstance(getattr(given, "spec", None), EnvSpec):
-        raise ConfigError(
-            f"env must be the name of an environment, or one with a spec (EnvSpec), got {given!r}."
-        )
+    check_env(given, "the name of an environment, or ")
     if options.get("env_options"):
         raise ConfigError("An environment that is given as an object has its options already.")
     return given, given.spec.name
+
+
+def check_env(given: Any, other: str = "") -> None:
+    """Raises ConfigError, with what ``other`` is accepted, unless this is an environment."""
+    if not isinstance(getattr(given, "spec", None), EnvSpec):
+        raise ConfigError(f"env must be {other}one with a spec (EnvSpec), got {given!r}.")
 
 
 def _is_list(recipe: Recipe, name: str, value: Any) -> bool:

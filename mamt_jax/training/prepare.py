@@ -67,6 +67,8 @@ def prepare_together(
     more = [config.settings for config in settled[1:]]
     trainer = make_trainer(settled[0], env, recipe, more)
     algorithms = [recipe(trainer.game, config.settings) for config in settled]
+    if algorithms[0].on_policy and not trainer.plan.on_policy:
+        raise ConfigError(f"{first.algorithm} is on-policy, and needs Rollout among its settings.")
     return PreparedTogether(trainer, algorithms, settled)
 
 
@@ -76,8 +78,8 @@ def make_recipe(config: TrainConfig, objects: Objects = Objects()) -> Recipe:  #
         return objects.algorithm
     if "algorithm" in config.objects:
         raise ConfigError(
-            f"{config.algorithm} was given as an object; give it again: "
-            f"mamt_jax.load(..., algorithm=...)."
+            f"{config.algorithm} was given as an object; give it again, as algorithm=... of "
+            f"mamt_jax.load or mamt_jax.train."
         )
     return registry.get(config.algorithm)
 
@@ -88,7 +90,8 @@ def make_env(config: TrainConfig, objects: Objects = Objects()) -> Environment |
         return objects.env
     if "env" in config.objects:
         raise ConfigError(
-            f"{config.env} was given as an object; give it again: mamt_jax.load(..., env=...)."
+            f"{config.env} was given as an object; give it again, as env=... of mamt_jax.load or "
+            f"mamt_jax.train."
         )
     try:
         env: Environment | HostEnvironment

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache, lru_cache, wraps
+from dataclasses import fields, is_dataclass
+from functools import cache, lru_cache, partial, wraps
 from pathlib import Path
+from types import FunctionType
 from typing import Any, TypeVar
 
 import jax
@@ -105,8 +107,8 @@ def check_device() -> None:
 def kept(make: Callable[..., T]) -> Callable[..., T]:
     """Programs for equal descriptions are the same, so that they are compiled once in a process.
 
-    The newest few are kept. What cannot be hashed, such as an environment that is no frozen
-    dataclass, gets programs of its own.
+    The newest few are kept. What is no value, such as an environment that is no frozen dataclass
+    and may have changed since, gets programs of its own.
     """
     cached = lru_cache(maxsize=8)(make)
 
@@ -116,9 +118,22 @@ def kept(make: Callable[..., T]) -> Callable[..., T]:
             hash(described)
         except TypeError:
             return make(*described)
-        return cached(*described)
+        return cached(*described) if _is_value(described) else make(*described)
 
     return made
+
+
+def _is_value(part: Any) -> bool:
+    """Whether something that can be hashed stays what it is: values, of values, and functions."""
+    if isinstance(part, tuple):
+        return all(map(_is_value, part))
+    if part is None or isinstance(part, type | FunctionType | partial):
+        return True
+    if type(part).__hash__ is object.__hash__:
+        return False
+    if is_dataclass(part):
+        return all(_is_value(getattr(part, f.name)) for f in fields(part) if f.hash is not False)
+    return True
 
 
 class Program:

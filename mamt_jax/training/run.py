@@ -23,7 +23,7 @@ from mamt_jax.errors import ConfigError, RunError
 from mamt_jax.files import user_path
 from mamt_jax.training import checkpoint, summary
 from mamt_jax.training import resume as resuming
-from mamt_jax.training.call import read_call
+from mamt_jax.training.call import check_env, read_call
 from mamt_jax.training.game import check_unchanged, game_of
 from mamt_jax.training.loop import Start, train_loop
 from mamt_jax.training.memory import check_memory
@@ -341,7 +341,10 @@ def load(
     Raises:
         RunError: There is no run, no metrics yet, or they are corrupt, or there is no such
             checkpoint. Checkpoints are first read when the policies are asked for.
+        ConfigError: What is given is no algorithm, not the run's, or no environment.
     """
+    if env is not None:
+        check_env(env)
     directory = RunDir(user_path(path))
     config = directory.read_config()
     if checkpoint is not None:

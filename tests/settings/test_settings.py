@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import mamt_jax
 from mamt_jax.errors import ConfigError
 from mamt_jax.settings import (
     PPO,
@@ -83,6 +84,59 @@ def test_settings_change_by_name() -> None:
 def test_no_two_parts_have_a_setting_of_the_same_name() -> None:
     with pytest.raises(ConfigError, match="Two parts of an algorithm have a setting 'adam_b1'"):
         compose(Learning(), Learning())
+
+
+@dataclasses.dataclass(frozen=True)
+class Nameless(Part):
+    """Without a group."""
+
+    warmth: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Twice(Nameless):
+    """With that of another."""
+
+    group: ClassVar[str] = "replay"
+
+
+@dataclasses.dataclass(frozen=True)
+class Odd(Part):
+    """With a field of another kind."""
+
+    group: ClassVar[str] = "odd"
+    layers: tuple[int, ...] = (8, 8)
+
+
+class Undecorated(Part):
+    """No dataclass of its own, so that its settings are none."""
+
+    group = "plain"
+    warmth: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Clash(Part):
+    """With a name that runs have."""
+
+    group: ClassVar[str] = "clash"
+    env_timeout: float = 3.0
+
+
+@pytest.mark.parametrize(
+    ("own", "says"),
+    [
+        ((Nameless(),), r"Nameless needs a group \(a ClassVar\[str\]\) of its own, got ''"),
+        ((Replay(), Twice()), "needs a group .* of its own, got 'replay'"),
+        ((Odd(),), "Odd.layers must be a bool, int, float, str or Literal of names, got tuple"),
+        ((Undecorated(),), "Undecorated must be a frozen dataclass"),
+        ((Clash(),), "'env_timeout' is what a run is told; call the setting otherwise"),
+        ((Replay,), r"Settings are a tuple of parts \(Part\), got"),
+    ],
+)
+def test_parts_of_somebody_else_s_that_are_refused(own: tuple[Any, ...], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        mamt_jax.train(mamt_jax.Recipe(lambda game, settings: None, compose(*own)))  # type: ignore[arg-type, return-value]
 
 
 @pytest.mark.parametrize("part", PARTS)
