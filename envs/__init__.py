@@ -85,7 +85,7 @@ def register(name: str, environment: type[Any]) -> None:
     Raises:
       ConfigError: the name is taken by another, or is none, or this is no environment.
     """
-    if not name.isidentifier():
+    if not (isinstance(name, str) and name.isidentifier()):
         raise ConfigError(f"An environment's name must be letters, digits and _, got {name!r}.")
     whole = all(hasattr(environment, needed) for needed in ("spec", "reset", "step"))
     if not (whole or issubclass(environment, HostEnvironment)):
