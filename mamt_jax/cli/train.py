@@ -38,8 +38,7 @@ class Train(TrainFlags):
 
     def directory(self) -> Path:
         """Where the run goes."""
-        name = f"{self.config.algorithm}-{self.config.env}".replace(":", ".")
-        return self.out or Path("runs") / name
+        return self.out or _usual_directory(self.config.algorithm, self.config.env)
 
     def run(self) -> None:
         """Trains and says where the results are."""
@@ -101,18 +100,31 @@ def parse(arguments: Sequence[str]) -> Train:
         ConfigError: A setting is out of range.
         RunError: The run to resume cannot be read.
     """
-    algorithm = TrainConfig.algorithm
-    for index, flag in enumerate(arguments):
-        name, separator, inline = flag.partition("=")
-        if name == "--algorithm":
-            following = arguments[index + 1 : index + 2]
-            algorithm = inline if separator else "".join(following) or algorithm
-    command = _train(make_config(algorithm=algorithm), arguments)
-    if not command.resume:
-        return command
+    algorithm = _given(arguments, "algorithm") or TrainConfig.algorithm
+    asked = [flag for flag in arguments if flag in ("--resume", "--no-resume")]
+    if asked[-1:] != ["--resume"] or {"-h", "--help"} & set(arguments):
+        return _train(make_config(algorithm=algorithm), arguments)
     from mamt_jax.training.run_dir import RunDir
 
-    return _train(RunDir(user_path(command.directory())).read_config(), arguments)
+    usual = _usual_directory(algorithm, _given(arguments, "env") or TrainConfig.env)
+    directory = user_path(_given(arguments, "out") or usual)
+    return _train(RunDir(directory).read_config(), arguments)
+
+
+def _given(arguments: Sequence[str], name: str) -> str | None:
+    """What follows a flag, the last time that it is given."""
+    found = None
+    for flag, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if flag == f"--{name}":
+            found = following
+        elif flag.startswith(f"--{name}="):
+            found = flag.partition("=")[2]
+    return found
+
+
+def _usual_directory(algorithm: str, env: str) -> Path:
+    """Where a run goes that was given no other place."""
+    return Path("runs") / f"{algorithm}-{env}".replace(":", ".")
 
 
 def _train(defaults: TrainConfig, arguments: Sequence[str]) -> Train:
