@@ -114,7 +114,7 @@ def parse(arguments: Sequence[str]) -> Train:
 def _given(arguments: Sequence[str], name: str) -> str | None:
     """What follows a flag, the last time that it is given."""
     found = None
-    for flag, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for flag, following in zip(arguments, [*arguments, ""][1:], strict=True):
         if flag == f"--{name}":
             found = following
         elif flag.startswith(f"--{name}="):
