@@ -38,8 +38,7 @@ class Train(TrainFlags):
 
     def directory(self) -> Path:
         """Where the run goes."""
-        name = f"{self.config.algorithm}-{self.config.env}".replace(":", ".")
-        return self.out or Path("runs") / name
+        return self.out or _usual_directory(self.config.algorithm, self.config.env)
 
     def run(self) -> None:
         """Trains and says where the results are."""
@@ -101,40 +100,37 @@ def parse(arguments: Sequence[str]) -> Train:
         ConfigError: A setting is out of range.
         RunError: The run to resume cannot be read.
     """
-    algorithm, place = _given("--algorithm", arguments), _given("--out", arguments)
-    if "--resume" in arguments and place and algorithm is None and (found := _recorded(place)):
-        return _train(found, arguments)
-    command = _train(make_config(algorithm=algorithm or TrainConfig.algorithm), arguments)
-    if not command.resume:
-        return command
+    algorithm = _given(arguments, "algorithm") or TrainConfig.algorithm
+    asked = [flag for flag in arguments if flag in ("--resume", "--no-resume")]
+    if asked[-1:] != ["--resume"] or {"-h", "--help"} & set(arguments):
+        return _train(make_config(algorithm=algorithm), arguments)
     from mamt_jax.training.run_dir import RunDir
 
-    directory = RunDir(user_path(command.directory()))
-    found = directory.read_config()
-    if found.algorithm != command.config.algorithm:
+    usual = _usual_directory(algorithm, _given(arguments, "env") or TrainConfig.env)
+    directory = user_path(_given(arguments, "out") or usual)
+    found = RunDir(directory).read_config()
+    if (asked_for := _given(arguments, "algorithm") or found.algorithm) != found.algorithm:
         raise ConfigError(
-            f"{directory.path} was started with another algorithm (run: {found.algorithm!r}, "
-            f"asked: {command.config.algorithm!r})."
+            f"{directory} was started with another algorithm (run: {found.algorithm!r}, asked: "
+            f"{asked_for!r})."
         )
     return _train(found, arguments)
 
 
-def _given(name: str, arguments: Sequence[str]) -> str | None:
-    """What a flag is given, the last time; None where it is not."""
-    value = None
-    for index, flag in enumerate(arguments):
-        here, separator, inline = flag.partition("=")
-        if here == name:
-            value = inline if separator else "".join(arguments[index + 1 : index + 2]) or value
-    return value
+def _given(arguments: Sequence[str], name: str) -> str | None:
+    """What follows a flag, the last time that it is given."""
+    found = None
+    for flag, following in zip(arguments, [*arguments, ""][1:], strict=True):
+        if flag == f"--{name}":
+            found = following
+        elif flag.startswith(f"--{name}="):
+            found = flag.partition("=")[2]
+    return found
 
 
-def _recorded(place: str) -> TrainConfig | None:
-    """The config of the run in a directory; None where there is no run."""
-    from mamt_jax.training.run_dir import RunDir
-
-    directory = RunDir(user_path(place))
-    return directory.read_config() if directory.holds_run() else None
+def _usual_directory(algorithm: str, env: str) -> Path:
+    """Where a run goes that was given no other place."""
+    return Path("runs") / f"{algorithm}-{env}".replace(":", ".")
 
 
 def _train(defaults: TrainConfig, arguments: Sequence[str]) -> Train:

@@ -210,14 +210,15 @@ def test_workers_do_what_one_environment_does() -> None:
             before = results[1][0] if t == 0 else results[1][t][0]
             np.testing.assert_array_equal(before[row], obs)
             step = here.step(actions[t][row])
-            _, next_obs, reward, alive, terminated, finished, returned = results[1][t + 1]
+            _, next_obs, reward, alive, terminated, finished, *returns = results[1][t + 1]
             np.testing.assert_array_equal(next_obs[row], step.obs)
             np.testing.assert_array_equal(reward[row], step.reward)
             np.testing.assert_array_equal(alive[row], step.alive)
             np.testing.assert_array_equal(terminated[row], step.terminated)
             assert finished[row] == step.finished
             total += step.reward.mean()
-            np.testing.assert_allclose(returned[row], total if step.finished else 0.0)
+            np.testing.assert_allclose(returns[0][row], total if step.finished else 0.0)
+            np.testing.assert_allclose(returns[1][row], total, rtol=1e-6)
             obs = None if step.finished else np.where(step.present[:, None], step.obs, 0)
             episode += step.finished
     assert len(draws) > 10  # 15 episodes, each of its own seed

@@ -14,9 +14,8 @@ from mamt_jax import ConfigError, RunError
 from mamt_jax.algorithms import registry
 from mamt_jax.experiments import probe
 from mamt_jax.training.checkpoint import Meta
-from mamt_jax.training.prepare import make_algorithm
+from mamt_jax.training.prepare import prepare
 from mamt_jax.training.run_dir import RunDir
-from mamt_jax.training.trainer import make_trainer
 from mamt_jax.types import Game
 from tests.algorithms import tiny
 from tests.networks import quick
@@ -62,8 +61,7 @@ def test_a_run_is_probed_at_its_checkpoint(tmp_path: Path) -> None:
     )  # fmt: skip
     directory = RunDir(tmp_path / "run")
     directory.create(config)
-    algorithm, env = make_algorithm(config)
-    state = make_trainer(config, env, algorithm).init(jnp.arange(2))
+    state = prepare(config).trainer.init(jnp.arange(2))
     state = state._replace(transitions=jnp.int32(40), updates=jnp.int32(12))
     with pytest.raises(RunError, match="no checkpoint to fork yet"):
         probe.slopes(directory, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,8 @@ from mamt_jax.config import make_config
 from mamt_jax.envs.toy import ToySurvival
 from mamt_jax.envs.wrappers import VectorEnv
 from mamt_jax.errors import ConfigError
-from mamt_jax.training.loop import _evaluate
+from mamt_jax.training.loop import Book, _evaluate
+from mamt_jax.training.metrics import Recorder
 from mamt_jax.training.seeds import evaluation_keys
 from mamt_jax.training.trainer import make_stage
 from mamt_jax.types import Algorithm
@@ -50,11 +53,15 @@ def test_every_point_has_its_own_starts() -> None:
         evaluate=lambda learners, keys: jax.vmap(lambda key: jax.random.uniform(key, (5,)))(keys)
     )
     state = trainer.init(jnp.arange(3))
-    config = fakes.config(evaluation_interval=1)
-    at = {point: _evaluate(trainer, state, config, point) for point in (1, 2)}
+
+    def books(**options: Any) -> list[Book]:
+        config = fakes.config(evaluation_interval=1, **options)
+        return [Book(config, None, Recorder(list(config.seed_ids), 2))]
+
+    at = {point: _evaluate(trainer, state, books(), point) for point in (1, 2)}
     assert not np.allclose(at[1], at[2])
-    np.testing.assert_array_equal(at[1], _evaluate(trainer, state, config, 1))
-    later = _evaluate(trainer, state, fakes.config(evaluation_interval=1, seed=1), 1)
+    np.testing.assert_array_equal(at[1], _evaluate(trainer, state, books(), 1))
+    later = _evaluate(trainer, state, books(seed=1), 1)
     np.testing.assert_array_equal(at[1][1:], later[:2])  # seeds 1 and 2, second and third before
 
 

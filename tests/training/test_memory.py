@@ -20,7 +20,7 @@ TINY = {"algorithm": "maac", "env": "toy_matching", "seeds": 3, "episodes": 40, 
 def test_sizes_are_those_of_the_state() -> None:
     config = make_config(**TINY, hidden_size=8, attention_heads=2)
     trainer = prepare(config)[0]
-    held = memory.memory_of(trainer, config)
+    held = memory.memory_of(trainer)
     state = trainer.init(jnp.arange(3)).seeds
     arrays = jax.tree.leaves((state.store, state.learner, state.env))
     keys = jax.random.key_data(state.key)
@@ -33,7 +33,7 @@ def test_a_run_that_does_not_fit_is_refused(capsys: pytest.CaptureFixture[str]) 
     config = make_config(algorithm="maac", env="spread", seeds=20_000, episodes=50_000)
     trainer = prepare(config)[0]
     with pytest.raises(ConfigError, match=r"takes 4,1\d\d.*seeds: 20000.* lower buffer_size"):
-        memory.check_memory(trainer, config)
+        memory.check_memory(trainer)
     line = "train --seeds 20000 --episodes 50000 --algorithm maac"
     assert cli.main(line.split()) == 1
     assert "lower buffer_size" in capsys.readouterr().err
@@ -46,13 +46,13 @@ def test_what_an_update_takes_counts(
     """Free memory that holds the state, but not an update beside it."""
     config = make_config(**TINY, hidden_size=8, attention_heads=2)
     trainer = prepare(config)[0]
-    held, working = memory.memory_of(trainer, config).total, memory.working_bytes(trainer, config)
+    held, working = memory.memory_of(trainer).total, memory.working_bytes(trainer)
     assert working and working > 1000
     monkeypatch.setattr(memory, "free_bytes", lambda: held + working)
-    memory.check_memory(trainer, config)
+    memory.check_memory(trainer)
     monkeypatch.setattr(memory, "free_bytes", lambda: held + working - 1)
     with pytest.raises(ConfigError, match=r"GB within an update\) and .* are free; lower"):
-        memory.check_memory(trainer, config)
+        memory.check_memory(trainer)
     line = "train --algorithm maac --env toy_matching --seeds 3 --episodes 40 --batch-size 24"
     small = "--hidden-size 8 --attention-heads 2 --out"
     for more in ([], ["--dry-run"]):

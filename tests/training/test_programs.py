@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,15 @@ SMALL: dict[str, Any] = {
 GAMES = {"module": "tests.envs.parallel_games", "game": "matching"}
 
 
-def assert_exact(program: Program, *arguments: Any) -> None:
-    text = program.lower(*arguments).as_text()
+def lowered(program: Any, *arguments: Any) -> Any:
+    """The program for these arguments, after those that it is given already."""
+    if isinstance(program, partial):
+        return program.func.lower(*program.args, *arguments)
+    return program.lower(*arguments)
+
+
+def assert_exact(program: Any, *arguments: Any) -> None:
+    text = lowered(program, *arguments).as_text()
     products = re.findall(r"stablehlo\.dot_general.*", text)
     assert products
     for product in products:
@@ -51,10 +59,10 @@ def test_native_training_evaluation_and_policies() -> None:
     algorithm, env = make_algorithm(config)
     trainer = make_trainer(config, env, registry.get(config.algorithm))
     state = jax.eval_shape(trainer.init, jnp.arange(2))
-    assert_exact(trainer.epoch, state)  # type: ignore[arg-type]
+    assert_exact(trainer.epoch, state)
     keys = evaluation_keys([0, 1])
-    assert_exact(trainer.evaluate, state.learner, keys)  # type: ignore[arg-type]
-    assert_exact(make_stage(env, config).evaluator(algorithm, 3), state.learner, keys)  # type: ignore[arg-type]
+    assert_exact(trainer.evaluate, state.learner, keys)
+    assert_exact(make_stage(env, config).evaluator(algorithm, 3), state.learner, keys)
     policies, obs = Policies(algorithm, None, (0,)), np.zeros((1, 2, 3), np.float32)
     assert_exact(policies._greedy, state.learner, 0, obs)
     assert_exact(policies._sample, state.learner, 0, jax.random.key(0), obs)
@@ -62,15 +70,15 @@ def test_native_training_evaluation_and_policies() -> None:
 
 def test_hosted_training() -> None:
     config = make_config(env="pettingzoo", env_options=GAMES, **SMALL)
-    algorithm, _ = make_algorithm(config)
     trainer = make_trainer(config, envs.make("pettingzoo", **GAMES), registry.get(config.algorithm))
     state = jax.eval_shape(trainer.init, jnp.arange(2))
-    loop, seeds = trainer.epoch.__self__, state.seeds  # type: ignore[attr-defined]
+    epoch: Any = trainer.epoch
+    programs, (settings,), seeds = epoch.func.__self__._programs, epoch.args, state.seeds
     obs = np.zeros((2, 4, 2, 3), np.float32)
-    assert_exact(loop._act, seeds.learner, seeds.key, obs)
-    assert_exact(
-        loop._learn, seeds.learner, seeds.key, seeds.store, state.transitions, state.updates
-    )
+    for act in (programs.act, programs.greedy):
+        assert_exact(act, settings, seeds.learner, seeds.key, obs)
+    inputs = seeds.learner, seeds.key, seeds.store, state.transitions, state.updates
+    assert_exact(programs.learn, settings, *inputs)
 
 
 @contextmanager
@@ -94,8 +102,8 @@ def test_no_setting_of_jax_changes_a_run(tmp_path: Path) -> None:
             jax.eval_shape(trainer.init, jnp.arange(2, dtype=jnp.int32)),
             evaluation_keys([3]),
         )
-        lowered = trainer.epoch.lower(state).as_text()  # type: ignore[attr-defined]
-        return state, lowered, jax.random.key_data(keys).tolist()
+        text = lowered(trainer.epoch, state).as_text()
+        return state, text, jax.random.key_data(keys).tolist()
 
     config = make_config(env="toy_matching", **SMALL)
     state = fakes.trainer().init(jnp.arange(3))

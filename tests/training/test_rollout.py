@@ -84,6 +84,7 @@ def test_every_rollout_is_one_update_of_what_the_newest_policies_did(env: str) -
     environment = envs.make(env, **(options if env == "pettingzoo" else {}))
     length = environment.spec.episode_length
     config = make_config(
+        algorithm="mappo",
         env=env,
         seeds=SEEDS,
         num_envs=ENVS,
@@ -119,7 +120,6 @@ def test_sizes_of_the_other_regime_are_refused_and_its_own_recorded(
     recorded = json.loads((tmp_path / "run/config.json").read_text())
     assert recorded["settings"]["on-policy"]["rollout_size"] == 40
     assert "replay" not in recorded["settings"]
-    assert recorded["settings"]["coordination"]["coordination_threshold"] == 0.2
     assert recorded["settings"]["learning"]["critic_weight_decay"] == 0.0
     assert RunDir(tmp_path / "run").read_config() == run.config
     line = ["train", "--resume", "--out", str(tmp_path / "run"), "--rollout-size", "80"]
