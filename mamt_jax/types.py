@@ -189,7 +189,4 @@ class Algorithm(NamedTuple):
     act: ActFn
     greedy: GreedyFn
     update: UpdateFn
-    on_policy: bool = False
-    """An update sees what was collected since the one before, whole and in order, not a sample of
-    the replay."""
     inspect: InspectFn | None = None

@@ -256,11 +256,6 @@ def test_what_is_neither_a_name_nor_an_object(arguments: Any, says: str) -> None
         ("nothing:here", BANDIT.settings, "Cannot import nothing: ModuleNotFoundError"),
         (bandit, Replay(), "A recipe's settings are Settings"),
         (lambda game, settings: 3, BANDIT.settings, "must return an Algorithm, and returned 3"),
-        (
-            lambda game, settings: bandit(game, settings)._replace(on_policy=True),
-            BANDIT.settings,
-            "is on-policy, and needs Rollout among its settings",
-        ),
     ],
 )
 def test_recipes_that_are_none(build: Any, settings: Any, says: str) -> None:

@@ -78,15 +78,7 @@ def proximal_actor_critic(
             f"{name} needs a critic with a rescale function, because it learns normalised returns."
         )
     parts = ProximalActorCritic(actors, settings, critic, region)
-    return Algorithm(
-        name,
-        parts.init,
-        parts.act,
-        parts.greedy,
-        parts.update,
-        on_policy=True,
-        inspect=parts.inspect,
-    )
+    return Algorithm(name, parts.init, parts.act, parts.greedy, parts.update, inspect=parts.inspect)
 
 
 class ProximalActorCritic(CriticLearner):

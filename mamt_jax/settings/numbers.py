@@ -68,11 +68,6 @@ def row(settings: Settings, index: Any, count: int | None = None) -> Settings:
     return jax.tree.map(take, settings)
 
 
-def structure(settings: Settings) -> Any:
-    """What two settings share whose programs are the same; hashable."""
-    return jax.tree.structure(as_data(settings))
-
-
 def _array(value: Any) -> Any:
     return np.int32(value) if isinstance(value, int) else np.float32(value)
 

@@ -81,6 +81,11 @@ class Settings:
         """Every setting by its name."""
         return {name: value for part in self.parts for name, value in vars(part).items()}
 
+    def numbers(self) -> set[str]:
+        """Names of the settings that are numbers; all others shape the program."""
+        kinds = (fields_of(type(part)) for part in self.parts)
+        return {name for kind in kinds for name, field in kind.items() if field.is_number}
+
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """By group and name, ready for JSON."""
         return {part.group: dict(vars(part)) for part in self.parts}
@@ -110,13 +115,8 @@ class Settings:
 
     def structure(self, defaults: Settings) -> Settings:
         """The same with the defaults of all numbers: equal where programs are."""
-        numbers = {
-            name: value
-            for part in defaults.settled().parts
-            for name, value in vars(part).items()
-            if fields_of(type(part))[name].is_number
-        }
-        return self.settled().replace(numbers)
+        known = defaults.settled().flat()
+        return self.settled().replace({name: known[name] for name in self.numbers()})
 
     def settled(self) -> Settings:
         """The same with nothing left open, for a run to record."""

@@ -15,8 +15,6 @@ from mamt_jax.config import TrainConfig, make_config
 from mamt_jax.envs import EnvSpec
 from mamt_jax.errors import ConfigError
 from mamt_jax.files import user_path
-from mamt_jax.settings import Settings
-from mamt_jax.settings.fields import fields_of
 from mamt_jax.training.prepare import Objects
 
 
@@ -97,10 +95,11 @@ def _is_list(recipe: Recipe, name: str, value: Any) -> bool:
     """
     if not isinstance(value, list | tuple | np.ndarray) or name not in recipe.settings.flat():
         return False
-    if not _is_number(recipe.settings, name):
+    numbers = recipe.settings.numbers()
+    if name not in numbers:
         raise ConfigError(
             f"{name} shapes the program, and takes one value; lists are for numbers: "
-            f"{', '.join(n for n in recipe.settings.flat() if _is_number(recipe.settings, n))}."
+            f"{', '.join(sorted(numbers))}."
         )
     try:
         different = len(set(value))
@@ -109,13 +108,6 @@ def _is_list(recipe: Recipe, name: str, value: Any) -> bool:
     if not different or different < len(value):
         raise ConfigError(f"{name} must be a list of different numbers, got {value!r}.")
     return True
-
-
-def _is_number(settings: Settings, name: str) -> bool:
-    return any(
-        name in (known := fields_of(type(part))) and known[name].is_number
-        for part in settings.parts
-    )
 
 
 def _combinations(lists: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:

@@ -56,24 +56,28 @@ class Book:
             own = own._replace(updated=output.updated)
         self.recorder.append(own, None if greedy is None else self.part(greedy))
 
-    def write_metrics(self, clock: _Clock) -> xr.Dataset:
-        """Everything recorded, on disk where the run has a directory."""
-        dataset = self.recorder.to_dataset(
+    def dataset(self, clock: _Clock) -> xr.Dataset:
+        """Everything recorded."""
+        return self.recorder.to_dataset(
             algorithm=self.config.algorithm,
             env=self.config.env,
             wall_seconds=round(clock.seconds, 3),
             env_steps_per_second=round(clock.average(self.recorder.points), 1),
         )
+
+    def write_metrics(self, clock: _Clock) -> None:
+        """Everything recorded, on disk where the run has a directory."""
         if self.directory is not None:
-            self.directory.write_metrics(dataset)
-        return dataset
+            self.directory.write_metrics(self.dataset(clock))
 
     def save(self, state: Any, clock: _Clock, points: int) -> None:
-        """Metrics, and a checkpoint of a run of so many logging points."""
-        if self.directory is None or self.lost:
+        """Metrics, and a checkpoint of a run of so many logging points; none of a lost run."""
+        if self.directory is None:
             return
         self.directory.check_present()
         self.write_metrics(clock)
+        if self.lost:
+            return
         meta = Meta(self.recorder.points, self.recorder.update_count, clock.seconds)
         own = state._replace(seeds=self.part(state.seeds))
         self.directory.save_checkpoint(own, meta, self.config.execution.keep_checkpoints, points)
@@ -150,7 +154,7 @@ def train_loop(
             which = f"{book.name}: " if book.name else ""
             losses = _losses(list(lost.values()), book.config.seeds)
             warnings.warn(f"{which}{losses}", stacklevel=2)
-    return state, [book.write_metrics(clock) for book in books]
+    return state, [book.dataset(clock) for book in books]
 
 
 def _record(books: list[Book], output: EpochOutput, greedy: np.ndarray | None) -> None:
@@ -170,12 +174,8 @@ def _summary(books: list[Book]) -> str:
     if len(books) == 1:
         return books[0].recorder.summary()
     kept = [book for book in books if book.lost is None]
-    best = max(book.recorder.last_return() for book in kept)
-    lost = (
-        f" ({len(books) - len(kept)} of {len(books)} settings lost)"
-        if len(kept) < len(books)
-        else ""
-    )
+    best, gone = max(book.recorder.last_return() for book in kept), len(books) - len(kept)
+    lost = f" ({gone} of {len(books)} settings lost)" if gone else ""
     return f"best return {best:.2f}{lost}"
 
 

@@ -27,6 +27,10 @@ class Objects(NamedTuple):
     env: Environment | HostEnvironment | None = None
 
 
+NAMES_ONLY = Objects()
+"""Of a run that was given names."""
+
+
 class Prepared(NamedTuple):
     """A run, ready to start."""
 
@@ -44,7 +48,7 @@ class PreparedTogether(NamedTuple):
     configs: list[TrainConfig]
 
 
-def prepare(config: TrainConfig, objects: Objects = Objects()) -> Prepared:  # noqa: B008 - immutable
+def prepare(config: TrainConfig, objects: Objects = NAMES_ONLY) -> Prepared:
     """What runs a config, with nothing allocated or compiled yet.
 
     Raises:
@@ -57,7 +61,7 @@ def prepare(config: TrainConfig, objects: Objects = Objects()) -> Prepared:  # n
 @as_written()
 def prepare_together(
     configs: Sequence[TrainConfig],
-    objects: Objects = Objects(),  # noqa: B008 - immutable
+    objects: Objects = NAMES_ONLY,
 ) -> PreparedTogether:
     """As :func:`prepare`, for configs that differ in the numbers of their settings alone."""
     first = configs[0]
@@ -67,12 +71,10 @@ def prepare_together(
     more = [config.settings for config in settled[1:]]
     trainer = make_trainer(settled[0], env, recipe, more)
     algorithms = [recipe(trainer.game, config.settings) for config in settled]
-    if algorithms[0].on_policy and not trainer.plan.on_policy:
-        raise ConfigError(f"{first.algorithm} is on-policy, and needs Rollout among its settings.")
     return PreparedTogether(trainer, algorithms, settled)
 
 
-def make_recipe(config: TrainConfig, objects: Objects = Objects()) -> Recipe:  # noqa: B008
+def make_recipe(config: TrainConfig, objects: Objects = NAMES_ONLY) -> Recipe:
     """The config's algorithm; raises ConfigError where its name leads to nothing."""
     if objects.algorithm is not None:
         return objects.algorithm
@@ -84,7 +86,7 @@ def make_recipe(config: TrainConfig, objects: Objects = Objects()) -> Recipe:  #
     return registry.get(config.algorithm)
 
 
-def make_env(config: TrainConfig, objects: Objects = Objects()) -> Environment | HostEnvironment:  # noqa: B008
+def make_env(config: TrainConfig, objects: Objects = NAMES_ONLY) -> Environment | HostEnvironment:
     """The config's environment; raises ConfigError for unknown names and options."""
     if objects.env is not None:
         return objects.env
@@ -105,7 +107,7 @@ def make_env(config: TrainConfig, objects: Objects = Objects()) -> Environment |
 @as_written()
 def make_algorithm(
     config: TrainConfig,
-    objects: Objects = Objects(),  # noqa: B008 - immutable
+    objects: Objects = NAMES_ONLY,
 ) -> tuple[Algorithm, Environment | HostEnvironment]:
     """The config's algorithm and environment; unknown names raise ConfigError."""
     env = make_env(config, objects)

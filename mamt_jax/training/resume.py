@@ -37,10 +37,8 @@ def check_resumable(
     before = directory.read_config()
     if before.episodes == config.episodes:
         return
-    was, now = (
-        prepare(replace(config, episodes=before.episodes), objects).trainer.plan,
-        trainer.plan,
-    )
+    earlier = replace(config, episodes=before.episodes)
+    was, now = prepare(earlier, objects).trainer.plan, trainer.plan
     if (was.steps_per_point, was.collect) != (now.steps_per_point, now.collect):
         raise ConfigError(
             f"episodes cannot change from {before.episodes:,} to {config.episodes:,}: logging "
@@ -108,13 +106,11 @@ def restore(
 
 def _newest_of_all(directories: Sequence[RunDir]) -> int | None:
     """The newest logging point of which all have an intact checkpoint; None if nobody has any."""
-    whole = [
-        {points for points, step in each.saved().items() if _is_intact(step)}
-        for each in directories
-    ]
-    if common := set.intersection(*whole):
-        return max(common)
-    if not any(each.saved() for each in directories):
+    saved = [each.saved() for each in directories]
+    for points in sorted(set.intersection(*map(set, saved)), reverse=True):
+        if all(_is_intact(steps[points]) for steps in saved):
+            return points
+    if not any(saved):
         return None
     raise RunError(
         f"The runs in {', '.join(str(each.path) for each in directories)} have no checkpoint of "

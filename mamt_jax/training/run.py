@@ -30,6 +30,7 @@ from mamt_jax.training.memory import check_memory
 from mamt_jax.training.playing import Playing
 from mamt_jax.training.policies import Policies
 from mamt_jax.training.prepare import (
+    NAMES_ONLY,
     Objects,
     PreparedTogether,
     make_env,
@@ -59,7 +60,7 @@ class Run:
     metrics: xr.Dataset
     path: Path | None
     _find_policies: Callable[[], Policies]
-    _objects: Objects = Objects()
+    _objects: Objects = NAMES_ONLY
 
     @cached_property
     def policies(self) -> Policies:
@@ -201,7 +202,7 @@ def run_config(
 def run_together(
     configs: Sequence[TrainConfig],
     outs: Sequence[str | Path | None],
-    objects: Objects = Objects(),  # noqa: B008 - immutable
+    objects: Objects = NAMES_ONLY,
     *,
     resume: bool = False,
     progress: bool = False,

@@ -83,7 +83,8 @@ def mappo_like() -> Algorithm:
 @cache
 def updated(like: Any) -> tuple[Algorithm, Any, Any, Any, Any]:
     algorithm = like()
-    batch = tiny.batch_for(algorithm, *GAME[:2], size=BATCH)
+    batch = tiny.batch(*GAME[:2], BATCH)
+    batch = tiny.rollout(batch, 3) if like is mappo_like else batch
     before = quick.jit(algorithm.init)(jax.random.key(0))
     after, metrics = quick.jit(algorithm.update)(before, jax.random.key(1), batch, jnp.int32(0))
     return algorithm, before, after, metrics, batch

@@ -26,6 +26,7 @@ from mamt_jax.settings import (
     Learning,
     Lookahead,
     MirrorDescent,
+    Replay,
     ReplayModelling,
     Settings,
     SoftActorCritic,
@@ -101,9 +102,9 @@ def rollout(of: Batch, steps: int) -> Batch:
 
 
 def batch_for(algorithm: Algorithm, *sizes: Any, size: int, recent: bool = False) -> Batch:
-    """``size`` transitions: a batch, or for an on-policy algorithm a rollout of 3 steps."""
+    """``size`` transitions for a registered algorithm: a batch, or a rollout of 3 steps."""
     made = batch(*sizes, size, recent=recent)
-    return rollout(made, 3) if algorithm.on_policy else made
+    return rollout(made, 3) if Replay not in ALGORITHMS[algorithm.name].settings else made
 
 
 def leaving(of: Batch, alive: np.ndarray) -> Batch:

@@ -70,7 +70,7 @@ def watching() -> Algorithm:
             "count": count,
         }
 
-    return Algorithm("watching", lambda key: jnp.int32(0), act, act_nothing, update, on_policy=True)
+    return Algorithm("watching", lambda key: jnp.int32(0), act, act_nothing, update)
 
 
 def act_nothing(state: Any, obs: jax.Array) -> jax.Array:
