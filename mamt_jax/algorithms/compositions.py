@@ -25,7 +25,7 @@ from mamt_jax.algorithms.trust_region import (
 )
 from mamt_jax.networks.joint import JointCritic
 from mamt_jax.networks.policies import AttentionActor
-from mamt_jax.settings import AttentionNetworks, Lookahead, Networks, Settings
+from mamt_jax.settings import AttentionNetworks, Networks, OpponentShaping, Settings
 from mamt_jax.types import Algorithm, Game
 
 
@@ -113,7 +113,7 @@ def maddpg(game: Game, settings: Settings) -> Algorithm:
 
 def lola_dqn(game: Game, settings: Settings) -> Algorithm:
     """Policies that shape their opponent's learning, on joint-action Q, for two agents."""
-    temperature = settings[Lookahead].lola_temperature
+    temperature = settings[OpponentShaping].lola_temperature
     actors = build_actors(game, settings)._replace(temperature=temperature)
     critic = JointCritic(settings[Networks].hidden_size, outputs=game.num_actions**2)
     return shaping_actor_critic("lola_dqn", actors, critic, settings)

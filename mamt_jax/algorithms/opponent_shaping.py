@@ -26,7 +26,7 @@ from mamt_jax.networks.joint import joint_input
 from mamt_jax.ops import losses
 from mamt_jax.ops.masking import masked_mean
 from mamt_jax.ops.opponent_shaping import shaping_gradients
-from mamt_jax.settings import Learning, Lookahead, Settings, TargetNetworks
+from mamt_jax.settings import Learning, OpponentShaping, Settings, TargetNetworks
 from mamt_jax.types import Algorithm, Batch, Metrics, Params
 
 
@@ -161,7 +161,7 @@ class ShapingActorCritic(Learner):
             raw = actors.logits(params, x)[1]
             return jnp.sum(losses.mean_square_logit(raw, actors.game.action_counts, alive))
 
-        ascent = shaping_gradients(values, actor.params, settings[Lookahead].lola_step)
+        ascent = shaping_gradients(values, actor.params, settings[OpponentShaping].lola_step)
         shrink = jax.grad(squares)(actor.params)
         gradient = jax.tree.map(
             lambda up, down: settings[Learning].logit_regularisation * down - up, ascent, shrink

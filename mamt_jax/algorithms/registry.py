@@ -20,10 +20,10 @@ from mamt_jax.settings import (
     FixedRegion,
     LearnedRegion,
     Learning,
-    Lookahead,
     MirrorDescent,
     Modelling,
     Networks,
+    OpponentShaping,
     Part,
     Replay,
     ReplayModelling,
@@ -128,7 +128,7 @@ ALGORITHMS: dict[str, Recipe] = {
     "mappo": Recipe(f"{_HERE}:mappo", _proximal(), "Multi-agent PPO, on-policy (Yu et al. 2021)"),
     "lola_dqn": Recipe(
         f"{_HERE}:lola_dqn",
-        compose(Networks(), Learning(), Replay(), TargetNetworks(), Lookahead()),
+        compose(Networks(), Learning(), Replay(), TargetNetworks(), OpponentShaping()),
         "Opponent-learning awareness on joint Q, for 2 agents (Foerster et al. 2018)",
     ),
     "mamt_random": Recipe(

@@ -292,7 +292,7 @@ class Deterministic(Part):
 
 
 @dataclass(frozen=True)
-class Lookahead(Part):
+class OpponentShaping(Part):
     """LOLA (Foerster et al. 2018a)."""
 
     group: ClassVar[str] = "LOLA"

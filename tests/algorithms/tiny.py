@@ -24,8 +24,8 @@ from mamt_jax.settings import (
     FixedRegion,
     LearnedRegion,
     Learning,
-    Lookahead,
     MirrorDescent,
+    OpponentShaping,
     Replay,
     ReplayModelling,
     Settings,
@@ -48,7 +48,7 @@ EVERY_PART = compose(
     ReplayModelling(),
     PPO(),
     Deterministic(),
-    Lookahead(),
+    OpponentShaping(),
 )
 
 
