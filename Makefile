@@ -18,7 +18,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 
-demo: $(STAMP) ## train MAMT on Spread with 8 seeds (about 6 minutes), show table and figures
+demo: $(STAMP) ## train MAMT on Spread with 8 seeds (6 to 7 minutes), show table and figures
 	$(BIN)/python -m mamt_jax.experiments.demo
 
 test: $(STAMP) ## run the tests

@@ -1,7 +1,7 @@
 """The demonstration: MAMT on Spread with eight seeds, a table, and figures.
 
 Start it with ``make demo``. What is run is the study ``demo``: so many episodes that two cores need
-at most six minutes.
+six to seven minutes.
 """
 
 from __future__ import annotations

@@ -56,10 +56,8 @@ class NativeStage:
 
     def evaluator(self, algorithm: Algorithm, episodes: int) -> Evaluator:
         """One program for all seeds, one after another; compiled with the first call."""
-        play = _Episodes(algorithm, VectorEnv(self.env, episodes)).play
-        return Program(
-            lambda learners, keys: jax.lax.map(lambda one: play(*one).returns, (learners, keys))
-        )
+        vector = VectorEnv(self.env, episodes)
+        return Program(partial(_greedy_returns, vector, lambda seed: algorithm))
 
     def player(self, algorithm: Algorithm, episodes: int, greedy: bool = True) -> Player:
         """One program; compiled with the first call."""
@@ -256,15 +254,32 @@ def _compiled(loop: _Loop) -> tuple[Any, Program]:
 
 @kept
 def _evaluating(rule: Rule, env: VectorEnv) -> Program:
-    """The program that plays greedy episodes of all seeds, one seed after another."""
+    """The program that evaluates a run of this rule, whatever its numbers."""
 
     def evaluate(settings: Settings, learners: Any, keys: jax.Array) -> jax.Array:
-        def one(row: tuple[jax.Array, Any, jax.Array]) -> jax.Array:
-            index, learner, key = row
-            algorithm = rule.algorithm(numbers.row(settings, index))
-            returns: jax.Array = _Episodes(algorithm, env).play(learner, key).returns
-            return returns
+        def build(seed: jax.Array) -> Algorithm:
+            return rule.algorithm(numbers.row(settings, seed))
 
-        return jax.lax.map(one, (jnp.arange(len(keys)), learners, keys))
+        return _greedy_returns(env, build, learners, keys)
 
     return Program(evaluate)
+
+
+def _greedy_returns(
+    env: VectorEnv, build: Callable[[jax.Array], Algorithm], learners: Any, keys: jax.Array
+) -> jax.Array:
+    """Returns ``[S, E]`` of all seeds, which play one after another.
+
+    Args:
+      env: E of them.
+      build: number of a seed in this order -> its algorithm.
+      learners: states, leaves ``[S, ...]``.
+      keys: [S].
+    """
+
+    def one(row: tuple[jax.Array, Any, jax.Array]) -> jax.Array:
+        seed, learner, key = row
+        returns: jax.Array = _Episodes(build(seed), env).play(learner, key).returns
+        return returns
+
+    return jax.lax.map(one, (jnp.arange(len(keys)), learners, keys))
