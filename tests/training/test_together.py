@@ -228,3 +228,29 @@ def test_a_place_that_is_taken_is_left_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="exists and is not an empty directory"):
         train(learning_rate=[0.1, 5.0], out=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["learning_rate=5.0"]
+
+
+def deciding(game: Game, settings: Settings) -> Algorithm:
+    """Answers rightly where a number is large, else wrongly; learns nothing."""
+    made, number = climbing(game, settings), settings[TargetNetworks].target_tau
+    first = jnp.array([0, 0 if game.agents[0] == "left" else 1])  # of each agent, in context 0
+
+    def greedy(state: jax.Array, obs: jax.Array) -> jax.Array:
+        return (obs.argmax(-1) + first + (number < 0.5)).astype(jnp.int32) % 3
+
+    return made._replace(act=lambda state, key, obs: greedy(state, obs), greedy=greedy)
+
+
+@pytest.mark.parametrize("hosted", [False, True])
+def test_numbers_reach_those_who_act(hosted: bool) -> None:
+    """In training, in its evaluations, and afterwards: 5 of 5 right answers, or none."""
+    recipe = mamt_jax.Recipe(deciding, CLIMBING.settings)
+    env = mamt_jax.envs.make("pettingzoo", module="tests.envs.parallel_games", game="matching")
+    where = env if hosted else "toy_matching"
+    runs = mamt_jax.train(recipe, where, target_tau=[0.25, 1.0], **TINY | {"env_workers": 1})
+    for run, expected in zip(runs, (0.0, 5.0), strict=True):
+        assert (run.metrics.return_mean == expected).all()
+        assert (run.metrics.greedy_return[:, -1] == expected).all()
+        assert (run.evaluate(2) == expected).all()
+        for greedy in (True, False):
+            assert (run.play(2, greedy=greedy).returns == expected).all()
