@@ -116,7 +116,7 @@ class Settings:
     def structure(self, defaults: Settings) -> Settings:
         """The same with the defaults of all numbers: equal where programs are."""
         known = defaults.settled().flat()
-        return self.settled().replace({name: known[name] for name in self.numbers()})
+        return self.settled().replace({name: known[name] for name in defaults.numbers()})
 
     def settled(self) -> Settings:
         """The same with nothing left open, for a run to record."""
