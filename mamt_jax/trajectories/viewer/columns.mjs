@@ -20,7 +20,7 @@ export async function inflated(base64) {
 }
 
 /**
- * Numbers of a column, as [episode, time, entry]; NaN where the code is the largest there is.
+ * Numbers of a column, as [episode, time, entry]; NaN where the code is all ones.
  *
  * @param bytes inflated
  * @param column {bits, low, step, shape: [episodes, times, entries]}

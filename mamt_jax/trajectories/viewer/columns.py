@@ -6,14 +6,19 @@
 from __future__ import annotations
 
 import base64
+import math
 import zlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_LARGE = 250_000
-"""Numbers of a column from which on one byte each has to do, for the sake of the page's size."""
+_STEPS = ((100_000, 65_533), (250_000, 4_000), (1_000_000, 250), (math.inf, 30))
+"""Into how many steps the range of a column of at most so many numbers is divided.
+
+Large columns are coarse, so that ten episodes of anything fit a page of 2 MB. That of attention in
+Pursuit, which decides about the width of lines alone, has over a million numbers.
+"""
 
 
 def column(array: NDArray[Any]) -> dict[str, Any]:
@@ -23,32 +28,27 @@ def column(array: NDArray[Any]) -> dict[str, Any]:
         array: ``[E, T, ...]``, numbers or flags.
 
     Returns:
-        `shape` [E, T, K], `bits` of a number, `low` and `step` of the scale, and `data` as text.
-        The largest code stands for NaN.
+        `shape` [E, T, K], `bits` of a code, the values `low` of code 0, `high` of the largest and
+        `step` between two, and `data`, the codes as text. One more code, all ones, is NaN.
     """
     flat = np.asarray(array).reshape(*array.shape[:2], -1)
     values = flat.astype(np.float64)
     known = values[np.isfinite(values)]
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
-    whole = flat.dtype.kind in "biu"
-    bits = _bits(flat, high - low)
-    levels = 2**bits - 1  # codes 0 to levels - 1, and NaN
-    step = 1.0 if whole and high - low < levels else max(high - low, 1e-12) / (levels - 1)
-    codes = np.where(np.isfinite(values), np.round((values - low) / step), levels)
+    steps = next(steps for most, steps in _STEPS if flat.size <= most)
+    if flat.dtype.kind in "biu" and high - low < 65_535:
+        steps = max(int(high - low), 1)
+    bits = 8 if steps < 255 else 16
+    step = max((high - low) / steps, 1e-12) if high > low else 1.0
+    codes = np.where(np.isfinite(values), np.round((values - low) / step), 2**bits - 1)
     return {
         "shape": list(flat.shape),
         "bits": bits,
         "low": low,
+        "high": high,
         "step": step,
         "data": _packed(codes.astype(np.uint16 if bits == 16 else np.uint8)),
     }
-
-
-def _bits(array: NDArray[Any], extent: float) -> int:
-    """Bits of a number of the column."""
-    if array.dtype.kind in "biu":
-        return 8 if extent < 255 else 16
-    return 8 if array.size > _LARGE else 16
 
 
 def _packed(codes: NDArray[Any]) -> str:

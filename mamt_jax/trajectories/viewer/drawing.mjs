@@ -1,7 +1,7 @@
 /** Draws one moment of a scene on a canvas; what scenes and views are, says `scene.mjs`. */
 
 import {
-  ARROW, agentColours, agentPlaces, bumped, cameraOf, colourNumber, entriesOf, isAgents, ownersOf,
+  ARROW, agentColours, agentField, agentPlaces, bumped, cameraOf, colourNumber, entriesOf, isAgents, ownersOf,
   placesOf, scaleOf, withinRim,
 } from "./scene.mjs";
 
@@ -71,8 +71,11 @@ const DRAW = {
     }
   },
 
-  links({ pen, camera, view, colours }, layer) {
-    const starts = placesOf(layer.start, view), ends = placesOf(layer.end, view);
+  links({ pen, camera, scene, view, colours }, layer) {
+    const drawn = agentPlaces(scene, view), agents = agentField(scene);
+    const placed = (at) => placesOf(at, view).map((place, i) =>
+      at.field === agents ? drawn[entriesOf(at, view)[i]] ?? place : place);
+    const starts = placed(layer.start), ends = placed(layer.end);
     starts.forEach((start, i) => {
       const number = layer.nearest ? nearestOf(start, ends, layer.nearest[i]) : i;
       pen.strokeStyle = colours.own[number % colours.own.length];
@@ -166,7 +169,9 @@ function mark(tools, layer, { place, entry, i, alarming }) {
   }
   outline(pen, camera, layer.shape ?? "disk", centre, least);
   pen.fillStyle = colour;
+  pen.globalAlpha = layer.agents ? 0.8 * alpha : alpha;  // what lies below is seen
   pen.fill();
+  pen.globalAlpha = alpha;
   const isChosen = layer.agents && extra.chosen === entry;
   if (layer.agents) {
     pen.strokeStyle = alarming ? colours.alert : isChosen ? colours.ink : colours.floor;
@@ -188,8 +193,8 @@ const distanceOf = ([x0, y0], [x1, y1]) => Math.hypot(x1 - x0, y1 - y0);
 function drawPaths({ pen, camera, extra, own }) {
   for (const { agent, xy } of extra.paths ?? []) {
     pen.strokeStyle = own(agent);
-    pen.globalAlpha = extra.chosen === agent ? 0.7 : 0.3;
-    pen.lineWidth = extra.chosen === agent ? 1.5 : 1;
+    pen.globalAlpha = extra.chosen === agent ? 0.75 : 0.45;
+    pen.lineWidth = extra.chosen === agent ? 2 : 1.2;
     pen.beginPath();
     for (let k = 0; k < xy.length; k += 2) pen.lineTo(camera.x(xy[k]), camera.y(xy[k + 1]));
     pen.stroke();

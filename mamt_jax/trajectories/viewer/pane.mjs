@@ -2,7 +2,9 @@
 
 import { readRecording, written } from "./columns.mjs";
 import { drawScene } from "./drawing.mjs";
-import { agentAt, arranged, between, cameraOf, countsOf, heightFor, movingFields } from "./scene.mjs";
+import {
+  agentAt, agentField, arranged, between, cameraOf, countsOf, heightFor, movingFields,
+} from "./scene.mjs";
 import { STRIPS, Strip, draw, make, rangeOf } from "./strips.mjs";
 
 /** Colours of the page's theme, for the canvas. */
@@ -49,6 +51,8 @@ export function nearestRecording(recordings, { seed, checkpoint }) {
 const valuesIn = (recordings, name) =>
   [...new Set(recordings.map((own) => own[name]))].sort((a, b) => a - b);
 
+const pointText = (checkpoint) => (checkpoint < 0 ? "unknown" : String(checkpoint));
+
 const READ = new Map();  // recordings that have been read, by their data
 
 /** A part of the page that shows one recording. */
@@ -67,6 +71,7 @@ export class Pane {
     this.caption = make("p", { className: "caption" }, scene);
     this.legend = make("ul", { className: "legend" }, scene);
     this.below = make("div", { className: "strips" }, this.root);
+    this.heading = make("h2");
     this.canvas.addEventListener("click", (event) => this.click(event));
     new ResizeObserver(() => this.resize()).observe(scene);
   }
@@ -81,6 +86,7 @@ export class Pane {
     const { scene } = this.recording;
     this.moving = scene ? movingFields(scene) : new Set();
     this.canvas.hidden = !scene;
+    this.hasAgents = Boolean(scene && agentField(scene));
     this.seen = new Map();
     this.showChoices();
     this.showLegend();
@@ -92,7 +98,7 @@ export class Pane {
     this.select("source", "Run", sources.map((source, k) => [k, source.label]));
     this.select("seed", "Seed", valuesIn(recordings, "seed").map((seed) => [seed, seed]));
     const points = valuesIn(recordings, "checkpoint");
-    this.select("checkpoint", "Checkpoint", points.map((k) => [k, k < 0 ? "unknown" : k]));
+    this.select("checkpoint", "Checkpoint", points.map((k) => [k, pointText(k)]));
   }
 
   /** A choice of values, or only what it is where there is one. */
@@ -115,7 +121,7 @@ export class Pane {
   showLegend() {
     const { scene, fields } = this.recording, entries = [];
     for (const layer of scene?.layers ?? []) if (layer.name) entries.push([layer, layer.name]);
-    if (scene && fields.coordination) {
+    if (this.hasAgents && (fields.coordination || fields.attention)) {
       entries.push([{ kind: "edge" }, "edge from i to j: as wide as C_ij, or attention, is large"]);
     }
     this.legend.replaceChildren(...entries.map(([layer, name]) => {
@@ -132,7 +138,7 @@ export class Pane {
     this.seen.clear();
     const { scene, fields } = recording, steps = recording.lengths[episode];
     const agents = recording.agents.map((_, agent) => agent);
-    const places = scene?.layers.find((layer) => layer.agents)?.at.field;
+    const places = scene && agentField(scene);
     this.paths = !places ? [] : agents.map((agent) => {
       const xy = Array.from({ length: steps + 1 }, (_, moment) =>
         Array.from(fields[places].at(episode, moment).subarray(2 * agent, 2 * agent + 2)));
@@ -142,7 +148,10 @@ export class Pane {
     if (this.strips?.map(({ spec }) => spec).join() !== specs.join()) {
       this.strips = specs.map((spec) => new Strip(spec, (moment) => viewer.hover(moment)));
     }
-    this.below.replaceChildren(...this.strips.map(({ root }) => root));
+    const { source, seed, checkpoint } = this.choice;
+    this.heading.textContent =
+      `${viewer.data.sources[source].label}, seed ${seed}, checkpoint ${pointText(checkpoint)}`;
+    this.below.replaceChildren(this.heading, ...this.strips.map(({ root }) => root));
     const first = viewOf(recording, episode, 0), shared = viewer.panes.map((pane) => pane.recording);
     for (const strip of this.strips) {
       const range = rangeOf(strip.spec, shared);

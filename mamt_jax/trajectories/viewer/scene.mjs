@@ -41,6 +41,9 @@ export const colourNumber = (layer, i, entry) => (layer.at.index ? i : entry);
 
 export const isAgents = (layer) => layer.kind === "marks" && layer.agents;
 
+/** Field that holds the places of agents; undefined where no layer draws agents. */
+export const agentField = (scene) => scene.layers.find(isAgents)?.at.field;
+
 /** Number of the colour of each agent: its own, unless the scene gives it another's. */
 export function agentColours(scene, view, count) {
   const found = Array.from({ length: count }, (_, agent) => agent);

@@ -22,9 +22,8 @@ const HEIGHT = 100;  // of a plot in its own units; it is stretched to its place
 /** Range of values of a strip over all of these recordings; never empty. */
 export function rangeOf(spec, recordings) {
   const columns = recordings.flatMap(({ columns }) => columns[spec.name] ?? []);
-  const highs = columns.map(({ low, step, bits }) => low + step * (2 ** bits - 2));
   const low = spec.low ?? Math.min(...columns.map((column) => column.low));
-  const high = spec.high ?? Math.max(...highs);
+  const high = spec.high ?? Math.max(...columns.map((column) => column.high));
   return high > low ? [low, high] : [low - 0.5, low + 0.5];
 }
 

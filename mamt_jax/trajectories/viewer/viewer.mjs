@@ -93,7 +93,7 @@ export class Viewer {
   showOptions(episodes) {
     const { state } = this, [{ recording }] = this.panes, bar = at("options");
     const marks = marksOf(recording.returns.slice(0, episodes).map((value) => value ?? -Infinity));
-    const has = (name) => this.panes.find((pane) => pane.recording.fields[name] && pane.recording.scene);
+    const has = (name) => this.panes.find((pane) => pane.recording.fields[name] && pane.hasAgents);
     bar.replaceChildren();
     this.option("episode", "Episode", marks.map((mark, k) => [
       k, `${k}: return ${written(recording.returns[k] ?? NaN, 0.01)}${mark && ` (${mark})`}`,
@@ -112,7 +112,7 @@ export class Viewer {
       const whose = [["all", "all agents"], ["chosen", "the chosen agent"]];
       this.option("edgesOf", "of", whose, String, () => this.show());
     }
-    if (recording.scene) this.check("paths", "Paths", () => this.show());
+    if (this.panes[0].hasAgents) this.check("paths", "Paths", () => this.show());
     const count = this.data.sources.reduce((sum, own) => sum + own.recordings.length, 0);
     if (count > 1) this.check("beside", "Side by side", () => this.beside(state.beside));
     this.showAgents(bar, recording);
