@@ -8,8 +8,8 @@ import { agentColours } from "./scene.mjs";
  * otherwise what holds before the step, drawn at the moment that it is decided at.
  */
 export const STRIPS = [
-  { name: "return_so_far", title: "return so far", unit: "reward", after: true },
-  { name: "reward", title: "reward", unit: "reward", after: true },
+  { name: "return_so_far", title: "return so far", unit: "", after: true },
+  { name: "reward", title: "reward", unit: "", after: true },
   { name: "probability", title: "action probabilities", unit: "", low: 0, high: 1 },
   { name: "entropy", title: "entropy of the policy", unit: "nat", low: 0 },
   { name: "delta", title: "trust region δ", unit: "nat", low: 0 },

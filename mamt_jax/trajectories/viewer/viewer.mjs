@@ -1,7 +1,8 @@
 /** The player: what is shown, the controls, and time. */
 
-import { marksOf, written } from "./columns.mjs";
-import { Pane, coloursOf } from "./pane.mjs";
+import { dequantised, inflated, marksOf, written } from "./columns.mjs";
+import { Pane, coloursOf, weightsOf } from "./pane.mjs";
+import { agentAt, agentColours, arranged, cameraOf, placesOf } from "./scene.mjs";
 import { make } from "./strips.mjs";
 
 const SPEEDS = [1, 2, 5, 10, 20, 50, 100];  // steps a second
@@ -270,6 +271,10 @@ function ownsKey({ target, key }) {
 /** Starts the page on its own data. */
 export async function startViewer() {
   const viewer = new Viewer(JSON.parse(at("data").textContent));
+  // For the console, and for tests.
   globalThis.viewer = viewer;
+  globalThis.viewerParts = {
+    agentAt, agentColours, arranged, cameraOf, dequantised, inflated, placesOf, weightsOf,
+  };
   await viewer.start();
 }
