@@ -8,11 +8,12 @@ from numbers import Integral
 import numpy as np
 
 from mamt_jax.config import MAX_EVALUATION_EPISODES
+from mamt_jax.errors import not_finite
 from mamt_jax.settings.fields import check
-from mamt_jax.training.policies import Policies, not_finite
+from mamt_jax.training.policies import Policies
 from mamt_jax.training.seeds import evaluation_keys
 from mamt_jax.training.stage.base import Stage
-from mamt_jax.training.trajectory import Trajectory
+from mamt_jax.trajectories.trajectory import Trajectory
 
 
 class Playing:

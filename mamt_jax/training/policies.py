@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mamt_jax.errors import ConfigError, DivergedError
+from mamt_jax.errors import ConfigError, not_finite
 from mamt_jax.training.programs import Program
 from mamt_jax.types import Algorithm, Game
 
@@ -106,14 +106,6 @@ class Policies:
         """Raises ConfigError unless there are policies of this seed."""
         if seed not in self.seeds:
             raise ConfigError(f"No seed {seed}; the run has {', '.join(map(str, self.seeds))}.")
-
-
-def not_finite(seed: int) -> DivergedError:
-    """What is raised where an action is asked of policies that are not finite."""
-    return DivergedError(
-        f"The policies of seed {seed} are NaN or infinite at these observations; if it "
-        f"diverged in training (metrics.diverged_at_update), ask those of another seed."
-    )
 
 
 def _is_key(key: Any) -> bool:

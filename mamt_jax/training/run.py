@@ -42,7 +42,7 @@ from mamt_jax.training.progress import StopRequest, notice
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.training.stage.base import Stage
 from mamt_jax.training.trainer import Trainer, make_stage
-from mamt_jax.training.trajectory import Trajectory
+from mamt_jax.trajectories.trajectory import Trajectory
 from mamt_jax.types import Algorithm
 
 
@@ -113,7 +113,7 @@ class Run:
             key: Seed of the episodes' own randomness.
 
         Returns:
-            NumPy arrays, named; ``training.trajectory.FIELDS`` has their dimensions and units.
+            NumPy arrays, named; ``trajectories.trajectory.FIELDS`` has their dimensions and units.
 
         Raises:
             ConfigError: An argument is out of range, or the environment is not to be had.
