@@ -24,12 +24,14 @@ class Policies:
         learner: Its state, stacked over seeds.
         seeds: Seed ids, in that order.
         game: Sizes of the environment, where they are known.
+        points: Logging points done before they were as they are; -1 where that is not known.
     """
 
     algorithm: Algorithm
     learner: Any
     seeds: tuple[int, ...]
     game: Game | None = None
+    points: int = -1
 
     def __repr__(self) -> str:
         return f"<Policies of {self.algorithm.name}, seeds: {', '.join(map(str, self.seeds))}>"
