@@ -159,6 +159,44 @@ class Run:
             playing = playing.by(self._policies_at(checkpoint))
         return record(playing, self.config, self.metrics, options, (episodes, seed, greedy, key))
 
+    def probabilities(self, obs: Any, seed: int | None = None) -> xr.DataArray:
+        """Probability of each action of each agent; needs no environment.
+
+        Args:
+            obs: float ``[..., n, O]``, such as ``recording.obs`` or what ``env.reset`` returns.
+            seed: Which seed's policies are asked; the first by default.
+
+        Returns:
+            ``[..., agent, action]``, 0 of actions that an agent does not have.
+
+        Raises:
+            ConfigError: Wrong shape, numbers that are not finite, unknown seed.
+            DivergedError: The policies are not finite there.
+        """
+        return self.policies.says("probability", obs, None, seed)
+
+    def attention(self, obs: Any, actions: Any, seed: int | None = None) -> xr.DataArray:
+        """The critic's attention of each agent to each other, ``[..., agent, opponent, head]``.
+
+        Args:
+            obs: As of :meth:`probabilities`.
+            actions: int ``[..., n]``, taken there; -1 of agents that have left.
+            seed: As of :meth:`probabilities`.
+
+        Raises:
+            ConfigError: As :meth:`probabilities`; there are no such actions; or the algorithm's
+                critic has no attention.
+            DivergedError: The critic is not finite there.
+        """
+        return self.policies.says("attention", obs, actions, seed)
+
+    def coordination(self, obs: Any, actions: Any, seed: int | None = None) -> xr.DataArray:
+        """Coordination C_ij of each agent with each other (Eq. 5), ``[..., agent, opponent]``.
+
+        Arguments and errors are those of :meth:`attention`; only MAMT and its variants have C.
+        """
+        return self.policies.says("coordination", obs, actions, seed)
+
     @cached_property
     def stage(self) -> Stage:
         """Where the run's episodes take place.
