@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mamt_jax.algorithms.registry import Recipe
     from mamt_jax.config import TrainConfig, make_config
     from mamt_jax.registration import register
+    from mamt_jax.reports.comparison import compare
     from mamt_jax.training.run import Run, load, train
 
 __version__ = "0.1.0"
@@ -29,6 +30,7 @@ __all__ = [
     "Run",
     "RunError",
     "TrainConfig",
+    "compare",
     "envs",
     "load",
     "make_config",
@@ -41,6 +43,7 @@ _HOMES = {
     "TrainConfig": "mamt_jax.config",
     "make_config": "mamt_jax.config",
     "Run": "mamt_jax.training.run",
+    "compare": "mamt_jax.reports.comparison",
     "load": "mamt_jax.training.run",
     "register": "mamt_jax.registration",
     "train": "mamt_jax.training.run",

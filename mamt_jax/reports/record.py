@@ -129,6 +129,9 @@ def read_record(file: Path) -> tuple[TrainConfig, xr.Dataset]:
         if lost := summary.get("diverged"):
             metrics.attrs["diverged"] = {int(seed): int(update) for seed, update in lost.items()}
         first, last = first_and_last(metrics)
+        if by_seed := summary.get("last_return_by_seed"):
+            each = [by_seed[str(seed)] for seed in seeds]
+            metrics.attrs["last_return_by_seed"] = np.array(each, np.float64)
         return config, metrics.assign_attrs(
             first_return=_known(summary["first_return"], first.iqm, len(seeds)),
             last_return=_known(summary["last_return"], last.iqm, len(seeds)),
