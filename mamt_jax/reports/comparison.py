@@ -20,7 +20,7 @@ from mamt_jax.errors import ConfigError, RunError
 from mamt_jax.files import user_path
 from mamt_jax.reports.sources import open_run
 from mamt_jax.reports.texts import seeds as seeds_text
-from mamt_jax.training.run import Run
+from mamt_jax.training.result import Run
 
 _HEADINGS = ("run", "seeds", "IQM of returns", "difference", "improves with probability")
 _MEANING = {

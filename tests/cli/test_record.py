@@ -9,7 +9,8 @@ import pytest
 
 from mamt_jax.cli import main as cli
 from mamt_jax.training import run as run_module
-from mamt_jax.training.run import Run, load, run_trainer
+from mamt_jax.training.result import Run
+from mamt_jax.training.run import load, run_trainer
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.trajectories.recording import read_recording
 from tests.training import fakes

@@ -15,7 +15,7 @@ from mamt_jax import ConfigError, RunError
 from mamt_jax.analysis.returns import last_by_seed
 from mamt_jax.config import make_config
 from mamt_jax.reports.record import record
-from mamt_jax.training.run import Run
+from mamt_jax.training.result import Run
 from tests.reports.records import diverging, made_up, write_record, write_run
 
 

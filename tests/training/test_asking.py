@@ -12,7 +12,7 @@ import xarray as xr
 
 from mamt_jax.errors import ConfigError, DivergedError
 from mamt_jax.training.policies import Policies
-from mamt_jax.training.run import Run
+from mamt_jax.training.result import Run
 from mamt_jax.types import Algorithm, Game
 from tests.training import fakes
 
