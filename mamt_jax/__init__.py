@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mamt_jax.reports.comparison import compare
     from mamt_jax.training.result import Run
     from mamt_jax.training.run import load, train
+    from mamt_jax.trajectories.recording import read_recording
 
 __version__ = "0.1.0"
 
@@ -35,6 +36,7 @@ __all__ = [
     "envs",
     "load",
     "make_config",
+    "read_recording",
     "register",
     "train",
 ]
@@ -46,6 +48,7 @@ _HOMES = {
     "Run": "mamt_jax.training.result",
     "compare": "mamt_jax.reports.comparison",
     "load": "mamt_jax.training.run",
+    "read_recording": "mamt_jax.trajectories.recording",
     "register": "mamt_jax.registration",
     "train": "mamt_jax.training.run",
 }
