@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mamt_jax.algorithms.registry import Recipe
     from mamt_jax.config import TrainConfig, make_config
     from mamt_jax.registration import register
+    from mamt_jax.training.points import LoggingPoint
     from mamt_jax.training.run import Run, load, train
 
 __version__ = "0.1.0"
@@ -24,6 +25,7 @@ __all__ = [
     "ConfigError",
     "DivergedError",
     "InterruptedRun",
+    "LoggingPoint",
     "MamtError",
     "Recipe",
     "Run",
@@ -40,6 +42,7 @@ _HOMES = {
     "Recipe": "mamt_jax.algorithms.registry",
     "TrainConfig": "mamt_jax.config",
     "make_config": "mamt_jax.config",
+    "LoggingPoint": "mamt_jax.training.points",
     "Run": "mamt_jax.training.run",
     "load": "mamt_jax.training.run",
     "register": "mamt_jax.registration",
