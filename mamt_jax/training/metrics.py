@@ -26,7 +26,7 @@ _EVENT_QUANTITIES = {
     ),
     "episodes": Quantity((), "episode", "episodes", "number of episodes finished in the event"),
 }
-_DERIVED = {
+DERIVED = {
     "return_mean": Quantity(
         (),
         "reward",
@@ -128,7 +128,7 @@ class Recorder:
 
     def dims(self, name: str) -> tuple[str, ...]:
         """Dimensions of a quantity at a logging point."""
-        return ("seed", *{**self._quantities, **_DERIVED}[name].dims)
+        return ("seed", *{**self._quantities, **DERIVED}[name].dims)
 
     def lost_at(self, point: int) -> list[int]:
         """Seeds that had diverged up to a logging point."""
@@ -247,18 +247,18 @@ class Recorder:
         count = episodes.sum(axis=2)
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = (return_sum.sum(axis=2, dtype=np.float64) / count).astype(np.float32)
-        data = {"return_mean": _variable(("seed", "update"), mean, _DERIVED["return_mean"])}
+        data = {"return_mean": _variable(("seed", "update"), mean, DERIVED["return_mean"])}
         for name, rows in self._rows.items():
             quantity = self._quantities[name]
             dims = ("seed", "update", *quantity.dims)
             data[name] = _variable(dims, np.stack(rows, 1), quantity)
         if np.isfinite(self._greedy).any():
             greedy = np.stack(self._greedy, 1)
-            data["greedy_return"] = _variable(("seed", "update"), greedy, _DERIVED["greedy_return"])
+            data["greedy_return"] = _variable(("seed", "update"), greedy, DERIVED["greedy_return"])
         for name, value in (("return_sum", return_sum), ("episodes", episodes)):
             flat = value.reshape(seeds, -1)
             data[name] = _variable(("seed", "event"), flat, _EVENT_QUANTITIES[name])
-        lost = _variable(("seed",), self._diverged_at.copy(), _DERIVED["diverged_at_update"])
+        lost = _variable(("seed",), self._diverged_at.copy(), DERIVED["diverged_at_update"])
         data["diverged_at_update"] = lost
         if self.diverged:
             attrs["divergence"] = [self.diverged.get(seed, "") for seed in self.seeds]
