@@ -178,19 +178,24 @@ def _one_number(name: str, tasks: Mapping[str, Panel]) -> Figure:
     }
     having = {task: panel for task, panel in having.items() if panel.runs}
     titles = [f"{task}, {_seeds(panel.runs)}" for task, panel in having.items()]
-    figure = panel_axes(titles, _texts(name, tasks)[1], sharey=False)
+    figure = panel_axes(titles, _texts(name, _recorded(tasks)[name].attrs)[1], sharey=False)
     for axes, panel in zip(figure.axes, having.values(), strict=True):
         for label, metrics in panel.runs.items():
             drawn = _Drawn(metrics, panel.by_seed.get(label))
             _line(axes, name, drawn, label, labels.index(label))
-        if len(panel.runs) > _MAX_BANDS:
-            for band in axes.collections:
-                band.set_alpha(0.07)
+        _fade(axes, _MAX_BANDS)
         if panel.references and name in ("return_mean", "greedy_return"):
             _levels(axes, panel.references)
         if name in _LOGARITHMIC:
             log_scale(axes)
     return finish(figure, labels, smoothed=name != "greedy_return")
+
+
+def _fade(axes: Axes, most: int) -> None:
+    """Makes bands faint where they are more than ``most``."""
+    if len(axes.collections) > most:
+        for band in axes.collections:
+            band.set_alpha(0.07)
 
 
 def _line(axes: Axes, name: str, drawn: _Drawn, label: str, index: int) -> None:
@@ -218,19 +223,18 @@ def _seeds(runs: Mapping[str, xr.Dataset]) -> str:
     return f"{'/'.join(map(str, sizes))} seed{'' if sizes == [1] else 's'}"
 
 
-def _texts(name: str, panels: Mapping[str, Panel]) -> tuple[str, str]:
-    """Title of a quantity, and label of its axis."""
+def _texts(name: str, attrs: Mapping[str, str]) -> tuple[str, str]:
+    """Title of a quantity with these attributes, and label of its axis."""
     if name in _TEXTS:
         return _TEXTS[name]
-    attrs = _recorded(panels)[name].attrs
     called, unit = attrs.get("long_name", name), attrs.get("units", "1")
     return called[0].upper() + called[1:], called if unit == "1" else f"{called} ({unit})"
 
 
 def _many_numbers(name: str, runs: Mapping[str, _Drawn], sharey: bool) -> Figure:
     """One panel per run, and in it a curve for each agent, pair of agents, or agent and head."""
-    title, label = _texts(name, {"": Panel({k: run.metrics for k, run in runs.items()}, None)})
     first, *others = runs
+    title, label = _texts(name, runs[first].metrics[name].attrs)
     figure = panel_axes([f"{title}: {first}", *others], label, sharey)
     logarithmic = name in _LOGARITHMIC
     for axes, run in zip(figure.axes, runs.values(), strict=True):
@@ -238,6 +242,7 @@ def _many_numbers(name: str, runs: Mapping[str, _Drawn], sharey: bool) -> Figure
         for index, (text, which) in enumerate(_entries(values)):
             one, seeds = values.isel(which), run.seeds(name, **which)
             moment_curve(axes, episodes(run.metrics), one, text, index, logarithmic, seeds)
+        _fade(axes, 2 * _MAX_BANDS)
         if logarithmic:
             log_scale(axes)
         if name == "coordination_mean":
@@ -265,8 +270,9 @@ def _entries(values: xr.DataArray) -> Iterator[tuple[str, dict[str, int]]]:
 
 def _matrices(name: str, runs: Mapping[str, _Drawn]) -> Figure:
     """All pairs in the last tenth of each run: more curves than these nobody could tell apart."""
-    short = "C" if name == "coordination_mean" else name
     first, *others = runs
+    title, _ = _texts(name, runs[first].metrics[name].attrs)
+    short = "C" if name == "coordination_mean" else title
     figure = panel_axes([f"{short}, last tenth: {first}", *others], "agent i", sharey=False)
     columns = min(len(runs), MAX_COLUMNS)
     figure.set_size_inches(0.8 + 4.6 * columns, 4.2 * -(-len(runs) // columns))
