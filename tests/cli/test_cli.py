@@ -53,7 +53,9 @@ def loaded_by(line: str) -> tuple[set[str], str]:
     return set(done.stderr.split()), done.stdout
 
 
-@pytest.mark.parametrize("line", ["--help", "train --help", "plot --help", "report --help"])
+@pytest.mark.parametrize(
+    "line", ["--help", "train --help", "evaluate --help", "plot --help", "report --help"]
+)
 def test_help_answers_without_loading_jax(line: str) -> None:
     loaded, text = loaded_by(line)
     assert not loaded
@@ -430,6 +432,8 @@ def test_evaluate_refuses_a_bad_name_before_it_plays(
         ("train --learning-rat 0.1", "mamt train --help"),
         ("evaluate x --sed 3", "mamt evaluate --help"),
         ("report x --figure y", "mamt report --help"),
+        ("report x --format xml", "latex"),
+        ("plot x --format gif", "svg"),
         ("train --episodes 1.5e0", "whole number such as 10000"),
         ("train --seeds 1e99999999999", "whole number"),
         ("evaluate x --episodes nan", "whole number"),
