@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mamt_jax.config import TrainConfig, make_config
     from mamt_jax.registration import register
     from mamt_jax.reports.comparison import compare
+    from mamt_jax.training.points import LoggingPoint
     from mamt_jax.training.result import Run
     from mamt_jax.training.run import load, train
     from mamt_jax.trajectories.recording import read_recording
@@ -27,6 +28,7 @@ __all__ = [
     "ConfigError",
     "DivergedError",
     "InterruptedRun",
+    "LoggingPoint",
     "MamtError",
     "Recipe",
     "Run",
@@ -45,6 +47,7 @@ _HOMES = {
     "Recipe": "mamt_jax.algorithms.registry",
     "TrainConfig": "mamt_jax.config",
     "make_config": "mamt_jax.config",
+    "LoggingPoint": "mamt_jax.training.points",
     "Run": "mamt_jax.training.result",
     "compare": "mamt_jax.reports.comparison",
     "load": "mamt_jax.training.run",

@@ -25,10 +25,12 @@ from mamt_jax.config import TrainConfig
 from mamt_jax.errors import RunError
 from mamt_jax.files import user_path
 from mamt_jax.quantities import QUANTITIES
+from mamt_jax.training.metrics import DERIVED
 from mamt_jax.training.run_dir import RunDir
 
 DIGITS = 4
 """Significant digits kept of every number."""
+_KNOWN = {**QUANTITIES, "greedy_return": DERIVED["greedy_return"]}
 
 
 def record(run: Path, file: Path, note: str = "") -> Path:
@@ -160,11 +162,13 @@ def _moments(recorded: dict[str, Any], seeds: int) -> dict[str, Any]:
     """Variables of the quantities over seeds that are recorded in this way today."""
     found = {}
     for name, values in recorded.items():
-        if name not in QUANTITIES or values["dims"] != ["update", *QUANTITIES[name].dims]:
+        known = _KNOWN.get(name)
+        if known is None or values["dims"] != ["update", *known.dims]:
             continue
         mean, std = (np.array(values[moment], np.float64) for moment in MOMENTS)
         both = np.stack([mean, std if seeds > 1 else np.full_like(std, np.nan)])
-        found[name] = (("moment", *values["dims"]), both)
+        attrs = {"long_name": known.name, "units": known.unit}
+        found[name] = (("moment", *values["dims"]), both, attrs)
     return found
 
 

@@ -18,10 +18,12 @@ from mamt_jax.config import TrainConfig
 from mamt_jax.envs import Environment, HostEnvironment
 from mamt_jax.errors import ConfigError
 from mamt_jax.files import user_path
+from mamt_jax.settings.fields import check
 from mamt_jax.training import resume as resuming
 from mamt_jax.training.call import check_env, read_call
 from mamt_jax.training.loop import Start, train_loop
 from mamt_jax.training.memory import check_memory
+from mamt_jax.training.points import Callback
 from mamt_jax.training.policies import Policies
 from mamt_jax.training.prepare import (
     NAMES_ONLY,
@@ -34,6 +36,7 @@ from mamt_jax.training.programs import as_written, compilation_cache
 from mamt_jax.training.progress import StopRequest, notice
 from mamt_jax.training.result import Run, read_policies
 from mamt_jax.training.run_dir import RunDir
+from mamt_jax.training.trackers import check_trackers
 from mamt_jax.training.trainer import Trainer
 from mamt_jax.types import Algorithm
 
@@ -48,6 +51,7 @@ def train(
     resume: bool = False,
     env_options: dict[str, Any] | None = None,
     progress: bool = False,
+    callback: Callback | None = None,
     **options: Any,
 ) -> Any:
     """Trains all seeds of one algorithm on one environment in one compiled program.
@@ -68,6 +72,10 @@ def train(
             run.
         env_options: Keyword options of the environment.
         progress: Shows a progress bar.
+        callback: Called with a :class:`~mamt_jax.training.points.LoggingPoint` at every logging
+            point of each run, between compiled epochs; of a resumed run at the new ones. If it
+            returns True, training ends there: the runs are saved and returned as they are, and
+            ``resume`` goes on with them. If it raises, they are saved first.
         **options: Any other field of ``TrainConfig`` or ``Execution``, or setting of the algorithm.
 
     Returns:
@@ -80,9 +88,17 @@ def train(
         EnvironmentFailed: A process that steps a host environment crashed or hangs.
         InterruptedRun: Ctrl-C or another signal; the run was saved first.
     """
+    check(callback is None or callable(callback), "callback", callback, "a function of one point")
     run = {"seeds": seeds, "episodes": episodes, "env_options": env_options or {}}
     call = read_call(algorithm, env, out, run | options)
-    runs = run_together(call.configs, call.outs, call.objects, resume=resume, progress=progress)
+    runs = run_together(
+        call.configs,
+        call.outs,
+        call.objects,
+        resume=resume,
+        progress=progress,
+        callback=callback,
+    )
     return runs if call.is_list else runs[0]
 
 
@@ -105,9 +121,11 @@ def run_together(
     *,
     resume: bool = False,
     progress: bool = False,
+    callback: Callback | None = None,
 ) -> list[Run]:
     """As :func:`train`, for configs that differ in the numbers of their settings alone."""
     places = [None if out is None else RunDir(user_path(out)) for out in outs]
+    check_trackers(configs[0], has_directory=None not in places)
     prepared = prepare_together(configs, objects)
     if resume and None in places:
         raise ConfigError("resume needs the run directory (out).")
@@ -118,7 +136,7 @@ def run_together(
             else:
                 place.check_free()
     if resume and (lost := resuming.lost([place for place in places if place is not None])):
-        return _beside_lost(lost, prepared, places, objects, progress)
+        return _beside_lost(lost, prepared, places, objects, progress, callback)
     trainer = prepared.trainer
     with StopRequest() as stop:
         done = [resuming.done(place) for place in places if place is not None] if resume else []
@@ -128,7 +146,7 @@ def run_together(
         for place, config in zip(places, prepared.configs, strict=True):
             if place is not None and not resume:
                 place.create(config, trainer.game)
-        runs = run_trainers(prepared, places, resume, progress, stop)
+        runs = run_trainers(prepared, places, resume, progress, stop, callback)
     return [replace(run, _objects=objects) for run in runs]
 
 
@@ -138,13 +156,21 @@ def _beside_lost(
     places: Sequence[RunDir | None],
     objects: Objects,
     progress: bool,
+    callback: Callback | None,
 ) -> list[Run]:
     """Goes on with the runs that have not diverged; the lost ones are as they were."""
     each = list(zip(prepared.algorithms, prepared.configs, places, strict=True))
     going = [(config, place) for _, config, place in each if place not in lost]
     outs = [place.path for _, place in going if place is not None]
     others = iter(
-        run_together([config for config, _ in going], outs, objects, resume=True, progress=progress)
+        run_together(
+            [config for config, _ in going],
+            outs,
+            objects,
+            resume=True,
+            progress=progress,
+            callback=callback,
+        )
     )
     where = ", ".join(str(place.path) for place in lost)
     warnings.warn(f"All seeds diverged in {where}; the others went on.", stacklevel=4)
@@ -164,10 +190,11 @@ def run_trainer(
     resume: bool = False,
     progress: bool = False,
     stop: StopRequest | None = None,
+    callback: Callback | None = None,
 ) -> Run:
     """Initialises or restores the state, trains to the end, and wraps up the result."""
     prepared = PreparedTogether(trainer, [algorithm], [config])
-    (run,) = run_trainers(prepared, [directory], resume, progress, stop)
+    (run,) = run_trainers(prepared, [directory], resume, progress, stop, callback)
     return run
 
 
@@ -177,6 +204,7 @@ def run_trainers(
     resume: bool = False,
     progress: bool = False,
     stop: StopRequest | None = None,
+    callback: Callback | None = None,
 ) -> list[Run]:
     """As :func:`run_trainer`, for all runs of a trainer."""
     begin = time.monotonic()
@@ -206,7 +234,7 @@ def run_trainers(
                 start = Start(trainer.init(ids), books, 0.0)
         start = start._replace(seconds=start.seconds + time.monotonic() - begin)
         with closing(trainer):
-            state, datasets = train_loop(trainer, start, progress, stop)
+            state, datasets = train_loop(trainer, start, progress, stop, callback)
     runs = []
     for book, algorithm, metrics in zip(start.books, algorithms, datasets, strict=True):
         learner = book.part(state.learner)
