@@ -7,6 +7,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -396,7 +397,9 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         go(tmp_path / "run", lambda point: point.point == 2, wandb=True)
         run = go(tmp_path / "run", resume=True, wandb=True)
-    written = history(tmp_path / "run")
+    deadline = time.monotonic() + 20.0  # W&B's own process may still be writing
+    while len(written := history(tmp_path / "run")) < 7 and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert [row["_step"] for row in written] == [1, 2, 3, 4, 5, 6, 7]
     assert [row["episode"] for row in written] == run.metrics["episode"].values.tolist()
     assert [row["update"] for row in written] == run.metrics["update"].values.tolist()
