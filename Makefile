@@ -22,7 +22,7 @@ demo: $(STAMP) ## train MAMT on Spread with 8 seeds (6 to 7 minutes), show table
 	$(BIN)/python -m mamt_jax.experiments.demo
 
 test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest -q -n 2 -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
 
 torch: $(STAMP) ## check the PyTorch side of benchmarks/; installs PyTorch, which make test does without
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'

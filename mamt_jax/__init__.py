@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from mamt_jax.algorithms.registry import Recipe
     from mamt_jax.config import TrainConfig, make_config
     from mamt_jax.registration import register
-    from mamt_jax.training.run import Run, load, train
+    from mamt_jax.reports.comparison import compare
+    from mamt_jax.training.points import LoggingPoint
+    from mamt_jax.training.result import Run
+    from mamt_jax.training.run import load, train
+    from mamt_jax.trajectories.recording import read_recording
 
 __version__ = "0.1.0"
 
@@ -24,14 +28,17 @@ __all__ = [
     "ConfigError",
     "DivergedError",
     "InterruptedRun",
+    "LoggingPoint",
     "MamtError",
     "Recipe",
     "Run",
     "RunError",
     "TrainConfig",
+    "compare",
     "envs",
     "load",
     "make_config",
+    "read_recording",
     "register",
     "train",
 ]
@@ -40,8 +47,11 @@ _HOMES = {
     "Recipe": "mamt_jax.algorithms.registry",
     "TrainConfig": "mamt_jax.config",
     "make_config": "mamt_jax.config",
-    "Run": "mamt_jax.training.run",
+    "LoggingPoint": "mamt_jax.training.points",
+    "Run": "mamt_jax.training.result",
+    "compare": "mamt_jax.reports.comparison",
     "load": "mamt_jax.training.run",
+    "read_recording": "mamt_jax.trajectories.recording",
     "register": "mamt_jax.registration",
     "train": "mamt_jax.training.run",
 }

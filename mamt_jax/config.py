@@ -53,6 +53,10 @@ class Execution:
     env_timeout: Positive = 120.0
     """Seconds that one environment on the host may take for one thing (to open, reset or step)
     before it counts as hanging."""
+    tensorboard: bool = False
+    """Also write what is recorded for TensorBoard, into RUN/tensorboard."""
+    wandb: bool = False
+    """Also report what is recorded to Weights & Biases, with its files in RUN/wandb."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -177,7 +181,11 @@ def make_config(settings: Settings | None = None, **options: Any) -> TrainConfig
 
 _RUN = {each.name for each in fields(TrainConfig)} - {"settings", "execution"}
 _EXECUTION = {each.name for each in fields(Execution)}
-_TAKEN = _RUN | _EXECUTION | {"out", "resume", "progress", "settings", "env_option", "dry_run"}
+_TAKEN = (
+    _RUN
+    | _EXECUTION
+    | {"out", "resume", "progress", "callback", "settings", "env_option", "dry_run"}
+)
 
 
 def unknown_setting(name: str, algorithm: str, own: Mapping[str, Any]) -> str:

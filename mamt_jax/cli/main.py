@@ -16,6 +16,8 @@ from mamt_jax.cli import flags, train
 from mamt_jax.cli.evaluate import Evaluate
 from mamt_jax.cli.guard import end_process, guarded, say
 from mamt_jax.cli.list import List
+from mamt_jax.cli.plot import Plot
+from mamt_jax.cli.record import Record
 from mamt_jax.cli.report import Report
 from mamt_jax.cli.train import Train
 from mamt_jax.cli.view import View
@@ -25,6 +27,8 @@ COMMANDS: dict[str, Any] = {
     "train": Train,
     "evaluate": Evaluate,
     "view": View,
+    "record": Record,
+    "plot": Plot,
     "report": Report,
     "list": List,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import tyro
 
@@ -15,27 +16,45 @@ class Report:
     """Print the tables of recorded runs and draw their figures."""
 
     runs: tyro.conf.Positional[tuple[File, ...]]
-    """Run directories, their records in JSON, or folders of these."""
+    """Run directories, their records in JSON, or folders of these at any depth."""
     figures: MaybeFile = None
-    """Where the figures go; by default figures/ in the first of these, or beside a record."""
-    record: MaybeFile = None
+    """Where the figures go; by default figures/ in the working directory."""
+    per_seed: bool = False
+    """Draw a thin line for each seed in the place of bands."""
+    format: Literal["text", "csv", "json", "latex"] = "text"
+    """Of the tables. Others than text are all that is printed; figures are drawn with --figures."""
+    keep: MaybeFile = None
     """Also write the one run that is given as a record: one small JSON file, to be kept."""
     note: str | None = None
     """What the numbers of the record do not say, such as the machine."""
 
     def run(self) -> None:
-        """Prints the tables and the names of the files written."""
+        """Prints the tables and, with text, the names of the files written."""
+        from mamt_jax.reports.formats import as_csv, as_json, as_latex
         from mamt_jax.reports.record import record
-        from mamt_jax.reports.report import print_tables, report
+        from mamt_jax.reports.report import draw, figures_folder, open_panels, print_tables, tables
 
-        if self.note is not None and self.record is None:
-            raise ConfigError("--note goes with --record FILE.")
-        if self.record is not None and len(self.runs) != 1:
-            raise ConfigError(f"--record takes one run directory, got {len(self.runs)}.")
-        written = (
-            [] if self.record is None else [record(self.runs[0], self.record, self.note or "")]
-        )
-        tables, files = report(list(self.runs), self.figures)
-        print_tables(*tables)
-        for file in [*files, *written]:
+        if self.note is not None and self.keep is None:
+            raise ConfigError("--note goes with --keep FILE.")
+        if self.keep is not None and len(self.runs) != 1:
+            raise ConfigError(f"--keep takes one run directory, got {len(self.runs)}.")
+        for_people = self.format == "text"
+        if self.per_seed and self.figures is None and not for_people:
+            raise ConfigError(
+                f"--per-seed is for figures; with --format {self.format} they need --figures."
+            )
+        written = [] if self.keep is None else [record(self.runs[0], self.keep, self.note or "")]
+        folder = figures_folder(self.figures)
+        panels = open_panels(list(self.runs), self.per_seed)
+        if for_people or self.figures is not None:
+            written = [*draw(panels, folder), *written]
+        if not for_people:
+            printed = {
+                "csv": as_csv,
+                "json": as_json,
+                "latex": lambda found: as_latex(tables(found)),
+            }
+            return print(printed[self.format](panels), end="")
+        print_tables(*tables(panels))
+        for file in written:
             print(file)

@@ -69,7 +69,9 @@ def print_plan(config: TrainConfig) -> None:
     """
     from mamt_jax.training import memory
     from mamt_jax.training.prepare import prepare
+    from mamt_jax.training.trackers import check_trackers
 
+    check_trackers(config)
     trainer, _, config = prepare(config)
     plan, held = trainer.plan, memory.memory_of(trainer)
     print(f"{config.algorithm} on {config.env}, seeds: {config.seeds}. Each of them:")

@@ -35,6 +35,20 @@ def torch_uniform(fan_in: Sequence[int]) -> Callable[..., jax.Array]:
     return init
 
 
+def parameter(
+    module: nn.Module, name: str, init: Callable[..., jax.Array], shape: tuple[int, ...]
+) -> jax.Array:
+    """``module.param(name, init, shape)``, without tracing what is not computed.
+
+    Where the parameter is there already, flax traces its initialiser, only to compare shapes: a
+    quarter of the time that tracing an update takes.
+    """
+    kept = module.get_variable("params", name)
+    if kept is not None and kept.shape == shape:
+        return kept
+    return module.param(name, init, shape)  # which says what is wrong with a shape
+
+
 def positive(kernel: jax.Array) -> jax.Array:
     """A kernel with non-negative entries: 2|w|/√fan_in.
 
@@ -67,11 +81,11 @@ class AgentDense(nn.Module):
         """``[n, ..., I] -> [n, ..., features]``."""
         num_agents, width = x.shape[0], x.shape[-1]
         init = torch_uniform(self.fan_in or (width,))
-        kernel = self.param("kernel", init, (num_agents, width, self.features))
+        kernel = parameter(self, "kernel", init, (num_agents, width, self.features))
         flat = x.reshape(num_agents, -1, width)
         y = jnp.einsum("nbi,nio->nbo", flat, kernel)
         if self.use_bias:
-            y = y + self.param("bias", init, (num_agents, self.features))[:, None, :]
+            y = y + parameter(self, "bias", init, (num_agents, self.features))[:, None, :]
         return y.reshape(*x.shape[:-1], self.features)
 
 
@@ -92,8 +106,8 @@ class AgentOutput(nn.Module):
         """``[n, ..., I] -> [n, ..., features]``."""
         num_agents, width = x.shape[0], x.shape[-1]
         init = torch_uniform((width,))
-        kernel = self.param("kernel", init, (num_agents, self.features, width))
-        bias = self.param("bias", init, (num_agents, self.features))
+        kernel = parameter(self, "kernel", init, (num_agents, self.features, width))
+        bias = parameter(self, "bias", init, (num_agents, self.features))
         y = jnp.einsum("nbi,noi->nbo", x.reshape(num_agents, -1, width), kernel)
         return (y + bias[:, None]).reshape(*x.shape[:-1], self.features)
 
@@ -112,8 +126,8 @@ class TokenDense(nn.Module):
         """``[n, tokens, B, I] -> [n, tokens, B, features]``."""
         num_agents, tokens, _, width = x.shape
         init = torch_uniform((width,))
-        kernel = self.param("kernel", init, (num_agents, tokens, width, self.features))
-        bias = self.param("bias", init, (num_agents, tokens, self.features))
+        kernel = parameter(self, "kernel", init, (num_agents, tokens, width, self.features))
+        bias = parameter(self, "bias", init, (num_agents, tokens, self.features))
         return jnp.einsum("ntbi,ntio->ntbo", x, kernel) + bias[:, :, None]
 
 
@@ -139,11 +153,11 @@ class SharedDense(nn.Module):
         """``[..., I] -> [..., features]``."""
         init = torch_uniform((self.fan_in or x.shape[-1],))
         kernel_init = nn.initializers.zeros if self.zero_init else init
-        kernel = self.param("kernel", kernel_init, (x.shape[-1], self.features))
+        kernel = parameter(self, "kernel", kernel_init, (x.shape[-1], self.features))
         kernel = positive(kernel) if self.monotone else kernel
         y = (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], self.features)
         if self.use_bias:
-            y = y + self.param("bias", init, (self.features,))
+            y = y + parameter(self, "bias", init, (self.features,))
         return y
 
 

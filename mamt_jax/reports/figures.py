@@ -1,43 +1,71 @@
-"""Figures of recorded runs, as PNG files.
+"""Figures of recorded runs, as PNG or SVG files: one for each quantity.
 
-Every curve is a mean over seeds, shaded by their sample standard deviation where there are several.
-Metrics are laid out as :func:`~mamt_jax.analysis.seeds.over_seeds` does it: returns are smoothed by
-seed, of other quantities mean and deviation are, and so run directories and records look the same.
+Every curve is a mean over seeds, shaded by their sample standard deviation where there are several,
+or with a thin line for each seed. Metrics are laid out as
+:func:`~mamt_jax.analysis.seeds.over_seeds` does it: returns are smoothed by seed, of other
+quantities mean and deviation are, and so run directories and records look the same.
 """
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 
-from mamt_jax.analysis.statistics import WINDOW, lognormal_moments, smooth
+from mamt_jax.errors import ConfigError, RunError, close_to
 from mamt_jax.experiments.references import References
-from mamt_jax.reports.plots import Axes, Figure, LogLocator, default_style
+from mamt_jax.files import write_whole
+from mamt_jax.quantities import QUANTITIES
+from mamt_jax.reports.curves import (
+    DASHES,
+    MAX_COLUMNS,
+    episodes,
+    evaluated_curve,
+    finish,
+    log_scale,
+    moment_curve,
+    panel_axes,
+    return_curve,
+)
+from mamt_jax.reports.plots import Axes, Figure, default_style
+from mamt_jax.training.metrics import DERIVED
 
-# Okabe and Ito's palette, readable with any colour vision, and three of Paul Tol's, so that the
-# paper's ten algorithms have a colour each. Dashes help to tell them apart.
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
-COLOURS += ["#882255", "#999933", "#332288"]
-DASHES = ("-", "--", ":", "-.")
 _GREYS = {"random": "#999999", "greedy": "#444444"}
-_SIZE = (7.2, 4.0)
 _DPI = 150
-_MAX_COLUMNS = 4  # of panels
 _MAX_PAIRED = 4  # agents whose pairs are drawn as curves
 _MAX_LEVELS = 3  # of the paper, drawn as lines; more would hide the curves
 _MAX_BANDS = 5  # at full strength; more would hide the curves, too
-
-PER_AGENT = {
-    "delta": ("delta.png", "Local trust regions", "δᵢ (nat)"),
-    "local_kl": ("local_kl.png", "Local KL to the old policy", "KL(πᵢ ‖ πᵢ,old) (nat)"),
-    "nonstationarity": ("nonstationarity.png", "Modelled non-stationarity", "Dᵢ,ns (nat)"),
+_LOGARITHMIC = ("critic_loss", "delta", "trd_loss")
+_FILES = {"return_mean": "learning_curve", "coordination_mean": "coordination"}
+"""Names of files that are not those of their quantities."""
+_TEXTS = {
+    "return_mean": ("Return", "return per episode (mean over agents)"),
+    "greedy_return": ("Greedy return", "return of greedy episodes (mean over agents)"),
+    "entropy": ("Policy entropy", "H(πᵢ) (nat)"),
+    "delta": ("Local trust regions", "δᵢ (nat)"),
+    "local_kl": ("Local KL to the old policy", "KL(πᵢ ‖ πᵢ,old) (nat)"),
+    "nonstationarity": ("Modelled non-stationarity", "Dᵢ,ns (nat)"),
+    "coordination_mean": ("Coordination coefficients", "Cᵢⱼ"),
 }
-"""Quantities with one curve per agent: file, title, label of the axis."""
+"""Title and label of the axis, where they are not made of the quantity's name and unit."""
+STANDARD = (
+    "return_mean",
+    "greedy_return",
+    "critic_loss",
+    "policy_loss",
+    "entropy",
+    "delta",
+    "local_kl",
+    "nonstationarity",
+    "coordination_mean",
+)
+"""What is drawn, where it was recorded, if nothing is chosen."""
+KINDS = ("png", "svg")
+"""Kinds of files."""
 
 
 class Panel(NamedTuple):
@@ -47,55 +75,138 @@ class Panel(NamedTuple):
     """Metrics by label; runs of one label look alike in every panel."""
     references: References | None
     """Levels to compare returns with, if there are any for this task."""
+    by_seed: Mapping[str, xr.Dataset] = {}
+    """Metrics ``[seed, update, ...]`` of the runs whose seeds are to have a line each."""
+
+
+class _Drawn(NamedTuple):
+    """A run in one of the panels of a figure."""
+
+    metrics: xr.Dataset
+    by_seed: xr.Dataset | None
+
+    def seeds(self, name: str, **which: int) -> np.ndarray | None:
+        """Values of each seed ``[S, T]``, if they are to be drawn and are known."""
+        if self.by_seed is None or name not in self.by_seed:
+            return None
+        found: np.ndarray = self.by_seed[name].isel(which).values
+        return found
 
 
 @default_style()
-def draw_all(panels: Mapping[str, Panel], directory: Path) -> list[Path]:
-    """Draws every figure the recorded quantities allow.
+def draw_all(
+    panels: Mapping[str, Panel],
+    directory: Path,
+    quantities: Sequence[str] = (),
+    kind: str = "png",
+) -> list[Path]:
+    """Draws a figure for each quantity.
 
     Args:
-        panels: By task, one panel each in the learning curve; elsewhere one for every run.
-        directory: Where the PNG files go; created if missing.
+        panels: By task, one panel each for what is one number per run; elsewhere one for every run.
+        directory: Where the files go; created if missing.
+        quantities: Which; those of :data:`STANDARD` that are recorded, by default.
+        kind: One of :data:`KINDS`.
 
     Returns:
-        The files written.
+        The files written, each of them by renaming: whoever looks sees the old or the new one.
+
+    Raises:
+        RunError: No run has recorded a quantity that is asked for.
+        ConfigError: Nor is there one of that name.
     """
+    recorded = list(_recorded(panels))
+    for name in quantities:
+        if name not in recorded:
+            known = name in QUANTITIES or name in DERIVED  # and may yet come, in a run that goes on
+            text = f"No run has recorded {name!r}{'' if known else close_to(name, recorded)}"
+            error = RunError if known else ConfigError
+            raise error(f"{text}; recorded are {', '.join(recorded)}.")
     directory.mkdir(parents=True, exist_ok=True)
-    written = [_save(learning_curve(panels), directory / "learning_curve.png")]
-    runs = {
-        label if len(panels) == 1 else f"{label}, {name}": metrics
-        for name, panel in panels.items()
-        for label, metrics in panel.runs.items()
-    }
-    for name, (file, title, label) in PER_AGENT.items():
-        having = {run: metrics for run, metrics in runs.items() if name in metrics}
-        if having:
-            figure = _per_run(having, title, label, sharey=len(panels) == 1)
-            for axes, metrics in zip(figure.axes, having.values(), strict=True):
-                _agents(axes, metrics, name, logarithmic=name == "delta")
-            written.append(_save(_finish(figure), directory / file))
-    having = {run: metrics for run, metrics in runs.items() if "coordination_mean" in metrics}
-    if having:
-        few = all(metrics.sizes["agent"] <= _MAX_PAIRED for metrics in having.values())
-        figure = _coordination_curves(having) if few else _coordination_matrices(having)
-        written.append(_save(figure, directory / "coordination.png"))
+    written = []
+    for name in dict.fromkeys(quantities) if quantities else STANDARD:
+        if name in recorded:
+            path = directory / f"{_FILES.get(name, name)}.{kind}"
+            content = io.BytesIO()
+            figure_of(name, panels).savefig(content, dpi=_DPI, format=kind)
+            write_whole(path, content.getvalue())
+            written.append(path)
     return written
+
+
+def _recorded(panels: Mapping[str, Panel]) -> dict[str, xr.DataArray]:
+    """Quantities that can be drawn, by name, as one of the runs has them."""
+    found: dict[str, xr.DataArray] = {}
+    for panel in panels.values():
+        for metrics in panel.runs.values():
+            for name, values in metrics.items():
+                if "update" in values.dims:
+                    found.setdefault(str(name), values)
+    return found
+
+
+def figure_of(name: str, panels: Mapping[str, Panel]) -> Figure:
+    """A quantity of all runs that have it; one of them does."""
+    dims = [dim for dim in _recorded(panels)[name].dims if dim not in ("moment", "seed", "update")]
+    if not dims:
+        return _one_number(name, panels)
+    runs = {
+        label if len(panels) == 1 else f"{label}, {task}": _Drawn(metrics, panel.by_seed.get(label))
+        for task, panel in panels.items()
+        for label, metrics in panel.runs.items()
+        if name in metrics
+    }
+    sharey = len(panels) == 1 and name != "policy_loss"  # which each algorithm has in its own unit
+    if "opponent" in dims:
+        few = all(run.metrics.sizes["agent"] <= _MAX_PAIRED for run in runs.values())
+        if not few:
+            return _matrices(name, runs)
+    return _many_numbers(name, runs, sharey)
 
 
 def learning_curve(panels: Mapping[str, Panel]) -> Figure:
     """Return against episodes, one curve per run, with the reference levels as lines."""
-    titles = [f"{name}, {_seeds(panel.runs)}" for name, panel in panels.items()]
-    figure = _panels(titles, "return per episode (mean over agents)", sharey=False)
-    labels = list(dict.fromkeys(label for panel in panels.values() for label in panel.runs))
-    for axes, panel in zip(figure.axes, panels.values(), strict=True):
+    return _one_number("return_mean", panels)
+
+
+def _one_number(name: str, tasks: Mapping[str, Panel]) -> Figure:
+    """One curve per run, one panel per task; returns with the reference levels as lines."""
+    labels = list(dict.fromkeys(label for panel in tasks.values() for label in panel.runs))
+    having = {
+        task: panel._replace(runs={k: run for k, run in panel.runs.items() if name in run})
+        for task, panel in tasks.items()
+    }
+    having = {task: panel for task, panel in having.items() if panel.runs}
+    titles = [f"{task}, {_seeds(panel.runs)}" for task, panel in having.items()]
+    figure = panel_axes(titles, _texts(name, _recorded(tasks)[name].attrs)[1], sharey=False)
+    for axes, panel in zip(figure.axes, having.values(), strict=True):
         for label, metrics in panel.runs.items():
-            _return_curve(axes, metrics, label, labels.index(label))
-        if len(panel.runs) > _MAX_BANDS:
-            for band in axes.collections:
-                band.set_alpha(0.07)
-        if panel.references:
+            drawn = _Drawn(metrics, panel.by_seed.get(label))
+            _line(axes, name, drawn, label, labels.index(label))
+        _fade(axes, _MAX_BANDS)
+        if panel.references and name in ("return_mean", "greedy_return"):
             _levels(axes, panel.references)
-    return _finish(figure, labels)
+        if name in _LOGARITHMIC:
+            log_scale(axes)
+    return finish(figure, labels, smoothed=name != "greedy_return")
+
+
+def _fade(axes: Axes, most: int) -> None:
+    """Makes bands faint where they are more than ``most``."""
+    if len(axes.collections) > most:
+        for band in axes.collections:
+            band.set_alpha(0.07)
+
+
+def _line(axes: Axes, name: str, drawn: _Drawn, label: str, index: int) -> None:
+    metrics, seeds = drawn.metrics, drawn.seeds(name)
+    if name == "return_mean":
+        return_curve(axes, metrics, label, index, by_seed=seeds is not None)
+    elif name == "greedy_return":
+        evaluated_curve(axes, episodes(metrics), metrics[name], label, index, seeds)
+    else:
+        logarithmic = name in _LOGARITHMIC
+        moment_curve(axes, episodes(metrics), metrics[name], label, index, logarithmic, seeds)
 
 
 def _levels(axes: Axes, references: References) -> None:
@@ -112,171 +223,70 @@ def _seeds(runs: Mapping[str, xr.Dataset]) -> str:
     return f"{'/'.join(map(str, sizes))} seed{'' if sizes == [1] else 's'}"
 
 
-def _panels(titles: Sequence[str], label: str, sharey: bool = True) -> Figure:
-    """Axes side by side, in rows if they are many."""
-    columns = min(len(titles), _MAX_COLUMNS)
-    rows = -(-len(titles) // columns)
-    width = _SIZE[0] if columns == 1 else 1.2 + 3.6 * columns
-    figure = Figure((width, _SIZE[1] * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, sharey=sharey, squeeze=False)
-    for row in panels:
-        row[0].set_ylabel(label)
-    for axes, title in zip(panels.flat, titles, strict=False):
-        axes.set_title(textwrap.fill(title, 70 if columns == 1 else 36), loc="left")
-        axes.locator_params(axis="x", nbins=9 if columns == 1 else 5)
-    for axes in panels.flat[len(titles) :]:
-        axes.remove()
-    return figure
+def _texts(name: str, attrs: Mapping[str, str]) -> tuple[str, str]:
+    """Title of a quantity with these attributes, and label of its axis."""
+    if name in _TEXTS:
+        return _TEXTS[name]
+    called, unit = attrs.get("long_name", name), attrs.get("units", "1")
+    return called[0].upper() + called[1:], called if unit == "1" else f"{called} ({unit})"
 
 
-def _per_run(runs: Mapping[str, xr.Dataset], title: str, label: str, sharey: bool = True) -> Figure:
+def _many_numbers(name: str, runs: Mapping[str, _Drawn], sharey: bool) -> Figure:
+    """One panel per run, and in it a curve for each agent, pair of agents, or agent and head."""
     first, *others = runs
-    return _panels([f"{title}: {first}", *others], label, sharey)
+    title, label = _texts(name, runs[first].metrics[name].attrs)
+    figure = panel_axes([f"{title}: {first}", *others], label, sharey)
+    logarithmic = name in _LOGARITHMIC
+    for axes, run in zip(figure.axes, runs.values(), strict=True):
+        values = run.metrics[name]
+        for index, (text, which) in enumerate(_entries(values)):
+            one, seeds = values.isel(which), run.seeds(name, **which)
+            moment_curve(axes, episodes(run.metrics), one, text, index, logarithmic, seeds)
+        _fade(axes, 2 * _MAX_BANDS)
+        if logarithmic:
+            log_scale(axes)
+        if name == "coordination_mean":
+            axes.set_ylim(-0.03, 1.03)
+    return finish(figure)
 
 
-def _log_scale(axes: Axes) -> None:
-    """Logarithmic ordinate with a few labels, however many decades it covers."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
-    low, high = axes.get_ylim()
-    if high > 10 * low:
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_formatter("")
+def _entries(values: xr.DataArray) -> Iterator[tuple[str, dict[str, int]]]:
+    """Every curve of a quantity: how the legend calls it, and where its values are."""
+    dims = [str(dim) for dim in values.dims if dim not in ("moment", "update")]
+    for index in np.ndindex(*(values.sizes[dim] for dim in dims)):
+        which = dict(zip(dims, index, strict=True))
+        if "opponent" in which:
+            i, j = which["agent"], which["opponent"]
+            if i != j:
+                symbol = "C" if values.name == "coordination_mean" else ""
+                yield f"${symbol}_{{{i},{j}}}$" if symbol else f"{i} of {j}", which
+            continue
+        texts = []
+        for dim, i in which.items():
+            known = dim == "agent" and dim in values.coords  # old records do not have the names
+            texts.append(str(values[dim].values[i]) if known else f"{dim} {i}")
+        yield ", ".join(texts), which
 
 
-def _agents(axes: Axes, metrics: xr.Dataset, name: str, logarithmic: bool) -> None:
-    for agent in range(metrics.sizes["agent"]):
-        values = metrics[name].isel(agent=agent)
-        known = "agent" in values.coords  # old records do not have the names
-        label = str(values.agent.item()) if known else f"agent {agent}"
-        _moment_curve(axes, _episodes(metrics), values, label, agent, logarithmic)
-    if logarithmic:
-        _log_scale(axes)
-
-
-def _coordination_curves(runs: Mapping[str, xr.Dataset]) -> Figure:
-    """Every pair against episodes."""
-    figure = _per_run(runs, "Coordination coefficients", "Cᵢⱼ")
-    for axes, metrics in zip(figure.axes, runs.values(), strict=True):
-        _pairs(axes, metrics)
-        axes.set_ylim(-0.03, 1.03)
-    return _finish(figure)
-
-
-def _coordination_matrices(runs: Mapping[str, xr.Dataset]) -> Figure:
+def _matrices(name: str, runs: Mapping[str, _Drawn]) -> Figure:
     """All pairs in the last tenth of each run: more curves than these nobody could tell apart."""
-    figure = _per_run(runs, "C, last tenth", "agent i", sharey=False)
-    columns = min(len(runs), _MAX_COLUMNS)
+    first, *others = runs
+    title, _ = _texts(name, runs[first].metrics[name].attrs)
+    short = "C" if name == "coordination_mean" else title
+    figure = panel_axes([f"{short}, last tenth: {first}", *others], "agent i", sharey=False)
+    columns = min(len(runs), MAX_COLUMNS)
     figure.set_size_inches(0.8 + 4.6 * columns, 4.2 * -(-len(runs) // columns))
-    for axes, metrics in zip(figure.axes, runs.values(), strict=True):
-        late = metrics.coordination_mean.isel(
-            update=slice(-(-metrics.sizes["update"] * 9 // 10), None)
-        )
+    for axes, run in zip(figure.axes, runs.values(), strict=True):
+        late = run.metrics[name].isel(update=slice(-(-run.metrics.sizes["update"] * 9 // 10), None))
         mean = late.sel(moment="mean").mean("update").values
-        image = axes.imshow(mean, cmap="viridis", vmin=0.0)
+        low = min(0.0, np.nanmin(mean, initial=0.0))
+        image = axes.imshow(mean, cmap="viridis", vmin=low)
         for (i, j), value in np.ndenumerate(mean):
-            light = value < 0.6 * mean.max()
-            text = f"{value:.2f}".removeprefix("0")
+            light = value < low + 0.6 * (np.nanmax(mean) - low)
+            text = f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.3g}"
             axes.text(j, i, text, ha="center", va="center", color="w" if light else "k", size=8)
         axes.set_xlabel("opponent j")
         axes.set_xticks(range(len(mean)))
         axes.set_yticks(range(len(mean)))
         figure.colorbar(image, ax=axes, shrink=0.85)
     return figure
-
-
-def _pairs(axes: Axes, metrics: xr.Dataset) -> None:
-    agents = metrics.sizes["agent"]
-    pairs = [(i, j) for i in range(agents) for j in range(agents) if i != j]
-    for index, (i, j) in enumerate(pairs):
-        values = metrics.coordination_mean.isel(agent=i, opponent=j)
-        _moment_curve(axes, _episodes(metrics), values, f"$C_{{{i},{j}}}$", index)
-
-
-def _episodes(metrics: xr.Dataset) -> np.ndarray:
-    """Episodes finished at every logging point ``[T]``, mean over seeds."""
-    found: np.ndarray = metrics.episode_at_update.mean("seed").values
-    return found
-
-
-def _return_curve(axes: Axes, metrics: xr.Dataset, label: str, index: int) -> None:
-    """Mean and standard deviation of the smoothed returns of every seed."""
-    smoothed = smooth(metrics.return_mean.values)
-    mean = smoothed.mean(axis=0)
-    std = smoothed.std(axis=0, ddof=1) if len(smoothed) > 1 else np.full_like(mean, np.nan)
-    _curve(axes, _episodes(metrics), mean, std, label, index)
-
-
-def _moment_curve(
-    axes: Axes,
-    episodes: np.ndarray,
-    values: xr.DataArray,
-    label: str,
-    index: int,
-    logarithmic: bool = False,
-) -> None:
-    """Smoothed mean and standard deviation, ``values [moment, update]``.
-
-    For a logarithmic axis those of logarithms, as if the seeds were distributed lognormally.
-    """
-    mean, std = values.sel(moment="mean").values, values.sel(moment="std").values
-    if logarithmic:
-        mean, std = lognormal_moments(mean, std)
-    _curve(axes, episodes, smooth(mean), smooth(std), label, index, np.exp if logarithmic else None)
-
-
-def _curve(
-    axes: Axes,
-    episodes: np.ndarray,
-    mean: np.ndarray,
-    std: np.ndarray,
-    label: str,
-    index: int,
-    scale: Callable[[np.ndarray], np.ndarray] | None = None,
-) -> None:
-    """A line with a band of one ``std`` (no band where it is NaN); both ``scale``d, if given.
-
-    Where no episode ended between logging points, the last of these points stands for all.
-    """
-    known = np.isfinite(mean) & (np.append(np.diff(episodes), 1) > 0)
-    episodes, mean, std = episodes[known], mean[known], std[known]
-    level, low, high = (scale(each) if scale else each for each in (mean, mean - std, mean + std))
-    colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
-    # Coinciding curves stay visible, because the later ones are dashed.
-    axes.plot(episodes, level, linestyle=dash, color=colour, label=label, lw=1.8)
-    if np.isfinite(std).any():
-        axes.fill_between(episodes, low, high, color=colour, alpha=0.18, linewidth=0)
-
-
-def _finish(figure: Figure, first: Sequence[str] = ()) -> Figure:
-    """Axes of episodes, and below them one legend, ``first`` first, for which the figure grows."""
-    for axes in figure.axes:
-        axes.set_xlabel(f"episodes ({WINDOW}-point mean)")
-        axes.set_xlim(left=0)
-        axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.grid(alpha=0.25, linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-    shown = {
-        label: handle
-        for axes in figure.axes
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    shown = dict(sorted(shown.items(), key=lambda each: each[0] not in first))
-    width, height = figure.get_size_inches()
-    columns = max(1, int(width / (0.7 + 0.077 * max(map(len, shown)))))  # inches per entry
-    rows = -(-len(shown) // columns)
-    figure.set_size_inches(width, height + 0.22 * rows)
-    figure.legend(
-        shown.values(),
-        shown,
-        loc="outside lower center",
-        ncols=min(columns, len(shown)),
-        frameon=False,
-    )
-    return figure
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path, dpi=_DPI)
-    return path

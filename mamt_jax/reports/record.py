@@ -1,6 +1,6 @@
 """Summary of a run as one small JSON file, to keep under ``results/``.
 
-    mamt report runs/mamt-spread --record results/spread/mamt.json --note "2 cores"
+    mamt report runs/mamt-spread --keep results/spread/mamt.json --note "2 cores"
 
 It holds the config, the versions, the wall-clock time, every seed's returns, and the mean and
 sample standard deviation (n − 1) over seeds of all other recorded quantities, at every logging
@@ -25,10 +25,12 @@ from mamt_jax.config import TrainConfig
 from mamt_jax.errors import RunError
 from mamt_jax.files import user_path
 from mamt_jax.quantities import QUANTITIES
+from mamt_jax.training.metrics import DERIVED
 from mamt_jax.training.run_dir import RunDir
 
 DIGITS = 4
 """Significant digits kept of every number."""
+_KNOWN = {**QUANTITIES, "greedy_return": DERIVED["greedy_return"]}
 
 
 def record(run: Path, file: Path, note: str = "") -> Path:
@@ -129,12 +131,15 @@ def read_record(file: Path) -> tuple[TrainConfig, xr.Dataset]:
         if lost := summary.get("diverged"):
             metrics.attrs["diverged"] = {int(seed): int(update) for seed, update in lost.items()}
         first, last = first_and_last(metrics)
+        if by_seed := summary.get("last_return_by_seed"):
+            each = [by_seed[str(seed)] for seed in seeds]
+            metrics.attrs["last_return_by_seed"] = np.array(each, np.float64)
         return config, metrics.assign_attrs(
             first_return=_known(summary["first_return"], first.iqm, len(seeds)),
             last_return=_known(summary["last_return"], last.iqm, len(seeds)),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{file} is not a record written by mamt report --record.") from error
+        raise RunError(f"{file} is not a record written by mamt report --keep.") from error
 
 
 def _finished(summary: dict[str, Any]) -> np.ndarray:
@@ -157,11 +162,13 @@ def _moments(recorded: dict[str, Any], seeds: int) -> dict[str, Any]:
     """Variables of the quantities over seeds that are recorded in this way today."""
     found = {}
     for name, values in recorded.items():
-        if name not in QUANTITIES or values["dims"] != ["update", *QUANTITIES[name].dims]:
+        known = _KNOWN.get(name)
+        if known is None or values["dims"] != ["update", *known.dims]:
             continue
         mean, std = (np.array(values[moment], np.float64) for moment in MOMENTS)
         both = np.stack([mean, std if seeds > 1 else np.full_like(std, np.nan)])
-        found[name] = (("moment", *values["dims"]), both)
+        attrs = {"long_name": known.name, "units": known.unit}
+        found[name] = (("moment", *values["dims"]), both, attrs)
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import xarray as xr
@@ -18,71 +19,106 @@ from mamt_jax.errors import ConfigError
 from mamt_jax.experiments.references import References, references
 from mamt_jax.files import user_path
 from mamt_jax.reports.figures import Panel, draw_all
-from mamt_jax.reports.sources import find_runs, open_run
+from mamt_jax.reports.sources import find_runs, open_run, open_seeds
 from mamt_jax.reports.tasks import task
 from mamt_jax.reports.texts import PASSING, SPREAD, passed, seeds, text
-from mamt_jax.training.run_dir import disk_errors
+from mamt_jax.training.run_dir import RunDir, disk_errors
 
 
-def report(paths: list[Path], figures: Path | None = None) -> tuple[list[Table], list[Path]]:
+def report(
+    paths: list[Path], figures: Path | None = None, per_seed: bool = False
+) -> tuple[list[Table], list[Path]]:
     """Tables and figures of runs, finished or not; each task has tables of its own.
 
     Args:
-        paths: Run directories, files written by ``mamt report --record``, or folders of
-            these.
-        figures: Where the figures go; None for figures/ in the first path, or beside the first
-            record.
+        paths: As for :func:`open_panels`.
+        figures: Where the figures go, see :func:`figures_folder`.
+        per_seed: A line for each seed in the place of bands.
+
+    Raises:
+        RunError: A path holds no run or no metrics, or the figures cannot be written.
+        ConfigError: No path is given, or a run is named twice.
+    """
+    folder, panels = figures_folder(figures), open_panels(paths, per_seed)
+    return tables(panels), draw(panels, folder)
+
+
+def open_panels(paths: list[Path], per_seed: bool = False) -> dict[str, Panel]:
+    """Runs by task, opened and labelled.
+
+    Args:
+        paths: Run directories, files written by ``mamt report --keep``, or folders of these, at
+            any depth.
+        per_seed: Also opens what every seed has; of a record that is the returns alone.
 
     Raises:
         RunError: A path holds no run or no metrics.
         ConfigError: No path is given, or a run is named twice.
     """
     if not paths:
-        raise ConfigError("report needs at least one run directory, record or folder of these.")
-    paths = [user_path(path) for path in paths]
-    runs = find_runs(paths)
+        raise ConfigError("Name at least one run directory, record or folder of these.")
+    runs = find_runs([user_path(path) for path in paths])
     times = Counter(path.resolve() for path in runs)
     for path in runs:
         if times[path.resolve()] > 1:
-            raise ConfigError(f"report was given {path} more than once.")
-    panels = _panels(runs)
-    tables = []
-    for name, panel in panels.items():
-        tables.append(returns_table(name, panel))
-        if panel.references:
-            tables.append(thresholds_table(name, panel))
-    explained = set()
-    for table in tables:  # once for all tables of a kind
-        if table.caption in explained:
-            table.caption = None
-        explained.add(table.caption)
-    first = paths[0]
-    figures = (
-        user_path(figures) if figures else (first.parent if first.is_file() else first) / "figures"
-    )
-    with disk_errors(figures, "write the figures", "the runs are untouched"):
-        return tables, draw_all(panels, figures)
-
-
-def _panels(paths: list[Path]) -> dict[str, Panel]:
-    """Runs by task, opened and labelled."""
-    opened = [(path, *open_run(path)) for path in paths]
+            raise ConfigError(f"{path} is given more than once.")
+    opened = [(path, *open_run(path)) for path in runs]
     panels = {}
     for name in dict.fromkeys(task(config) for _, config, _ in opened):
         here = [each for each in opened if task(each[1]) == name]
         configs = [config for _, config, _ in here]
         labels = _labels([path for path, _, _ in here], configs)
-        runs = {label: metrics for label, (_, _, metrics) in zip(labels, here, strict=True)}
-        panels[name] = Panel(runs, merge_references(configs))
+        labelled = {label: metrics for label, (_, _, metrics) in zip(labels, here, strict=True)}
+        seeds = {}
+        if per_seed:
+            seeds = {
+                label: open_seeds(path) for label, (path, _, _) in zip(labels, here, strict=True)
+            }
+        panels[name] = Panel(labelled, merge_references(configs), seeds)
     return panels
 
 
-def print_tables(*tables: Table) -> None:
+def tables(panels: dict[str, Panel]) -> list[Table]:
+    """All tables; what each kind shows is explained once."""
+    found = []
+    for name, panel in panels.items():
+        found.append(returns_table(name, panel))
+        if panel.references:
+            found.append(thresholds_table(name, panel))
+    explained = set()
+    for table in found:
+        if table.caption in explained:
+            table.caption = None
+        explained.add(table.caption)
+    return found
+
+
+def draw(
+    panels: dict[str, Panel], folder: Path, quantities: Sequence[str] = (), kind: str = "png"
+) -> list[Path]:
+    """As :func:`~mamt_jax.reports.figures.draw_all`; raises RunError where the disk refuses."""
+    with disk_errors(folder, "write the figures", "the runs are untouched"):
+        return draw_all(panels, folder, quantities, kind)
+
+
+def figures_folder(asked: Path | None = None) -> Path:
+    """Where figures go: as asked, else ``figures`` in the working directory.
+
+    Nothing is written into a run unless it is asked for: whoever is in one finds them beside it.
+    """
+    if asked is not None:
+        return user_path(asked)
+    here = user_path(".")
+    runs = [each for each in (here, *here.parents) if RunDir(each).holds_run()]
+    return (runs[-1].parent if runs else here) / "figures"
+
+
+def print_tables(*shown: Table) -> None:
     """Prints tables at their full width."""
     console = Console()
     # A pipe has no width of its own; a table cut to 80 columns would lose numbers.
     console = console if sys.stdout.isatty() else Console(width=200)
-    console.print(*tables)
+    console.print(*shown)
 
 
 def merge_references(configs: list[TrainConfig]) -> References | None:
@@ -98,7 +134,7 @@ def merge_references(configs: list[TrainConfig]) -> References | None:
 
 def returns_table(task_name: str, panel: Panel) -> Table:
     """First and last returns, one row per run, then one per reference level."""
-    runs, known = panel
+    runs, known, _ = panel
     title = f"Return per episode on {task_name}: mean ± std over seeds [95% interval of the mean]"
     shown = Table(title=title, caption=SPREAD)
     shown.add_column("run", no_wrap=True)
@@ -120,7 +156,7 @@ def returns_table(task_name: str, panel: Panel) -> Table:
 
 def thresholds_table(task_name: str, panel: Panel) -> Table:
     """Episodes to each threshold, one row per run, of a panel with references."""
-    runs, known = panel
+    runs, known, _ = panel
     assert known is not None
     title = f"Episodes until the return on {task_name} ({WINDOW}-point mean) stays above a level"
     shown = Table(title=title, caption=PASSING, min_width=100)

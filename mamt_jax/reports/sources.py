@@ -11,6 +11,7 @@ from typing import Any
 
 import xarray as xr
 
+from mamt_jax.analysis.seeds import surviving
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import RunError
 from mamt_jax.reports.record import open_directory, read_record
@@ -45,6 +46,15 @@ def find_runs(paths: list[Path]) -> list[Path]:
     return runs
 
 
+def run_directories(paths: list[Path]) -> list[Path]:
+    """Directories of the runs that are given or below given folders, whatever is in them."""
+    found = []
+    for path in paths:
+        inside = [path] if RunDir(path).holds_run() else _below(path)
+        found += [each for each in inside if each.is_dir()]
+    return found
+
+
 def _opens(path: Path) -> bool:
     """Whether what a search found can be opened; warns if not."""
     try:
@@ -56,7 +66,7 @@ def _opens(path: Path) -> bool:
 
 
 def open_run(path: Path) -> tuple[TrainConfig, xr.Dataset]:
-    """Config and metrics of a run directory, or of a file by ``mamt report --record``.
+    """Config and metrics of a run directory, or of a file by ``mamt report --keep``.
 
     The metrics are laid out as :func:`~mamt_jax.analysis.seeds.over_seeds` does it.
 
@@ -68,6 +78,17 @@ def open_run(path: Path) -> tuple[TrainConfig, xr.Dataset]:
     if not path.exists():
         raise RunError(f"{path} does not exist.")
     return open_directory(path)
+
+
+def open_seeds(path: Path) -> xr.Dataset:
+    """What every seed that has not diverged has recorded; of a record, its returns.
+
+    Raises:
+        RunError: As :func:`open_run`.
+    """
+    if path.is_file():
+        return read_record(path)[1][["return_mean"]]
+    return surviving(RunDir(path).read_metrics())
 
 
 def _below(folder: Path) -> Iterator[Path]:

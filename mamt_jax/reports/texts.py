@@ -55,16 +55,21 @@ def seeds(metrics: xr.Dataset) -> str:
     return f"{metrics.sizes['seed']}" + (f" ({lost} diverged)" if lost else "")
 
 
-def passed(metrics: xr.Dataset, level: float) -> str:
-    """Episodes until the smoothed return stays above a level, see :data:`PASSING`."""
+def passing(metrics: xr.Dataset, level: float) -> tuple[float | None, list[float | None]]:
+    """Episodes until the smoothed return stays above a level: of the mean, and of each seed."""
     smoothed = smooth(metrics.return_mean.values)
     episodes = metrics.episode_at_update.values
     of_mean = episodes_to_threshold(smoothed.mean(axis=0), episodes.mean(axis=0), level)
-    shown = "never" if of_mean is None else f"{of_mean:,.0f}"
-    each = [
+    return of_mean, [
         episodes_to_threshold(curve, count, level)
         for curve, count in zip(smoothed, episodes, strict=True)
     ]
+
+
+def passed(metrics: xr.Dataset, level: float) -> str:
+    """Episodes until the smoothed return stays above a level, see :data:`PASSING`."""
+    of_mean, each = passing(metrics, level)
+    shown = "never" if of_mean is None else f"{of_mean:,.0f}"
     reached = [found for found in each if found is not None]
     count = f"{len(reached)} of {len(each)}"
     if not reached or len(each) == 1:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 import warnings
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,9 +20,11 @@ from mamt_jax.files import quoted
 from mamt_jax.training.checkpoint import Meta, steps
 from mamt_jax.training.learning import EpochOutput
 from mamt_jax.training.metrics import Recorder
+from mamt_jax.training.points import Callback, LoggingPoint
 from mamt_jax.training.progress import ProgressLine, StopRequest
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.training.seeds import evaluation_keys
+from mamt_jax.training.trackers import Tracker, asked
 from mamt_jax.training.trainer import Trainer
 
 _POLL = 0.01  # seconds between looks at a computation, so that signals are handled meanwhile
@@ -55,6 +59,25 @@ class Book:
             own = self.part(output._replace(updated=output.return_sum))
             own = own._replace(updated=output.updated)
         self.recorder.append(own, None if greedy is None else self.part(greedy))
+
+    def point(self, index: int, planned: int, seconds: float) -> LoggingPoint:
+        """What was recorded at a logging point; ``index`` 0 is the first."""
+        recorder = self.recorder
+        metrics, lost = recorder.at(index), recorder.lost_at(index)
+        kept = [seed not in lost for seed in recorder.seeds]
+        return LoggingPoint(
+            config=self.config,
+            path=None if self.directory is None else self.directory.path,
+            point=index + 1,
+            points=planned,
+            update=recorder.updates[index],
+            episode=float(recorder.episodes_at(index)[kept].mean()),
+            seconds=seconds,
+            metrics=metrics,
+            dims={name: recorder.dims(name) for name in metrics},
+            agents=tuple(recorder.agents),
+            diverged=tuple(lost),
+        )
 
     def dataset(self, clock: _Clock) -> xr.Dataset:
         """Everything recorded."""
@@ -94,7 +117,11 @@ class Start(NamedTuple):
 
 
 def train_loop(
-    trainer: Trainer, start: Start, progress: bool = False, stop: StopRequest | None = None
+    trainer: Trainer,
+    start: Start,
+    progress: bool = False,
+    stop: StopRequest | None = None,
+    callback: Callback | None = None,
 ) -> tuple[Any, list[xr.Dataset]]:
     """Runs epochs until the plan is fulfilled, recording and saving at logging points.
 
@@ -106,6 +133,7 @@ def train_loop(
         start: Where to begin.
         progress: Shows a progress bar.
         stop: Listens for signals already; by default that begins here.
+        callback: Told of every logging point of each run that is not lost; True ends all of them.
 
     Returns:
         The final state, and what was recorded of each run.
@@ -113,6 +141,7 @@ def train_loop(
     Raises:
         DivergedError, EnvironmentFailed, InterruptedRun, RunError: As :func:`train`; what was
             recorded is on disk.
+        Exception: Of the callback; everything is saved first.
     """
     plan, (state, books, seconds) = trainer.plan, start
     config, points = books[0].config, books[0].recorder.points
@@ -120,7 +149,7 @@ def train_loop(
     clock = _Clock(seconds, plan.steps_per_point * config.num_envs * rows, len(books))
     total, done = plan.points * plan.episodes_per_point, points * plan.episodes_per_point
     listening = StopRequest() if stop is None else nullcontext(stop)
-    with listening as stop, ProgressLine(progress, total, done) as line:
+    with listening as stop, ProgressLine(progress, total, done) as line, ExitStack() as opened:
         if stop.requested:  # while the program was being compiled
             raise InterruptedRun(_interruption(books, points, plan.points))
         stop.when = "after this logging point and saving"
@@ -128,6 +157,7 @@ def train_loop(
             _settle(trainer, start)
             for book in books:
                 book.write_metrics(clock)
+        tell = _teller(books, plan.points, clock, opened, callback)
         while points < plan.points:
             try:
                 state, output = trainer.epoch(state)
@@ -141,14 +171,17 @@ def train_loop(
             clock.tick()
             note = f"{clock.pace:,.0f} env steps/s, {_summary(books)}"
             line.update(points * plan.episodes_per_point, note)
+            enough = _told(tell, state, books, clock, plan.points)
             finished = points >= plan.points
             due = points % config.execution.checkpoint_interval == 0
             stopping = stop.requested  # read once: a signal may come at any moment
-            if finished or due or stopping:
+            if finished or due or stopping or enough:
                 for book in books:
                     book.save(state, clock, plan.points)
             if stopping and not finished:
                 raise InterruptedRun(_interruption(books, points, plan.points))
+            if enough:
+                break
     for book in books:
         if lost := book.recorder.diverged:
             which = f"{book.name}: " if book.name else ""
@@ -167,6 +200,63 @@ def _record(books: list[Book], output: EpochOutput, greedy: np.ndarray | None) -
                 book.lost = error
     if all(book.lost for book in books):
         raise books[0].lost or AssertionError
+
+
+def _teller(
+    books: list[Book], planned: int, clock: _Clock, opened: ExitStack, callback: Callback | None
+) -> Callable[[], bool]:
+    """A function that tells whoever follows of the newest logging point.
+
+    It returns whether the callback asks for the end of the run. Dashboards are opened here, with
+    the points that a resumed run begins with, and closed with ``opened``.
+    """
+    trackers: list[list[Tracker]] = []
+    for book in books:
+        made: list[Tracker] = []
+        earlier = partial(_points, book, planned, clock.seconds)
+        if book.directory is not None:
+            for kind in asked(book.config):
+                tracker = Tracker(kind, book.config, book.directory.path, earlier)
+                made.append(opened.enter_context(tracker))
+        trackers.append(made)
+
+    def tell() -> bool:
+        enough = False
+        for book, following in zip(books, trackers, strict=True):
+            if book.lost is None and (following or callback):
+                point = book.point(book.recorder.points - 1, planned, clock.seconds)
+                for tracker in following:
+                    tracker.write(point)
+                enough |= callback is not None and _is_true(callback(point))
+        return enough
+
+    return tell
+
+
+def _told(
+    tell: Callable[[], bool], state: Any, books: list[Book], clock: _Clock, planned: int
+) -> bool:
+    """What ``tell`` returns; whatever it raises is raised after all is saved, and says so."""
+    try:
+        return tell()
+    except (Exception, SystemExit) as error:
+        for book in books:
+            book.save(state, clock, planned)
+        points = books[0].recorder.points
+        error.add_note(_interruption(books, points, planned, "The callback raised this"))
+        raise
+
+
+def _points(book: Book, planned: int, seconds: float) -> Iterator[LoggingPoint]:
+    """All logging points so far; how long each took is not known any more."""
+    count = book.recorder.points
+    for index in range(count):
+        yield book.point(index, planned, seconds * (index + 1) / count)
+
+
+def _is_true(answer: object) -> bool:
+    """Nothing else asks for an end: functions return all kinds of things by the way."""
+    return isinstance(answer, bool | np.bool_) and bool(answer)
 
 
 def _summary(books: list[Book]) -> str:
@@ -257,10 +347,12 @@ def _stopped(
     return EnvironmentFailed(f"{where}; {kept}\n{error}")
 
 
-def _interruption(books: list[Book], points: int, planned: int) -> str:
-    where = f"Interrupted after {points} of {planned} logging points"
+def _interruption(books: list[Book], points: int, planned: int, what: str = "Interrupted") -> str:
+    where = f"{what} after {points} of {planned} logging points"
     if books[0].directory is None:
         return f"{where}; {_NOT_SAVED}"
+    if points >= planned:
+        return f"{where}; the run is finished and saved."
     return f"{where}; {'saved' if points else 'the settings are saved'}. {_how_to_resume(books)}"
 
 

@@ -26,7 +26,7 @@ _EVENT_QUANTITIES = {
     ),
     "episodes": Quantity((), "episode", "episodes", "number of episodes finished in the event"),
 }
-_DERIVED = {
+DERIVED = {
     "return_mean": Quantity(
         (),
         "reward",
@@ -86,7 +86,7 @@ class Recorder:
     ) -> None:
         self.seeds = seeds
         self._quantities = quantities
-        self._agents = agents
+        self.agents = agents
         self._per_event = updates_per_event
         self.updates: list[int] = []
         self._rows: dict[str, list[np.ndarray]] = {}
@@ -111,6 +111,33 @@ class Recorder:
     def evaluated(self) -> bool:
         """Whether there was an evaluation at the newest logging point."""
         return bool(self._greedy) and bool(np.isfinite(self._greedy[-1]).any())
+
+    def at(self, point: int) -> dict[str, np.ndarray]:
+        """Copies of what was recorded at a logging point (0 is the first), by name ``[S, ...]``.
+
+        Greedy returns only where there was an evaluation.
+        """
+        total = self._return_sum[point].sum(axis=1, dtype=np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = total / self._episodes[point].sum(axis=1)
+        found = {"return_mean": mean.astype(np.float32)}
+        found |= {name: rows[point].copy() for name, rows in self._rows.items()}
+        if np.isfinite(self._greedy[point]).any():
+            found["greedy_return"] = self._greedy[point].copy()
+        return found
+
+    def dims(self, name: str) -> tuple[str, ...]:
+        """Dimensions of a quantity at a logging point."""
+        return ("seed", *{**self._quantities, **DERIVED}[name].dims)
+
+    def lost_at(self, point: int) -> list[int]:
+        """Seeds that had diverged up to a logging point."""
+        gone = self._diverged_at <= self.updates[point]
+        return [seed for seed, lost in zip(self.seeds, gone, strict=True) if lost]
+
+    def episodes_at(self, point: int) -> np.ndarray:
+        """Episodes finished up to a logging point ``[S]``."""
+        return np.sum(self._episodes[: point + 1], axis=(0, 2))
 
     def replace_greedy(self, greedy: np.ndarray | None) -> None:
         """Puts another evaluation in the place of the newest logging point's, or none."""
@@ -220,18 +247,18 @@ class Recorder:
         count = episodes.sum(axis=2)
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = (return_sum.sum(axis=2, dtype=np.float64) / count).astype(np.float32)
-        data = {"return_mean": _variable(("seed", "update"), mean, _DERIVED["return_mean"])}
+        data = {"return_mean": _variable(("seed", "update"), mean, DERIVED["return_mean"])}
         for name, rows in self._rows.items():
             quantity = self._quantities[name]
             dims = ("seed", "update", *quantity.dims)
             data[name] = _variable(dims, np.stack(rows, 1), quantity)
         if np.isfinite(self._greedy).any():
             greedy = np.stack(self._greedy, 1)
-            data["greedy_return"] = _variable(("seed", "update"), greedy, _DERIVED["greedy_return"])
+            data["greedy_return"] = _variable(("seed", "update"), greedy, DERIVED["greedy_return"])
         for name, value in (("return_sum", return_sum), ("episodes", episodes)):
             flat = value.reshape(seeds, -1)
             data[name] = _variable(("seed", "event"), flat, _EVENT_QUANTITIES[name])
-        lost = _variable(("seed",), self._diverged_at.copy(), _DERIVED["diverged_at_update"])
+        lost = _variable(("seed",), self._diverged_at.copy(), DERIVED["diverged_at_update"])
         data["diverged_at_update"] = lost
         if self.diverged:
             attrs["divergence"] = [self.diverged.get(seed, "") for seed in self.seeds]
@@ -253,7 +280,7 @@ class Recorder:
         }
         for dim in ("agent", "opponent"):
             if size := dataset.sizes.get(dim):
-                names = self._agents or [f"agent_{i}" for i in range(size)]
+                names = self.agents or [f"agent_{i}" for i in range(size)]
                 found[dim] = ((dim,), np.asarray(names, np.str_))
         if heads := dataset.sizes.get("head"):
             found["head"] = (("head",), np.arange(heads))

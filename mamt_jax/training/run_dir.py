@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import subprocess
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -41,6 +42,7 @@ _PACKAGES = (
     "zarr",
     "mamt-jax",
 )
+_LOCK_TRIES, _LOCK_PAUSE = 3, 0.05  # seconds; :meth:`RunDir.is_written` holds it for an instant
 _DEEPEST = "metrics.zarr/" + "n" * 60  # about as long as the names in a run directory get
 
 
@@ -125,13 +127,32 @@ class RunDir:
         with disk_errors(self.path, "open the lock", "the run is kept"):
             file = (self.path / "lock").open("w")
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunError(f"{self.path} is being written by another process.") from error
-            except OSError:  # a file system without locks
-                pass
+            for left in reversed(range(_LOCK_TRIES)):
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    if not left:
+                        text = f"{self.path} is being written by another process."
+                        raise RunError(text) from error
+                    time.sleep(_LOCK_PAUSE)
+                    continue
+                except OSError:  # a file system without locks
+                    pass
+                break
             yield
+
+    def is_written(self) -> bool:
+        """Whether a process trains this run now; False as well where the system has no locks."""
+        try:
+            import fcntl
+
+            with (self.path / "lock").open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except (ImportError, OSError):
+            return False
+        return False
 
     def read_config(self) -> TrainConfig:
         """The config of the run.

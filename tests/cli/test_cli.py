@@ -44,15 +44,18 @@ def loaded_by(line: str) -> tuple[set[str], str]:
     """Which heavy packages a command line loads in a fresh process, and what it prints."""
     code = (
         "import sys\nfrom mamt_jax.cli.main import main\n"
+        "heavy = {'jax', 'matplotlib', 'zarr', 'wandb', 'tensorboardX'}\n"
         "try: sys.exit(main(sys.argv[1:]))\n"
-        "finally: print(*{'jax', 'matplotlib', 'zarr'} & set(sys.modules), file=sys.stderr)"
+        "finally: print(*heavy & set(sys.modules), file=sys.stderr)"
     )
     command = [sys.executable, "-c", code, *line.split()]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return set(done.stderr.split()), done.stdout
 
 
-@pytest.mark.parametrize("line", ["--help", "train --help", "evaluate --help", "report --help"])
+@pytest.mark.parametrize(
+    "line", ["--help", "train --help", "evaluate --help", "plot --help", "report --help"]
+)
 def test_help_answers_without_loading_jax(line: str) -> None:
     loaded, text = loaded_by(line)
     assert not loaded
@@ -60,7 +63,9 @@ def test_help_answers_without_loading_jax(line: str) -> None:
 
 
 def test_a_dry_run_loads_nothing_that_draws() -> None:
-    loaded, text = loaded_by("train --dry-run --env toy_matching --algorithm maac")
+    loaded, text = loaded_by(
+        "train --dry-run --env toy_matching --algorithm maac --wandb --tensorboard"
+    )
     assert loaded == {"jax"} and "The run fits." in text
 
 
@@ -238,27 +243,32 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_report_prints_a_table_and_draws(
-    recorded: Path, capsys: pytest.CaptureFixture[str]
+    recorded: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(recorded.parent)
     assert cli.main(["report", str(recorded)]) == 0
     text = capsys.readouterr().out
     metrics = RunDir(recorded).read_metrics()
     last = metrics.return_sum.values[:, -2:].sum(axis=1) / 10  # a tenth of 105 episodes: 2 events
     assert f"{last.mean():.2f} ± {last.std(ddof=1):.2f}" in text
     assert "paper's MAMT" in text and "-38.06" in text
-    assert (recorded / "figures/learning_curve.png").stat().st_size > 10_000
+    assert (recorded.parent / "figures/learning_curve.png").stat().st_size > 10_000
+    assert not (recorded / "figures").exists()
 
 
-def test_report_keeps_a_record(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_keeps_a_record(
+    recorded: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(recorded.parent)
     file = recorded.parent / "kept/one.json"
-    assert cli.main(["report", str(recorded), "--record", str(file), "--note", "2 cores"]) == 0
+    assert cli.main(["report", str(recorded), "--keep", str(file), "--note", "2 cores"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(file)
     assert json.loads(file.read_text())["note"] == "2 cores"
     assert read_record(file)[0] == RunDir(recorded).read_config()
     for line, says in (
-        ([str(recorded), str(file), "--record", str(file)], "takes one run directory, got 2"),
-        ([str(file), "--record", str(file)], "holds no run"),
-        ([str(recorded), "--note", "much"], "--note goes with --record FILE"),
+        ([str(recorded), str(file), "--keep", str(file)], "takes one run directory, got 2"),
+        ([str(file), "--keep", str(file)], "holds no run"),
+        ([str(recorded), "--note", "much"], "--note goes with --keep FILE"),
     ):
         assert cli.main(["report", *line]) == 1
         captured = capsys.readouterr()
@@ -422,6 +432,8 @@ def test_evaluate_refuses_a_bad_name_before_it_plays(
         ("train --learning-rat 0.1", "mamt train --help"),
         ("evaluate x --sed 3", "mamt evaluate --help"),
         ("report x --figure y", "mamt report --help"),
+        ("report x --format xml", "latex"),
+        ("plot x --format gif", "svg"),
         ("train --episodes 1.5e0", "whole number such as 10000"),
         ("train --seeds 1e99999999999", "whole number"),
         ("evaluate x --episodes nan", "whole number"),

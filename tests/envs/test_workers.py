@@ -129,10 +129,13 @@ def test_what_environments_fork_hears_signals(mark: str) -> None:
 
 def test_every_copy_has_a_deadline_of_its_own() -> None:
     """Opening takes twice as long as one of them may, in all."""
-    vector = HostVectorEnv(simulated(opening=0.4), 5, 1, timeout=1.0)
+    env = simulated()
+    env.options["opening"] = 0.4  # in copies from here on
+    vector = HostVectorEnv(env, 5, 1, timeout=1.0)
     vector.reset([(row,) for row in range(5)])
     vector.close()
-    slow = HostVectorEnv(simulated(opening=2.5), 2, 1, timeout=1.0)
+    env.options["opening"] = 2.5
+    slow = HostVectorEnv(env, 2, 1, timeout=1.0)
     with pytest.raises(WorkerError, match=r"has not answered for 1 seconds(.|\n)*in __init__"):
         slow.reset([(0,), (1,)])
 

@@ -16,18 +16,12 @@ from rich.console import Console
 from mamt_jax import envs
 from mamt_jax.analysis.seeds import over_seeds
 from mamt_jax.config import make_config
+from mamt_jax.errors import ConfigError, RunError
 from mamt_jax.experiments.paper import NAMES
 from mamt_jax.experiments.references import references
 from mamt_jax.quantities import QUANTITIES
-from mamt_jax.reports.figures import (
-    Panel,
-    _coordination_matrices,
-    _moment_curve,
-    _panels,
-    _return_curve,
-    draw_all,
-    learning_curve,
-)
+from mamt_jax.reports.curves import moment_curve, panel_axes, return_curve
+from mamt_jax.reports.figures import STANDARD, Panel, draw_all, figure_of, learning_curve
 from mamt_jax.reports.record import record as write_summary
 from mamt_jax.reports.report import merge_references, returns_table, thresholds_table
 from mamt_jax.reports.sources import open_run
@@ -39,19 +33,97 @@ def record(names: set[str], seeds: int = 4, points: int = 30) -> xr.Dataset:
     return over_seeds(made_up(names, seeds, points))
 
 
-def test_all_figures_of_two_runs(tmp_path: Path) -> None:
-    runs = {"mamt": record(set(QUANTITIES)), "maac": record({"local_kl", "entropy"}, seeds=1)}
+def evaluated(metrics: xr.Dataset, every: int = 10) -> xr.Dataset:
+    """The same with greedy returns at some points: 0, 1, 2, … of the first seed, 10, 11, … next."""
+    points, seeds = metrics.sizes["update"], metrics.sizes["seed"]
+    values = np.full((seeds, points), np.nan, np.float32)
+    values[:, every - 1 :: every] = np.arange(points // every) + 10 * np.arange(seeds)[:, None]
+    attrs = {"units": "reward"}
+    return metrics.assign(greedy_return=(("seed", "update"), values, attrs))
+
+
+def test_standard_figures_of_two_runs(tmp_path: Path) -> None:
+    """Those of what is recorded; chosen ones instead, of the kind that is asked for."""
+    full = over_seeds(evaluated(made_up(set(QUANTITIES), points=20)))
+    runs = {"mamt": full, "maac": record({"local_kl", "entropy"}, seeds=1, points=3)}
     panels = {"spread": Panel(runs, references(make_config()))}
     files = draw_all(panels, tmp_path / "new/figures")
-    assert sorted(file.name for file in files) == [
-        "coordination.png",
-        "delta.png",
-        "learning_curve.png",
-        "local_kl.png",
-        "nonstationarity.png",
-    ]
+    names = {"return_mean": "learning_curve", "coordination_mean": "coordination"}
+    assert [file.name for file in files] == [f"{names.get(name, name)}.png" for name in STANDARD]
     for file in files:
         assert file.read_bytes().startswith(b"\x89PNG")
+    chosen = ["critic_grad_norm"]
+    files = draw_all(panels, tmp_path / "chosen", chosen, "svg")
+    assert [file.name for file in files] == [f"{name}.svg" for name in chosen]
+    assert b"<svg" in files[0].read_bytes()[:1000]
+    assert {file.name for file in (tmp_path / "chosen").iterdir()} == {file.name for file in files}
+
+
+def test_quantities_that_nobody_has_recorded(tmp_path: Path) -> None:
+    panels = {"spread": Panel({"maac": record({"entropy"}, points=3)}, None)}
+    recorded = "recorded are return_mean, entropy."
+    with pytest.raises(ConfigError) as unknown:
+        draw_all(panels, tmp_path, ["entrpy"])
+    assert str(unknown.value) == (
+        f"No run has recorded 'entrpy' (did you mean 'entropy'?); {recorded}"
+    )
+    with pytest.raises(RunError) as known:
+        draw_all(panels, tmp_path, ["entropy", "delta"])
+    assert str(known.value) == f"No run has recorded 'delta'; {recorded}"
+    assert not list(tmp_path.iterdir())
+
+
+def test_greedy_returns_are_marks_where_they_were_played() -> None:
+    """Not smoothed; runs without them are left out, and keep their colours for others."""
+    played = over_seeds(evaluated(made_up(set(), seeds=2)))
+    panels = {
+        "spread": Panel({"maac": record(set()), "mamt": played}, references(make_config())),
+        "pursuit": Panel({"maac": record(set())}, None),
+    }
+    figure = figure_of("greedy_return", panels)
+    (axes,) = figure.axes
+    curve, *levels = axes.lines
+    assert curve.get_xdata().tolist() == [1000, 2000, 3000]
+    assert curve.get_ydata().tolist() == [5, 6, 7]  # of 0 and 10, 1 and 11, 2 and 12
+    assert curve.get_marker() == "o" and len(levels) == 3
+    np.testing.assert_allclose(heights(axes), [5 - 50**0.5, 7 + 50**0.5])
+    _, other = learning_curve(panels).axes[0].lines[:2]
+    assert curve.get_color() == other.get_color()
+
+
+def test_a_line_for_each_seed_in_the_place_of_bands() -> None:
+    """Of returns and of other quantities; of records, which have no others by seed, returns."""
+    raw = evaluated(made_up({"entropy", "delta"}, seeds=3))
+    runs = {"mamt": over_seeds(raw)}
+    panels = {"spread": Panel(runs, None, {"mamt": raw})}
+    for name in ("return_mean", "greedy_return", "entropy", "delta"):
+        axes = figure_of(name, panels).axes[0]
+        curves = [line for line in axes.lines if not line.get_label().startswith("_")]
+        assert not axes.collections and len(axes.lines) == 4 * len(curves)
+        of_first = axes.lines[:3]
+        assert all(line.get_linewidth() < 1 for line in of_first)
+        last = [line.get_ydata()[-1] for line in of_first]
+        own = raw[name][:, -1, 0] if "agent" in raw[name].dims else raw[name][:, -1]
+        np.testing.assert_allclose(last, own, rtol=1e-5)
+    of_record = {"spread": Panel(runs, None, {"mamt": raw[["return_mean"]]})}
+    assert figure_of("entropy", of_record).axes[0].collections
+    assert not figure_of("return_mean", of_record).axes[0].collections
+
+
+def test_curves_of_pairs_and_heads_are_named() -> None:
+    panels = {"spread": Panel({"mamt": record({"coordination_score", "attention_entropy"})}, None)}
+    for name, label, ends in (
+        ("coordination_score", "coordination score (standardised reward)", ["0 of 1", "2 of 1"]),
+        (
+            "attention_entropy",
+            "attention entropy, critic (nat)",
+            ["agent_0, head 0", "agent_2, head 1"],
+        ),
+    ):
+        (axes,) = figure_of(name, panels).axes
+        labels = [line.get_label() for line in axes.lines]
+        assert axes.get_ylabel() == label and [labels[0], labels[-1]] == ends
+        assert len(labels) == 6
 
 
 def test_learning_curve_shows_what_was_recorded() -> None:
@@ -124,7 +196,8 @@ def test_many_agents_coordinate_in_a_matrix(monkeypatch: pytest.MonkeyPatch) -> 
     values[:, -3:] = np.arange(36).reshape(6, 6) / 100
     values[:2, -1] += 0.06  # two seeds of four, one point of three: 0.01 in the mean
     metrics["coordination_mean"] = (metrics.coordination_mean.dims, values)
-    axes = _coordination_matrices({"mamt": over_seeds(metrics)}).axes[0]
+    panels = {"spread": Panel({"mamt": over_seeds(metrics)}, None)}
+    axes = figure_of("coordination_mean", panels).axes[0]
     expected = np.arange(36).reshape(6, 6) / 100 + 0.01
     np.testing.assert_allclose(axes.images[0].get_array(), expected, atol=1e-6)
     assert [text.get_text() for text in axes.texts][:3] == [".01", ".02", ".03"]
@@ -144,7 +217,7 @@ def heights(axes: Axes) -> tuple[float, float]:
 def test_band_of_logarithms_stays_positive() -> None:
     """Lognormal with mean 2 and standard deviation 4: log variance log 5, median 2/√5."""
     axes, episodes = Figure().subplots(), np.array([12.0, 12, 24, 24, 24])
-    _moment_curve(axes, episodes, moments([2.0] * 5, [4.0] * 5), "delta", 0, logarithmic=True)
+    moment_curve(axes, episodes, moments([2.0] * 5, [4.0] * 5), "delta", 0, logarithmic=True)
     (line,) = axes.lines
     np.testing.assert_allclose(line.get_ydata(), [2 / 5**0.5] * 2)
     assert line.get_xdata().tolist() == [12, 24]  # one point for those between two ends of episodes
@@ -158,17 +231,17 @@ def test_band_is_one_standard_deviation_on_both_sides() -> None:
     metrics["return_mean"] = metrics.return_mean * 0 + xr.DataArray([0.0, 2.0], dims="seed")
     metrics = over_seeds(metrics)
     axes, other = Figure().subplots(2)
-    _return_curve(axes, metrics, "never negative", 0)
+    return_curve(axes, metrics, "never negative", 0)
     np.testing.assert_allclose(heights(axes), [1 - 2**0.5, 1 + 2**0.5])
     values = metrics.local_kl.isel(agent=0)
-    _moment_curve(other, np.arange(30.0), values, "one and two", 0)
+    moment_curve(other, np.arange(30.0), values, "one and two", 0)
     np.testing.assert_allclose(heights(other), [1.5 - 0.5**0.5, 1.5 + 0.5**0.5])
 
 
 def test_one_seed_has_no_band() -> None:
     metrics, (axes, other) = record({"delta"}, seeds=1), Figure().subplots(2)
-    _return_curve(axes, metrics, "return", 0)
-    _moment_curve(other, np.arange(30.0), metrics.delta.isel(agent=0), "delta", 0, True)
+    return_curve(axes, metrics, "return", 0)
+    moment_curve(other, np.arange(30.0), metrics.delta.isel(agent=0), "delta", 0, True)
     for each in (axes, other):
         assert len(each.lines) == 1 and not each.collections
     np.testing.assert_allclose(other.lines[0].get_ydata(), 1)
@@ -176,20 +249,21 @@ def test_one_seed_has_no_band() -> None:
 
 def test_records_draw_what_their_runs_draw(tmp_path: Path) -> None:
     """To the four digits that a record keeps; one path of code, so the pictures are the same."""
-    run = write_run(tmp_path / "run", made_up(set(QUANTITIES)))
+    run = write_run(tmp_path / "run", evaluated(made_up(set(QUANTITIES))))
     write_summary(run, tmp_path / "one.json")
     pictures = []
+    chosen = ["return_mean", "greedy_return", "delta"]
     for source in (run, tmp_path / "one.json"):
         panel = Panel({"mamt": open_run(source)[1]}, None)
-        files = draw_all({"spread": panel}, tmp_path / f"{source.name}-figures")
+        files = draw_all({"spread": panel}, tmp_path / f"{source.name}-figures", chosen)
         pictures.append({file.name: matplotlib.image.imread(file) for file in files})
-    assert pictures[0].keys() == pictures[1].keys() and len(pictures[0]) == 5
+    assert pictures[0].keys() == pictures[1].keys() and len(pictures[0]) == 3
     for name, picture in pictures[0].items():
         np.testing.assert_allclose(picture, pictures[1][name], atol=0.1, err_msg=name)
 
 
 def test_many_panels_are_in_rows() -> None:
-    figure = _panels([f"run {i} with a name too long for its panel" for i in range(6)], "y")
+    figure = panel_axes([f"run {i} with a name too long for its panel" for i in range(6)], "y")
     assert len(figure.axes) == 6
     rows = {round(axes.get_position().y0, 3) for axes in figure.axes}
     assert len(rows) == 2 and figure.get_size_inches()[0] < 17

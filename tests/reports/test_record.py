@@ -95,7 +95,11 @@ def test_report_reads_records_like_runs(directory: RunDir, tmp_path: Path) -> No
     assert returns.episodes.sum() == metrics.episodes.sum()
     tables, files = report([tmp_path / "one.json"], tmp_path / "figures")
     assert tables[0].row_count >= 1
-    assert [file.name for file in files] == ["learning_curve.png"]
+    names = ["learning_curve.png", "greedy_return.png", "critic_loss.png"]
+    assert [file.name for file in files] == names
+    greedy = over_seeds(metrics).greedy_return
+    np.testing.assert_allclose(returns.greedy_return, greedy, rtol=1e-3)
+    assert np.isfinite(greedy.values).any()
 
 
 def test_deviations_are_the_sample_s(directory: RunDir, tmp_path: Path) -> None:

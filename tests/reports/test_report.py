@@ -90,7 +90,7 @@ def test_paths_that_cannot_be_reported(tmp_path: Path, monkeypatch: pytest.Monke
     write_record(tmp_path / "one.json", {"0": [-60.0, -40.0]})
     with pytest.raises(RunError, match=r"two\.json does not exist\."):
         report([Path("two.json")])
-    with pytest.raises(ConfigError, match=r"one\.json more than once"):
+    with pytest.raises(ConfigError, match=r"one\.json is given more than once"):
         report([Path("one.json"), tmp_path / "one.json"])
-    with pytest.raises(ConfigError, match="at least one"):
+    with pytest.raises(ConfigError, match="Name at least one"):
         report([])

@@ -44,8 +44,14 @@ def test_folders_are_searched(folder: Path) -> None:
 
 
 def test_report_takes_folders_and_globs(
-    folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """And writes nothing in there unless it is asked for, wherever it is called."""
+    before = sorted(folder.rglob("*"))
+    monkeypatch.chdir(folder / "runs/mamd")
     with pytest.warns(UserWarning, match=r"^Left out: 2 benchmark files\.$"):
         assert main(["report", str(folder), "--figures", str(tmp_path / "figures")]) == 0
     printed = capsys.readouterr().out
@@ -53,7 +59,9 @@ def test_report_takes_folders_and_globs(
     files = [str(path) for path in sorted((folder / "spread").glob("*.json"))]
     with pytest.warns(UserWarning, match=r"^Left out: 1 benchmark file\.$"):
         assert main(["report", *files]) == 0
-    assert (folder / "spread/figures/learning_curve.png").exists()
+    figures = folder / "runs/figures"  # beside the run that is the working directory
+    assert {*folder.rglob("*")} - {*before} == {figures, figures / "learning_curve.png"}
+    assert str(figures / "learning_curve.png") in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("ignore:Left out")
@@ -62,7 +70,7 @@ def test_report_takes_folders_and_globs(
     [
         (
             ["all/other.json"],
-            "{here}/all/other.json is not a record written by mamt report --record.",
+            "{here}/all/other.json is not a record written by mamt report --keep.",
         ),
         (["strange"], "{here}/strange holds no run and no record of one."),
         (["empty"], "{here}/empty holds no run and no record of one."),
@@ -70,10 +78,10 @@ def test_report_takes_folders_and_globs(
         (["nothing"], "{here}/nothing does not exist."),
         (
             ["all/maac.json", "all/./maac.json"],
-            "report was given {here}/all/maac.json more than once.",
+            "{here}/all/maac.json is given more than once.",
         ),
         (["lost"], "{here}/lost: all seeds diverged, the first at update 40."),
-        ([], "report needs at least one run directory, record or folder of these."),
+        ([], "Name at least one run directory, record or folder of these."),
     ],
 )
 def test_one_sentence_for_what_cannot_be_reported(
@@ -104,7 +112,7 @@ def test_what_a_search_finds_and_cannot_open_is_left_out(folder: Path) -> None:
     texts = sorted(str(each.message).replace(f"{folder}/", "") for each in said)
     assert texts == [
         "Left out: 2 benchmark files.",
-        "Left out: package.json is not a record written by mamt report --record.",
+        "Left out: package.json is not a record written by mamt report --keep.",
         "Left out: runs/begun holds no metrics yet.",
         "Left out: runs/lost: all seeds diverged, the first at update 40.",
     ]
