@@ -76,7 +76,11 @@ export class Strip {
     const plot = make("div", { className: "plot" }, this.root);
     const axis = make("div", { className: "axis" }, plot);
     [this.high, this.low] = [make("span", {}, axis), make("span", {}, axis)];
-    this.svg = draw("svg", { preserveAspectRatio: "none", role: "img" }, plot);
+    const field = make("div", { className: "field" }, plot);
+    this.svg = draw("svg", { preserveAspectRatio: "none", role: "img" }, field);
+    // Beside the drawing, not in it: what does not move is painted once.
+    this.hovered = make("div", { className: "hovered", hidden: true }, field);
+    this.now = make("div", { className: "now" }, field);
     this.numbers = make("ul", { className: "numbers" }, this.root);
     this.svg.addEventListener("pointermove", (event) => {
       const box = this.svg.getBoundingClientRect();
@@ -92,7 +96,7 @@ export class Strip {
    *   view at the start, colours}
    */
   show(shown) {
-    Object.assign(this, shown);
+    Object.assign(this, shown, { step: null });  // no numbers are there yet
     const { spec, recording, span, range, svg } = this, { title, unit } = spec;
     const of = spec.name === "probability" ? ` of ${recording.agents[this.chosen]}` : "";
     this.title.textContent = title + of + (unit ? ` (${unit})` : "");
@@ -106,8 +110,6 @@ export class Strip {
     }
     if (spec.name === "probability") this.showActions();
     else this.showLines();
-    this.hovered = draw("line", { class: "hovered", y1: 0, y2: HEIGHT, visibility: "hidden" }, svg);
-    this.now = draw("line", { class: "now", y1: 0, y2: HEIGHT }, svg);
   }
 
   y(value) {
@@ -187,10 +189,13 @@ export class Strip {
   /** Moves the line; numbers are those of the hovered moment, or else of the one that is shown. */
   point(moment, hovered) {
     const { spec, recording, episode, chosen } = this;
+    const place = (line, x) => (line.style.transform = `translateX(${(100 * x) / this.span}%)`);
     place(this.now, moment);
-    this.hovered.setAttribute("visibility", hovered === null ? "hidden" : "visible");
+    this.hovered.hidden = hovered === null;
     if (hovered !== null) place(this.hovered, hovered);
     const step = stepAt(spec, hovered ?? Math.floor(moment));
+    if (step === this.step) return;
+    this.step = step;
     const values = valuesAt(spec, recording, episode, step, chosen);
     const scale = recording.columns[spec.name].step;
     const taken = recording.fields.action_taken.at(episode, Math.min(step, recording.fields.action_taken.times - 1));
@@ -201,11 +206,6 @@ export class Strip {
       }
     });
   }
-}
-
-function place(line, x) {
-  line.setAttribute("x1", x);
-  line.setAttribute("x2", x);
 }
 
 /** An HTML element with these properties, at the end of another. */
