@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mamt_jax.envs.scene import Scene
+
 if TYPE_CHECKING:  # worker processes of host environments do without JAX
     import jax
 
@@ -156,6 +158,11 @@ class Viewed(Environment, Protocol):
 
         Pure and traced. All that moves in a picture of the state is told by it.
         """
+        ...
+
+    @property
+    def scene(self) -> Scene:
+        """How that is drawn; an environment may leave it out."""
         ...
 
 

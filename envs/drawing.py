@@ -41,7 +41,7 @@ _PALETTE: tuple[Colour, ...] = (
 SIDE = 400  # pixels of a picture's longer side
 TEXT_SIZE = 13  # pixels, of text below a picture
 _STRIP = 26  # pixels of the line of text below it
-_VIEW = 1.5  # the particle worlds are shown from -_VIEW to _VIEW, along both axes
+VIEW = 1.5  # the particle worlds are shown from -VIEW to VIEW, along both axes
 _ARROW = 0.1  # length of an arrow to a body outside of the view
 _OVERSAMPLING = 2
 _SMALLEST_TEXT, _LARGEST_TEXT = 9.0, 40.0  # pixels
@@ -189,7 +189,7 @@ def line_of_text(text: str, width: int) -> Frame:
 
 def plane() -> Canvas:
     """Canvas of the particle worlds: the start square [-1, 1]^2 and what is around it."""
-    canvas = Canvas((-_VIEW, -_VIEW), (_VIEW, _VIEW))
+    canvas = Canvas((-VIEW, -VIEW), (VIEW, VIEW))
     canvas.rectangle((-1.0, -1.0), (1.0, 1.0), WHITE, outline=FAINT)
     for tick in (-0.5, 0.0, 0.5):
         canvas.line((tick, -1.0), (tick, 1.0), FAINT, width=0.5)
@@ -204,8 +204,8 @@ def in_view(position: NDArray[Any], radius: float) -> NDArray[Any]:
       position: [n, 2], where they are.
       radius: of the largest body.
     """
-    beyond = np.abs(position).max(axis=-1, keepdims=True) > _VIEW - radius
-    rim = _VIEW - 1.2 * radius - _ARROW
+    beyond = np.abs(position).max(axis=-1, keepdims=True) > VIEW - radius
+    rim = VIEW - 1.2 * radius - _ARROW
     return np.where(beyond, np.clip(position, -rim, rim), position)
 
 

@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mamt_jax.envs.base import Field
+from mamt_jax.envs.drawing import VIEW
+from mamt_jax.envs.scene import Box, Layer, Scene
 
 LENGTH = "half-width"  # the unit of lengths, for people
 DT = 0.1  # seconds a step
@@ -104,6 +106,12 @@ def view_fields(bodies: Bodies) -> dict[str, Field]:
         "landmark": Field(("landmark", "xy"), LENGTH, "place of each landmark"),
         "radius": Field(("agent",), LENGTH, "radius of each agent", radius),
     }
+
+
+def scene(*layers: Layer) -> Scene:
+    """A world of particles: the start square [-1, 1]^2 and what is around it, below the layers."""
+    start = Box((-1.0, -1.0), (1.0, 1.0), spacing=0.5)
+    return Scene((-VIEW, -VIEW), (VIEW, VIEW), (start, *layers))
 
 
 def view(state: State) -> dict[str, jax.Array]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from mamt_jax.envs import drawing
 from mamt_jax.envs.base import EnvSpec, Field, TimeStep, check_at_least, check_flag, check_number
+from mamt_jax.envs.scene import INK, At, Box, Cells, Count, Marks, Scene
 
 STAY = 4
 # Step in (x, y) of the actions left, right, up, down, stay.
@@ -209,6 +210,32 @@ class Pursuit:
     def view(self, state: PursuitState) -> dict[str, jax.Array]:
         """What wants to be seen of a state."""
         return {"position": state.pursuer, "evader": state.evader, "evader_free": state.alive}
+
+    @property
+    def scene(self) -> Scene:
+        """How the view is drawn, see `render`; those that share a cell are all drawn, smaller."""
+        x, y = self.x_size, self.y_size
+        reach = (self.obs_range - 1) // 2 + 0.5
+        return Scene(
+            (-1.0, -1.0),
+            (float(x), float(y)),
+            (
+                Box((-0.5, -0.5), (x - 0.5, y - 0.5), spacing=1.0),
+                Marks(At("position"), reach, "area", name="what pursuers see"),
+                Cells("wall", (x, y), "wall"),
+                Marks(At("position"), 0.4, name="pursuer", agents=True, label=True, crowd=True),
+                Marks(
+                    At("evader"),
+                    0.25,
+                    "square",
+                    colour=INK,
+                    name="evader",
+                    shown="evader_free",
+                    crowd=True,
+                ),
+                Count("evader_free", "evaders left"),
+            ),
+        )
 
     def render(self, state: PursuitState) -> drawing.Frame:
         """Picture of a state, uint8 [H, W, 3], y upwards.

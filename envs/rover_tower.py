@@ -16,6 +16,7 @@ import numpy as np
 from mamt_jax.envs import drawing, particles
 from mamt_jax.envs.base import EnvSpec, Field, TimeStep, check_at_least
 from mamt_jax.envs.particles import Bodies
+from mamt_jax.envs.scene import At, Links, Marks, Scene, Symbols
 
 NUM_PAIRS = 4  # rovers are agents 0 to 3, towers agents 4 to 7
 NUM_LANDMARKS = 6
@@ -184,6 +185,21 @@ class RoverTower:
         """What wants to be seen of a state."""
         pairs = {"tower_of": state.tower_of, "goal": state.goal, "message": state.message}
         return particles.view(state.physics) | pairs
+
+    @property
+    def scene(self) -> Scene:
+        """How the view is drawn, see `render`."""
+        rover, goal = At("position", count=NUM_PAIRS), At("landmark", index="goal")
+        tower = At("position", first=NUM_PAIRS, index="tower_of")
+        return particles.scene(
+            Marks(goal, _BONUS_DISTANCE, "ring", name="near the goal; lit: the bonus", near=rover),
+            Links(rover, tower, dotted=True, name="a rover's tower"),
+            Links(rover, goal, name="a rover's goal"),
+            Marks(At("landmark"), LANDMARK_RADIUS, name="landmark; grey: nobody's", owners="goal"),
+            Marks(tower, AGENT_RADIUS, "square", name="tower", agents=True, label=True),
+            Symbols(tower, At("message", index="tower_of"), 0.75 * AGENT_RADIUS, "its message"),
+            Marks(rover, AGENT_RADIUS, name="rover", agents=True, label=True, rim=True),
+        )
 
     def render(self, state: RoverTowerState) -> drawing.Frame:
         """Picture of a state, uint8 [H, W, 3].

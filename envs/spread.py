@@ -18,6 +18,7 @@ import numpy as np
 from mamt_jax.envs import drawing, particles
 from mamt_jax.envs.base import EnvSpec, Field, TimeStep, check_at_least
 from mamt_jax.envs.particles import Bodies, State
+from mamt_jax.envs.scene import INK, At, Links, Marks, Scene
 
 AGENT_RADIUS = 0.15
 _LANDMARK_RADIUS = 0.045  # as drawn; nothing touches a landmark
@@ -132,6 +133,41 @@ class _SpreadWorld(ABC):
     def view(self, state: State) -> dict[str, jax.Array]:
         """What wants to be seen of a state."""
         return particles.view(state)
+
+    @property
+    def scene(self) -> Scene:
+        """How the view is drawn, see `render`; here every agent has a colour of its own."""
+        of_landmark = [next(team for team in self.teams if k in team) for k in self._landmarks]
+        alone = len(self.teams) == 1
+        return particles.scene(
+            Links(
+                At("landmark"),
+                At("position"),
+                dotted=True,
+                nearest=of_landmark,
+                name="from a landmark to the nearest agent" + ("" if alone else " of its team"),
+            ),
+            Marks(
+                At("landmark"),
+                _LANDMARK_RADIUS,
+                colour=INK,
+                name="landmark" if alone else "landmark, in the colours of its team",
+                owners=() if alone else of_landmark,
+            ),
+            Marks(
+                At("position"),
+                AGENT_RADIUS,
+                name="agent" + ("; red rim: bumps into another" if self.bodies.contacts else ""),
+                agents=True,
+                label=True,
+                bumps=self.bodies.contacts,
+                rim=True,
+            ),
+        )
+
+    @property
+    def _landmarks(self) -> range:
+        return range(self.bodies.count)
 
     def render(self, state: State) -> drawing.Frame:
         """Picture of a state, uint8 [H, W, 3].

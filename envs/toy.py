@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from mamt_jax.envs import drawing
 from mamt_jax.envs.base import EnvSpec, Field, TimeStep, check_at_least
+from mamt_jax.envs.scene import Scene, Tiles
 
 _MAX_NUMBERS = 20  # actions that still have room for their number in a picture
 
@@ -96,6 +97,19 @@ class _Toy:
     def view(self, state: ToyState) -> dict[str, jax.Array]:
         """What wants to be seen of a state."""
         return {"context": state.context, "playing": state.alive}
+
+    @property
+    def scene(self) -> Scene:
+        """How the view is drawn, see `render`; framed is the action that led there."""
+        count, gap = self.num_actions, 0.3
+        rows = [
+            Tiles("context", count, (0.0, 2.0), "context"),
+            *(
+                Tiles("context", count, (0.0, 1.0 - i), f"agent {i}: best action", i, i, "playing")
+                for i in range(2)
+            ),
+        ]
+        return Scene((-gap, -gap), (count + gap, 3.0), tuple(rows))
 
     def render(self, state: ToyState) -> drawing.Frame:
         """Picture of a state, uint8 [H, W, 3]: the context and the actions that match it."""
