@@ -1,8 +1,10 @@
-// Policies, the attention critic and coordination, as mamt_jax/networks and algorithms have them.
-//
-// What is computed for one step of n agents: networks/policies.py (Actor), networks/critic.py
-// (AttentionCritic, with a value for every own action) and algorithms/coordination.py. Sums are kept
-// in double precision, so that differences to Python are Python's own rounding.
+/**
+ * Policies, the attention critic and coordination, as mamt_jax/networks and algorithms have them.
+ *
+ * What is computed for one step of n agents: networks/policies.py (Actor), networks/critic.py
+ * (AttentionCritic, with a value for every own action) and algorithms/coordination.py. Sums are kept
+ * in double precision, so that differences to Python are Python's own rounding.
+ */
 
 const NORM_EPS = 1e-5;
 const LEAK = 0.01;
@@ -87,12 +89,44 @@ export function loadNetworks(index, bytes) {
 
 // ---- Layers ----------------------------------------------------------------------------------
 
-/** Adds what a layer of agent i makes of x [I] to `into` [H]. */
-function addLinear(layer, agent, x, into) {
-  const { values, inputs, outputs } = layer;
+/** Adds what a layer of agent i makes of each row [I] to the sum [H] beside it. */
+function addLinear(layer, agent, rows, sums) {
+  const start = agent * layer.stride, fours = layer.outputs % 2 ? 0 : rows.length - (rows.length % 4);
+  for (let k = 0; k < fours; k += 4) addFour(layer, start, rows.slice(k, k + 4), sums.slice(k, k + 4));
+  for (let k = fours; k < rows.length; k++) addOne(layer, start, rows[k], sums[k]);
+  return sums;
+}
+
+/** Four rows and two outputs at a time: what is read once is used often, which is 4 times as fast. */
+function addFour({ values, inputs, outputs }, start, [w, x, y, z], [ofW, ofX, ofY, ofZ]) {
+  for (let o = 0, at = start; o < outputs; o += 2, at += inputs) {
+    let [w0, x0, y0, z0, w1, x1, y1, z1] = [0, 0, 0, 0, 0, 0, 0, 0];
+    for (let i = 0; i < inputs; i++, at++) {
+      const first = values[at], second = values[at + inputs];
+      const wi = w[i], xi = x[i], yi = y[i], zi = z[i];
+      w0 += first * wi;
+      x0 += first * xi;
+      y0 += first * yi;
+      z0 += first * zi;
+      w1 += second * wi;
+      x1 += second * xi;
+      y1 += second * yi;
+      z1 += second * zi;
+    }
+    ofW[o] += w0;
+    ofX[o] += x0;
+    ofY[o] += y0;
+    ofZ[o] += z0;
+    ofW[o + 1] += w1;
+    ofX[o + 1] += x1;
+    ofY[o + 1] += y1;
+    ofZ[o + 1] += z1;
+  }
+}
+
+function addOne({ values, inputs, outputs }, start, x, sums) {
   const whole = inputs - (inputs % 4);
-  let at = agent * layer.stride;
-  for (let o = 0; o < outputs; o++, at += inputs) {
+  for (let o = 0, at = start; o < outputs; o++, at += inputs) {
     let [a, b, c, d] = [0, 0, 0, 0];
     for (let i = 0; i < whole; i += 4) {
       a += values[at + i] * x[i];
@@ -101,18 +135,20 @@ function addLinear(layer, agent, x, into) {
       d += values[at + i + 3] * x[i + 3];
     }
     for (let i = whole; i < inputs; i++) a += values[at + i] * x[i];
-    into[o] += a + b + (c + d);
+    sums[o] += a + b + (c + d);
   }
-  return into;
 }
 
-/** What a layer of agent i makes of x: [I] -> [H]. */
-function linear(layer, agent, x) {
-  const into = new Float64Array(layer.outputs);
-  const start = layer.stride ? agent * layer.outputs : 0;
-  if (layer.bias) for (let o = 0; o < layer.outputs; o++) into[o] = layer.bias[start + o];
-  return addLinear(layer, agent, x, into);
+/** What a layer of agent i makes of each row: [I] -> [H]. */
+function linear(layer, agent, rows) {
+  const { bias, stride, outputs } = layer, start = stride ? agent * outputs : 0;
+  const sums = rows.map(() => new Float64Array(outputs));
+  if (bias) for (const sum of sums) sum.set(bias.subarray(start, start + outputs));
+  return addLinear(layer, agent, rows, sums);
 }
+
+/** The same of one row. */
+const linearOne = (layer, agent, x) => linear(layer, agent, [x])[0];
 
 function leaky(x) {
   for (let i = 0; i < x.length; i++) if (x[i] < 0) x[i] *= LEAK;
@@ -142,8 +178,8 @@ export function actionProbabilities(networks, obs) {
   const [first, second, out] = networks.actor;
   return obs.map((row, i) => {
     const x = normalisedRow(networks.obsNorm, i, row);
-    const hidden = leaky(linear(second, i, leaky(linear(first, i, x))));
-    const logits = Array.from(linear(out, i, hidden)).slice(0, networks.actionCounts[i]);
+    const hidden = leaky(linearOne(second, i, leaky(linearOne(first, i, x))));
+    const logits = Array.from(linearOne(out, i, hidden)).slice(0, networks.actionCounts[i]);
     const none = new Array(networks.actions - logits.length).fill(0);
     return [...softmax(logits), ...none];
   });
@@ -177,37 +213,42 @@ function headScores(query, key, heads) {
   });
 }
 
-/** Keys and values of an agent that does what is encoded [A]. */
-function keyAndValue(critic, agent, obsPart, encoded) {
-  const pair = leaky(addLinear(critic.encode_action, agent, encoded, obsPart.slice()));
-  return { key: linear(critic.key, agent, pair), value: leaky(linear(critic.value, agent, pair)) };
+/** Keys and values of agents that do what is encoded: [{agent, encoded: [A]}] -> [{key, value}]. */
+function keysAndValues(critic, obsParts, done) {
+  const pairs = done.map(({ agent, encoded }) =>
+    leaky(addLinear(critic.encode_action, agent, [encoded], [obsParts[agent].slice()])[0]),
+  );
+  const keys = linear(critic.key, 0, pairs), values = linear(critic.value, 0, pairs);
+  return pairs.map((_, k) => ({ key: keys[k], value: leaky(values[k]) }));
 }
 
 /** Values [n][A] of all own actions beside the others' actions [n], and what leads to them. */
 function criticTrace(networks, obs, actions) {
-  const { critic, heads, agents } = networks;
-  const encode = (i, action) =>
-    normalisedRow(networks.actionNorm, i, oneHot(action, networks.actions));
-  const each = obs.map((row, i) => {
-    const x = normalisedRow(networks.obsNorm, i, row);
-    const state = leaky(linear(critic.encode_state, i, x));
-    const obsPart = linear(critic.encode_obs, i, x);
-    return {
-      obsPart,
-      query: linear(critic.query, i, state),
-      statePart: linear(critic.head_state, i, state),
-      ...keyAndValue(critic, i, obsPart, encode(i, actions[i])),
-    };
-  });
+  const { critic, heads } = networks, agents = countTo(networks.agents);
+  const encode = (agent, action) => {
+    const encoded = normalisedRow(networks.actionNorm, agent, oneHot(action, networks.actions));
+    return { agent, encoded };
+  };
+  const xs = obs.map((row, i) => normalisedRow(networks.obsNorm, i, row));
+  const states = xs.map((x, i) => leaky(linearOne(critic.encode_state, i, x)));
+  const obsParts = xs.map((x, i) => linearOne(critic.encode_obs, i, x));
+  const queries = linear(critic.query, 0, states);
+  const others = keysAndValues(critic, obsParts, agents.map((i) => encode(i, actions[i])));
+  const each = agents.map((i) => ({
+    query: queries[i],
+    statePart: linearOne(critic.head_state, i, states[i]),
+    ...others[i],
+  }));
   const scores = each.map(({ query }, i) =>
     each.map(({ key }, j) => (i === j ? null : headScores(query, key, heads))),
   );
   const attention = scores.map((row, i) => attentionOver(row, i, heads));
   const q = each.map(({ statePart }, i) => {
-    const attended = weightedValues(each, attention[i], countTo(agents));
-    return Array.from(headValue(critic, i, hiddenOf(critic, i, statePart, attended)));
+    const attended = weightedValues(each, attention[i], agents);
+    const [hidden] = addLinear(critic.head_attended, i, [attended], [statePart.slice()]);
+    return Array.from(linearOne(critic.head_out, i, leaky(hidden)));
   });
-  return { each, scores, attention, q, encode };
+  return { each, obsParts, scores, attention, q, encode };
 }
 
 /** Weights [n][K] of agent i on the others, by their scores; zeros on itself. */
@@ -236,44 +277,46 @@ function weightedValues(each, weights, agents) {
   return sum;
 }
 
-const hiddenOf = (critic, agent, statePart, attended) =>
-  leaky(addLinear(critic.head_attended, agent, attended, statePart.slice()));
-
-const headValue = (critic, agent, hidden) => linear(critic.head_out, agent, hidden);
-
 /** |Q_i(a\j) − Q_i(a)| [n][n], j's action averaged out under its policy (Eq. 5); exact. */
 function counterfactualEffect(networks, trace, actions, probability) {
-  const { critic, agents, actions: width } = networks;
+  const { critic } = networks, agents = countTo(networks.agents), doable = countTo(networks.actions);
   const { each, q, encode } = trace;
-  const replaced = each.map(({ obsPart }, j) =>
-    countTo(width).map((u) => keyAndValue(critic, j, obsPart, encode(j, u))),
-  );
-  return countTo(agents).map((i) =>
-    countTo(agents).map((j) => {
-      if (i === j) return 0;
-      const hidden = meanHidden(networks, trace, i, j, replaced[j], probability[j]);
-      return Math.abs(headValue(critic, i, hidden)[actions[i]] - q[i][actions[i]]);
-    }),
-  );
+  const done = agents.flatMap((j) => doable.map((u) => encode(j, u)));
+  const found = keysAndValues(critic, trace.obsParts, done);
+  return agents.map((i) => {
+    const others = agents.filter((j) => j !== i), { statePart } = each[i];
+    const attended = others.flatMap((j) => {
+      const first = j * doable.length;
+      return attendedInstead(networks, trace, i, j, found.slice(first, first + doable.length));
+    });
+    const hidden = addLinear(critic.head_attended, i, attended, attended.map(() => statePart.slice()));
+    const effects = others.map((j, k) => {
+      const mean = new Float64Array(statePart.length);
+      for (const u of doable) {
+        const row = leaky(hidden[k * doable.length + u]);
+        for (let h = 0; h < mean.length; h++) mean[h] += probability[j][u] * row[h];
+      }
+      return Math.abs(linearOne(critic.head_out, i, mean)[actions[i]] - q[i][actions[i]]);
+    });
+    effects.splice(i, 0, 0);
+    return effects;
+  });
 }
 
-/** The hidden layer of agent i's head, averaged over what j might do with these probabilities. */
-function meanHidden(networks, { each, scores }, i, j, replaced, probability) {
-  const { critic, heads } = networks;
+/** What agent i attends to [H] if j had each of these keys and values in the place of its own. */
+function attendedInstead({ heads }, { each, scores }, i, j, replaced) {
   const remaining = countTo(each.length).filter((k) => k !== i && k !== j);
-  const { query, statePart } = each[i];
   const total = countTo(heads).map((head) => logSumExp(remaining.map((k) => scores[i][k][head])));
   const weights = scores[i].map((row) => row?.map((score, head) => Math.exp(score - total[head])));
-  const kept = weightedValues(each, weights, remaining);
-  const mean = new Float64Array(statePart.length);
-  replaced.forEach(({ key, value }, u) => {
-    const share = headScores(query, key, heads).map((s, head) => 1 / (1 + Math.exp(total[head] - s)));
-    const perHead = kept.length / heads;
-    const attended = kept.map((x, h) => x + share[Math.floor(h / perHead)] * (value[h] - x));
-    const hidden = hiddenOf(critic, i, statePart, attended);
-    for (let h = 0; h < mean.length; h++) mean[h] += probability[u] * hidden[h];
+  const kept = weightedValues(each, weights, remaining), width = kept.length / heads;
+  return replaced.map(({ key, value }) => {
+    const attended = kept.slice();
+    headScores(each[i].query, key, heads).forEach((score, head) => {
+      const share = 1 / (1 + Math.exp(total[head] - score));
+      for (let h = head * width; h < (head + 1) * width; h++) attended[h] += share * (value[h] - kept[h]);
+    });
+    return attended;
   });
-  return mean;
 }
 
 function logSumExp(scores) {

@@ -1,7 +1,9 @@
-// Spread and Rover-Tower, as envs/particles.py, spread.py and rover_tower.py have them.
-//
-// Pure functions on plain arrays. Every operation is rounded to float32, as in Python: contacts are
-// stiff enough to make much of a difference in the last bit.
+/**
+ * Spread and Rover-Tower, as envs/particles.py, spread.py and rover_tower.py have them.
+ *
+ * Pure functions on plain arrays. Every operation is rounded to float32, as in Python: contacts are
+ * stiff enough to make much of a difference in the last bit.
+ */
 
 const single = Math.fround;
 const DT = single(0.1); // seconds a step
@@ -117,7 +119,7 @@ function coverageCost(state, agents, landmarks) {
 const SPREAD_TEAMS = {
   spread3_sep: { contacts: [] },
   spread3_mix: { contacts: [[0, 2]] },
-  spread3_ful: { contacts: [[0, 1], [0, 2], [1, 2]] }, // prettier-ignore
+  spread3_ful: { contacts: [[0, 1], [0, 2], [1, 2]] },
 };
 
 function spreadBodies(options) {
@@ -186,6 +188,7 @@ export const spreadGame = {
   },
 
   view: (options, { position, velocity, landmark }) => ({ position, velocity, landmark }),
+  movable: { position: "", landmark: "" },
   place: placeParticle,
 };
 
@@ -265,6 +268,7 @@ export const roverTowerGame = {
     goal,
     message,
   }),
+  movable: { position: "", landmark: "" },
   place: placeParticle,
 };
 

@@ -1,6 +1,6 @@
-// Pursuit, as envs/pursuit.py has it. Pure functions on plain arrays; a place is [x, y].
+/** Pursuit, as envs/pursuit.py has it. Pure functions on plain arrays; a place is [x, y]. */
 
-const PURSUIT_MOVES = [[-1, 0], [1, 0], [0, 1], [0, -1], [0, 0]]; // prettier-ignore
+const PURSUIT_MOVES = [[-1, 0], [1, 0], [0, 1], [0, -1], [0, 0]];
 const PURSUIT_STAY = 4;
 const SIDES = PURSUIT_MOVES.slice(0, 4);
 
@@ -119,7 +119,7 @@ export const pursuitGame = {
   observe(options, state) {
     const reach = Math.floor((options.obs_range - 1) / 2);
     const pursuers = counted(options, state.pursuer);
-    const evaders = counted(options, state.evader.filter((_, k) => state.alive[k])); // prettier-ignore
+    const evaders = counted(options, state.evader.filter((_, k) => state.alive[k]));
     return state.pursuer.map(([x, y]) => {
       const row = [];
       for (let up = 0; up < options.obs_range; up++) {
@@ -142,7 +142,7 @@ export const pursuitGame = {
   /** `step` with the evaders' moves [m] given; those of caught evaders do nothing. */
   stepGiven(options, state, actions, evaderActions) {
     const pursuer = state.pursuer.map((place, i) => movedTo(options, place, actions[i]));
-    const evaders = counted(options, state.evader.filter((_, k) => state.alive[k])); // prettier-ignore
+    const evaders = counted(options, state.evader.filter((_, k) => state.alive[k]));
     const [caught, pays] = catches(options, counted(options, pursuer), evaders);
     const alive = state.alive.map((free, k) => free && !caught(state.evader[k]));
     const evader = state.evader.map((place, k) =>
@@ -163,6 +163,8 @@ export const pursuitGame = {
     evader,
     evader_free: alive,
   }),
+
+  movable: { position: "", evader: "evader_free" },
 
   /** The state with a pursuer ("position") or an evader in another cell, if that is open. */
   place(options, state, field, index, [x, y]) {
