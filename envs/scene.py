@@ -196,17 +196,16 @@ def scene(env: Any) -> Scene | None:
     return found
 
 
-def fields_in(found: Scene) -> set[str]:
-    """Names of all fields that a scene draws."""
+def fields_in(layers: Mapping[str, Any]) -> set[str]:
+    """Names of all fields that a scene draws, given as the data that its text holds."""
     names: set[str] = set()
-    for layer in found.layers:
-        for each in fields(layer):
-            value = getattr(layer, each.name)
-            if isinstance(value, At):
-                names |= {value.field, value.index or ""}
-            elif each.name in ("field", "shown") or (each.name == "owners" and value):
-                names |= {value} if isinstance(value, str) else set()
-    return names - {""}
+    for layer in layers["layers"]:
+        places = [value for value in layer.values() if isinstance(value, Mapping)]
+        names |= {place[key] for place in places for key in ("field", "index") if key in place}
+        names |= {
+            layer[key] for key in ("field", "shown", "owners") if isinstance(layer.get(key), str)
+        }
+    return names
 
 
 def _plain(value: Any) -> Any:

@@ -81,11 +81,12 @@ Whole = Annotated[int, _primitive("INT", int, whole_number)]
 File = Annotated[Path, _primitive("PATH", Path, _path)]
 MaybeFile = Annotated[Path | None, _primitive("PATH", Path | None, _path)]
 MaybeWhole = Annotated[int | None, _primitive("INT", int | None, whole_number)]
+KeptNumber = Annotated[int | str, _primitive("INT|all", int | str, _kept)]
 _KINDS: dict[Any, Any] = {
     int: Whole,
     float: Annotated[float, _primitive("FLOAT", float | int, _number)],
     float | None: Annotated[float | None, _primitive("FLOAT", float | int | None, _maybe_number)],
-    Kept: Annotated[Kept, _primitive("INT|all", int | str, _kept)],
+    Kept: KeptNumber,
 }
 """Types of settings and how they are read, where tyro would name Python's types in its errors."""
 

@@ -18,9 +18,16 @@ from mamt_jax.cli.guard import end_process, guarded, say
 from mamt_jax.cli.list import List
 from mamt_jax.cli.report import Report
 from mamt_jax.cli.train import Train
+from mamt_jax.cli.view import View
 from mamt_jax.errors import close_to
 
-COMMANDS: dict[str, Any] = {"train": Train, "evaluate": Evaluate, "report": Report, "list": List}
+COMMANDS: dict[str, Any] = {
+    "train": Train,
+    "evaluate": Evaluate,
+    "view": View,
+    "report": Report,
+    "list": List,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,123 @@
+"""``mamt view``: a page that plays episodes of runs, or recordings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from mamt_jax.cli.flags import File, KeptNumber, MaybeFile, Whole
+from mamt_jax.errors import OutputError, RunError
+from mamt_jax.files import quoted, user_path
+
+if TYPE_CHECKING:
+    from mamt_jax.training.run import Run
+    from mamt_jax.trajectories.viewer import Source
+
+_RECORDINGS = (".nc", ".zarr")
+
+
+@dataclass(frozen=True)
+class View:
+    """Write a page that plays episodes: one HTML file, which needs nothing else."""
+
+    played: Annotated[tuple[File, ...], tyro.conf.arg(name="run"), tyro.conf.Positional]
+    """Run directories, or recordings (.nc, .zarr). Of several, the first and the last are shown
+    side by side at first, and all can be chosen on the page."""
+    out: MaybeFile = None
+    """The page; by default NAME.html in the current folder, NAME being that of the run."""
+    episodes: Whole = 10
+    """Greedy episodes of each run, seed and checkpoint."""
+    seeds: tuple[KeptNumber, ...] = ()
+    """Trained seeds to choose from, or all; by default the first that has not diverged."""
+    checkpoints: tuple[KeptNumber, ...] = ()
+    """Checkpoints to choose from, by the logging points before them, or all; by default the newest.
+    Of several, the first and the last are shown side by side at first."""
+    key: Whole = 0
+    """Seed of the episodes' own randomness: equal keys and seeds give equal starts."""
+
+    def run(self) -> None:
+        """Writes the page, and says what is on it."""
+        from mamt_jax.trajectories.viewer import check_page, page, write_page
+
+        if not self.played:
+            raise RunError("Give at least one run directory or recording.")
+        places = [user_path(one) for one in self.played]
+        out = user_path(self.out) if self.out else _default_page(places)
+        check_page(out)
+        sources = [self._source(place) for place in places]
+        title = " and ".join(dict.fromkeys(source.label for source in sources))
+        write_page(page(sources, title), out)
+        print(f"{quoted(out)}: {out.stat().st_size / 1e6:.2f} MB; open it in a browser.")
+
+    def _source(self, place: Path) -> Source:
+        from mamt_jax.trajectories.recording import read_recording
+        from mamt_jax.trajectories.viewer import Source
+
+        if place.suffix in _RECORDINGS:
+            recording = read_recording(place)
+            print(f"{place}: {recording.sizes['episode']} episodes, as recorded.")
+            return Source(_label(recording.attrs), [recording])
+        from mamt_jax.training.run import load
+
+        run = load(place)
+        seeds, points = _seeds(run, self.seeds, place), _checkpoints(place, self.checkpoints)
+        recordings = [
+            run.episodes(self.episodes, seed=seed, key=self.key, checkpoint=point)
+            for seed in seeds
+            for point in points
+        ]
+        shown = ", ".join(str(one.attrs["checkpoint"]) for one in recordings[: len(points)])
+        print(
+            f"{place}: {self.episodes} greedy episodes with key {self.key}; "
+            f"seeds {', '.join(map(str, seeds))}; checkpoints {shown}."
+        )
+        return Source(_label(recordings[0].attrs), recordings)
+
+
+def _label(about: dict[str, object]) -> str:
+    return f"{about['algorithm']} on {about['env']}"
+
+
+def _default_page(places: list[Path]) -> Path:
+    """NAME.html in the current folder, unless that is in one of the runs."""
+    here = user_path(".")
+    inside = next((place for place in places if here == place or place in here.parents), None)
+    if inside is not None:
+        raise OutputError(f"The current folder is in {inside}; say where the page goes (--out).")
+    names = dict.fromkeys(
+        place.stem if place.suffix in _RECORDINGS else place.name for place in places
+    )
+    return here / f"{'-and-'.join(names)[:100]}.html"
+
+
+def _seeds(run: Run, asked: tuple[int | str, ...], place: Path) -> list[int]:
+    """Trained seeds that play."""
+    from mamt_jax.analysis.seeds import diverged
+
+    seeds, lost = run.policies.seeds, diverged(run.metrics)
+    left = [seed for seed in seeds if seed not in lost]
+    if not left:
+        raise RunError(f"All seeds of {place} diverged; nobody is left to play.")
+    chosen = left[:1] if not asked else left if "all" in asked else list(dict.fromkeys(asked))
+    for seed in chosen:
+        run.policies.check_seed(seed)
+        if seed in lost:
+            raise RunError(f"Seed {seed} diverged at update {lost[seed]:,}; show another seed.")
+    return chosen
+
+
+def _checkpoints(place: Path, asked: tuple[int | str, ...]) -> list[int | None]:
+    """Checkpoints whose policies play, the earliest first; None for the newest."""
+    from mamt_jax.training.run_dir import RunDir
+
+    if not asked:
+        return [None]
+    directory = RunDir(place)
+    if "all" in asked:
+        return sorted(directory.saved())
+    for point in asked:
+        directory.checkpoint_at(point)
+    return sorted(set(asked))
