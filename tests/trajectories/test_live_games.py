@@ -22,7 +22,7 @@ from mamt_jax.training.game import game_of
 from mamt_jax.trajectories import viewer
 from mamt_jax.trajectories.viewer import weights
 
-_MODULES = "particles.mjs", "pursuit.mjs", "games.mjs", "networks.mjs"
+_MODULES = "columns.mjs", "particles.mjs", "pursuit.mjs", "games.mjs", "networks.mjs"
 _TOLERANCE = 1e-5
 _REPLAY = """([name, options, start, given]) => {
   const game = GAMES[name];
