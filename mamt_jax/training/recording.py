@@ -82,6 +82,6 @@ def record(
         "update": updates.get(points, -1),
         "greedy": greedy,
         "key": key,
-        "scene": "",
+        "scene": trajectory.scene.as_json() if trajectory.scene else "",
     }
     return as_recording(trajectory, about)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mamt_jax.envs.base import EnvSpec, Field, view_fields
+from mamt_jax.envs.scene import Scene, scene
 
 _STEP, _MOMENT = ("step", "episode"), ("moment", "episode")
 _AGENT = (*_STEP, "agent")
@@ -97,6 +98,7 @@ class Trajectory:
         spec: The environment's description: its name, and those of its agents and actions.
         view_fields: Dimensions, after moment and episode, and units of ``view``; and arrays that
             are the same at all moments.
+        scene: How ``view`` is drawn, where the environment says so.
     """
 
     obs: NDArray[np.float32]
@@ -111,6 +113,7 @@ class Trajectory:
     inspected: dict[str, NDArray[Any]]
     spec: EnvSpec
     view_fields: Mapping[str, Field] = field(default_factory=dict)
+    scene: Scene | None = None
 
     @property
     def returns(self) -> NDArray[np.float32]:
@@ -169,6 +172,7 @@ def as_trajectory(played: Played, env: Any) -> Trajectory:
         inspected={name: _kept(array[:steps], alive) for name, array in played.inspected.items()},
         spec=env.spec,
         view_fields=view_fields(env),
+        scene=scene(env),
     )
 
 

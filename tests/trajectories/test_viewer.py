@@ -16,7 +16,7 @@ import xarray as xr
 from mamt_jax.errors import OutputError
 from mamt_jax.trajectories.viewer import Source, check_page, frame, page, write_page
 from mamt_jax.trajectories.viewer.columns import column
-from mamt_jax.trajectories.viewer.embed import as_script, entropy
+from mamt_jax.trajectories.viewer.embed import as_script, embedded, entropy
 from tests.trajectories.recorded import recording
 
 HOSTILE = '</script><img src=x onerror="globalThis.hacked=1"><!-- \' \u2028 {{data}} \\u003c'
@@ -24,12 +24,24 @@ EARLY, LATE = recording("spread", draw=1, checkpoint=1), recording("spread", dra
 OTHER_SEED = recording("spread", draw=3, seed=7)
 
 
+_READY = "globalThis.viewer?.panes.length && viewer.panes.every((pane) => pane.strips)"
+
+
+def until(page: Any, expression: str) -> None:
+    """Waits; Playwright's own way evaluates texts in the page, which the page forbids."""
+    for _ in range(500):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError(f"never: {expression}")
+
+
 class Watched:
     """A page and all that went wrong on it."""
 
     def __init__(self, browser: Any, **options: Any) -> None:
         self.page = browser.new_context(
-            viewport={"width": 1200, "height": 900}, **options
+            viewport={"width": 1200, "height": 1800}, **options
         ).new_page()
         self.wrong: list[str] = []
         self.page.on("console", lambda message: self.wrong.append(message.text))
@@ -42,11 +54,11 @@ class Watched:
 
     def open(self, path: Path) -> Any:
         self.page.goto(path.as_uri())
-        self.page.wait_for_function("globalThis.viewer?.state.colours")
-        self.page.wait_for_function(
-            "viewer.panes.length && viewer.panes.every((one) => one.strips)"
-        )
+        until(self.page, _READY)
         return self.page
+
+    def until(self, expression: str) -> None:
+        until(self.page, expression)
 
     def state(self, name: str) -> Any:
         return self.page.evaluate(f"viewer.state.{name}")
@@ -72,7 +84,7 @@ ARRAYS = {
         np.nan,
         np.random.default_rng(1).normal(size=(2, 5, 3)),
     ),
-    "large": np.random.default_rng(2).random((1, 900, 300)),
+    "large": np.random.default_rng(2).random((1, 90, 30)),
     "cells": np.random.default_rng(3).integers(-1, 16, (2, 6, 4)),
     "wide": np.random.default_rng(4).integers(-40_000, 9, (2, 6, 4)),
     "flags": np.random.default_rng(5).random((2, 6)) < 0.5,
@@ -82,8 +94,11 @@ ARRAYS = {
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-def test_columns_are_read_as_they_were_written(spread: Watched, name: str) -> None:
+def test_columns_are_read_as_they_were_written(
+    spread: Watched, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     array = ARRAYS[name]
+    monkeypatch.setattr("mamt_jax.trajectories.viewer.columns._STEPS", ((100, 65_533), (1e9, 250)))
     made = column(array)
     read = spread.page.evaluate(
         """async (column) => {
@@ -98,7 +113,7 @@ def test_columns_are_read_as_they_were_written(spread: Watched, name: str) -> No
         np.testing.assert_array_equal(values, array)
     else:
         extent = np.nanmax(array) - np.nanmin(array) if np.isfinite(array).any() else 0.0
-        assert made["step"] <= extent / (240 if array.size > 250_000 else 65_000) or extent == 0
+        assert made["step"] <= extent / (240 if array.size > 100 else 65_000) or extent == 0
         np.testing.assert_allclose(values, array, atol=0.501 * made["step"] + 1e-6)
 
 
@@ -150,7 +165,7 @@ def test_those_who_share_a_cell_stay_in_it_apart(spread: Watched) -> None:
 def test_it_plays_to_the_end_and_stops(spread: Watched) -> None:
     spread.page.evaluate("viewer.setSpeed(100)")
     spread.page.click("#play")
-    spread.page.wait_for_function("!viewer.state.playing")
+    spread.until("!viewer.state.playing")
     assert spread.state("moment") == spread.state("span")
     assert spread.page.inner_text("#play") == "Play"
 
@@ -168,6 +183,7 @@ def test_slider_and_keys_move_the_moment(spread: Watched) -> None:
     )
     assert set(lines) == {"6"} and len(lines) == 12  # six strips of each of two
     spread.page.keyboard.press("Home")
+    spread.page.evaluate("viewer.setSpeed(1)")
     spread.page.keyboard.press("Space")
     assert spread.state("playing") is True
     spread.page.keyboard.press("Space")
@@ -182,15 +198,15 @@ def test_seeds_checkpoints_and_episodes_are_chosen(spread: Watched) -> None:
     spread.page.select_option("#episode", "2")
     assert f"{returns[2]:.2f}".replace("-", "−") in right.locator(".caption").inner_text()
     right.locator("select.seed").select_option("7")
-    spread.page.wait_for_function("viewer.panes[1].recording.seed === 7")
+    spread.until("viewer.panes[1].recording.seed === 7")
     assert "did not start alike" in spread.page.inner_text("#notice")
     right.locator("select.seed").select_option("0")
-    spread.page.wait_for_function("viewer.panes[1].recording.seed === 0")
+    spread.until("viewer.panes[1].recording.seed === 0")
     right.locator("select.checkpoint").select_option("1")
-    spread.page.wait_for_function("viewer.panes[1].recording.checkpoint === 1")
+    spread.until("viewer.panes[1].recording.checkpoint === 1")
     assert spread.page.inner_text("#notice") == ""
     right.locator("select.checkpoint").select_option("10")
-    spread.page.wait_for_function("viewer.panes[1].recording.checkpoint === 10")
+    spread.until("viewer.panes[1].recording.checkpoint === 10")
     texts = spread.page.locator("#episode option").all_inner_texts()
     order = np.argsort(EARLY.return_so_far.values[np.arange(3), EARLY.length - 1])
     for place, word in zip(order, ("worst", "median", "best"), strict=True):
@@ -259,8 +275,9 @@ def test_what_is_drawn_follows_theme_moment_and_choice(spread: Watched) -> None:
     assert look(picture) != before
     spread.page.select_option("#theme", "")
     spread.page.emulate_media(color_scheme="dark")
-    assert look("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 28)"
+    spread.until("getComputedStyle(document.body).backgroundColor === 'rgb(20, 23, 28)'")
     spread.page.emulate_media(color_scheme="light")
+    spread.until("getComputedStyle(document.body).backgroundColor === 'rgb(244, 244, 241)'")
     assert look(picture) == before
 
 
@@ -269,7 +286,7 @@ def test_a_phone_needs_no_scrolling_to_the_side(spread: Watched) -> None:
     assert spread.page.evaluate("document.documentElement.scrollWidth") <= 400
     widths = spread.page.eval_on_selector_all("canvas", "all => all.map((one) => one.clientWidth)")
     assert min(widths) > 350
-    spread.page.set_viewport_size({"width": 1200, "height": 900})
+    spread.page.set_viewport_size({"width": 1200, "height": 1800})
 
 
 def test_everything_can_be_reached_by_keyboard(spread: Watched) -> None:
@@ -295,7 +312,8 @@ def test_everything_can_be_reached_by_keyboard(spread: Watched) -> None:
 
 
 def hostile() -> xr.Dataset:
-    made = recording("toy_elimination", env=HOSTILE, algorithm=HOSTILE)
+    made = recording("toy_elimination", algorithm=HOSTILE)
+    made.attrs["env"] = HOSTILE
     return made.assign_coords(agent=[HOSTILE, "1"], action=[HOSTILE, "\u2029", ""])
 
 
@@ -319,7 +337,7 @@ def test_a_notebooks_frame_plays_by_itself(watched: Watched, tmp_path: Path) -> 
     (tmp_path / "notebook.html").write_text(f"<!DOCTYPE html><body>{made}</body>", "utf-8")
     watched.page.goto((tmp_path / "notebook.html").as_uri())
     inside = watched.page.frames[1]
-    inside.wait_for_function("globalThis.viewer?.panes[0]?.strips")
+    until(inside, _READY)
     inside.locator("#slider").fill("2")
     assert inside.evaluate("viewer.state.moment") == 2
     assert watched.page.evaluate("globalThis.hacked") is None
@@ -345,15 +363,16 @@ def test_without_a_view_there_are_strips_and_a_sentence(watched: Watched, tmp_pa
     made = recording("spread", scene="").drop_vars(["position", "velocity", "landmark", "radius"])
     write_page(page([Source("host", [made])], "host"), tmp_path / "host.html")
     opened = watched.open(tmp_path / "host.html")
-    assert not opened.locator("canvas").is_visible()
+    assert opened.locator("canvas").is_hidden()
     assert "does not say where things are" in opened.locator(".caption").inner_text()
     assert opened.locator(".strip").count() == 6
     assert not watched.wrong, watched.wrong
 
 
 def test_a_view_without_a_scene_is_drawn_as_it_is() -> None:
-    text = page([Source("own", [recording("spread", scene="")])], "own")
-    assert '"agents":true' in text and '"field":"landmark"' in text
+    made = embedded(recording("spread", scene=""))
+    marks = {layer["at"]["field"] for layer in made["scene"]["layers"] if layer["kind"] == "marks"}
+    assert marks == {"position", "landmark"} and "position" in made["columns"]
 
 
 def test_ten_episodes_of_pursuit_fit_two_megabytes() -> None:

@@ -101,7 +101,7 @@ def _guessed(recording: xr.Dataset) -> dict[str, Any] | None:
     """Agents and whatever else has a place, of environments that have a view and no scene."""
     placed = {
         str(name): own
-        for name, own in recording.data_vars.items()
+        for name, own in recording.variables.items()
         if own.dims[:2] == ("episode", "moment") and own.dims[-1] == "xy" and own.ndim == 4
     }
     agents = next((name for name, own in placed.items() if "agent" in own.dims), None)
