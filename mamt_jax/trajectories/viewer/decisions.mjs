@@ -8,11 +8,11 @@ const MANY = 12;  // agents from which on only the chosen one's are shown
 export class Bars {
   constructor(parent, agents, actions, choose) {
     Object.assign(this, { agents, actions });
+    make("h3", { textContent: "What each agent is about to do (probabilities in %)" }, parent);
     this.root = make("div", { className: "bars" }, parent);
     this.rows = agents.map((name, agent) => {
       const row = make("div", { className: "bar-row" }, this.root);
       const label = make("button", { textContent: agent, title: name }, row);
-      label.style.setProperty("--colour", `var(--own-${agent % 8})`);
       label.addEventListener("click", () => choose(agent));
       const cells = actions[agent].map((word, action) => {
         const cell = make("span", { className: "bar" }, row);
@@ -25,9 +25,11 @@ export class Bars {
     });
   }
 
-  show({ probability, action }, chosen) {
+  /** @param colours number of each agent's colour, see `agentColours` */
+  show({ probability, action }, chosen, colours) {
     this.rows.forEach(({ row, label, cells }, agent) => {
       row.hidden = this.rows.length > MANY && agent !== chosen;
+      label.style.setProperty("--colour", `var(--own-${colours[agent] % 8})`);
       label.setAttribute("aria-pressed", agent === chosen);
       cells.forEach(({ cell, fill, number }, k) => {
         const share = probability[agent][k];
@@ -45,6 +47,9 @@ export class Pairs {
     this.count = agents.length;
     this.root = make("table", { className: "pairs" }, parent);
     this.title = make("caption", {}, this.root);
+    const head = make("tr", {}, this.root);
+    make("td", {}, head);
+    agents.forEach((_, to) => make("th", { textContent: to, scope: "col" }, head));
     this.cells = agents.map((_, from) => {
       const row = make("tr", {}, this.root);
       make("th", { textContent: from, scope: "row" }, row);

@@ -6,7 +6,7 @@ import { drawScene } from "./drawing.mjs";
 import { Hands } from "./hands.mjs";
 import { loadNetworks } from "./networks.mjs";
 import { coloursOf, legendItem } from "./pane.mjs";
-import { arranged, between, cameraOf, countsOf, heightFor, movingFields } from "./scene.mjs";
+import { agentColours, arranged, between, cameraOf, countsOf, heightFor, movingFields } from "./scene.mjs";
 import { make } from "./strips.mjs";
 import { World } from "./world.mjs";
 
@@ -74,7 +74,7 @@ export class Live {
     this.view = share === 1 ? to : between(from, to, share, this.moving);
     const weights = this.weights();
     if (said !== this.shown || this.restyled) {
-      this.bars.show(said, state.chosen);
+      this.bars.show(said, state.chosen, agentColours(data.scene, to, data.agents.length));
       this.pairs.show(weights, this.edgesTitle());
       byId("caption").textContent = this.caption(to);
     }
@@ -109,7 +109,7 @@ export class Live {
 
   edgesTitle() {
     const select = byId("edges");
-    return `${select.selectedOptions[0].textContent}: of the row's agent, to each other`;
+    return `${select.selectedOptions[0].textContent}: what the row's agent gives to each other`;
   }
 
   /** Where agents have been of late. */
