@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -138,7 +139,7 @@ def _seeds(run: Run, asked: tuple[int | str, ...], place: Path) -> list[int]:
     left = [seed for seed in seeds if seed not in lost]
     if not left:
         raise RunError(f"All seeds of {place} diverged; nobody is left to play.")
-    chosen = left[:1] if not asked else left if "all" in asked else list(dict.fromkeys(asked))
+    chosen = left[:1] if not asked else _numbers(asked, left)
     for seed in chosen:
         run.policies.check_seed(seed)
         if seed in lost:
@@ -153,8 +154,13 @@ def _checkpoints(place: Path, asked: tuple[int | str, ...]) -> list[int | None]:
     if not asked:
         return [None]
     directory = RunDir(place)
-    if "all" in asked:
-        return sorted(directory.saved())
-    for point in asked:
+    chosen = sorted(_numbers(asked, directory.saved()))
+    for point in chosen:
         directory.checkpoint_at(point)
-    return sorted(set(asked))
+    return [*chosen]
+
+
+def _numbers(asked: tuple[int | str, ...], there: Iterable[int]) -> list[int]:
+    """What is asked for, each once; "all" is all that are there."""
+    whole = [*there] if "all" in asked else []
+    return [*dict.fromkeys([*whole, *(one for one in asked if isinstance(one, int))])]

@@ -22,9 +22,18 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def recording(
-    name: str, *, steps: int = 6, episodes: int = E, draw: int = 0, **about: Any
+    name: str,
+    *,
+    steps: int = 6,
+    episodes: int = E,
+    draw: int = 0,
+    drift: float = 0.0,
+    **about: Any,
 ) -> xr.Dataset:
-    """Episodes of a native environment's layout, of random numbers; one of them is shorter."""
+    """Episodes of a native environment's layout, of random numbers; one of them is shorter.
+
+    With a drift numbers change by so much from step to step, instead of being drawn anew.
+    """
     env, rng = envs.make(name), np.random.default_rng(draw)
     spec = env.spec
     n, actions = spec.num_agents, spec.num_actions
@@ -41,7 +50,8 @@ def recording(
         found[field] = (("episode", *dims), np.where(where, array, nothing).astype(array.dtype))
 
     def normal(*shape: int) -> np.ndarray:
-        return rng.normal(size=(episodes, *shape)).astype(np.float32)
+        drawn = rng.standard_normal((episodes, *shape), np.float32)
+        return drift * drawn.cumsum(axis=1) if drift else drawn
 
     reward = normal(steps, n)
     put("obs", ("moment", "agent", "obs"), normal(steps + 1, n, 2))

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mamt_jax.envs.scene import At, Box, Marks, Scene, fields_in
+from mamt_jax.envs.scene import At, Box, Layer, Marks, Scene, fields_in
 from mamt_jax.trajectories.viewer.columns import column
 
 _STRIPS = ("return_so_far", "reward", "probability", "entropy", "delta", "nonstationarity")
@@ -110,7 +110,7 @@ def _guessed(recording: xr.Dataset) -> dict[str, Any] | None:
     things = [name for name, own in placed.items() if "agent" not in own.dims]
     low, high = _extent([placed[name].values for name in (agents, *things)])
     size = 0.03 * float(max(high[0] - low[0], high[1] - low[1]))
-    layers = (
+    layers: tuple[Layer, ...] = (
         Box(low, high),
         *(Marks(At(name), 0.6 * size, "square", colour="ink", name=name) for name in things),
         Marks(At(agents), size, name="agent", agents=True, label=True),

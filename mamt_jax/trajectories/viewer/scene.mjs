@@ -109,7 +109,7 @@ export function arranged(scene, view) {
       if (side === 1) return;
       found[name][2 * entry] += ((i % side) + 0.5) / side - 0.5;
       found[name][2 * entry + 1] += 0.5 - (Math.floor(i / side) + 0.5) / side;
-      found[`scale of ${name}`][entry] = 1 / side;
+      found[`scale of ${name}`][entry] = 1.2 / side;
     });
   }
   return found;

@@ -17,6 +17,7 @@ export const STRIPS = [
 ];
 
 const SVG = "http://www.w3.org/2000/svg";
+const MARKED = 120;  // steps, of more of which the actions taken are not marked
 const HEIGHT = 100;  // of a plot in its own units; it is stretched to its place on the page
 
 /** Range of values of a strip over all of these recordings; never empty. */
@@ -158,7 +159,7 @@ export class Strip {
       const fill = colours.actions[action % colours.actions.length];
       draw("path", { class: "area", d: pathOf([...upper, ...lower]), fill }, svg);
     });
-    rows.forEach((_, step) => {
+    if (this.span <= MARKED) rows.forEach((_, step) => {
       const band = bands[taken.at(episode, step)[chosen]]?.[step];
       if (!band || !(band[0] >= 0)) return;
       const y = this.y((band[0] + band[1]) / 2);

@@ -6,7 +6,7 @@ import { agentAt, agentColours, arranged, cameraOf, placesOf } from "./scene.mjs
 import { make } from "./strips.mjs";
 
 const SPEEDS = [1, 2, 5, 10, 20, 50, 100];  // steps a second
-const MANY = 4;  // agents from which on the edges of all are a tangle
+const TANGLED = 4;  // agents from which on the edges of all are a tangle
 
 const at = (id) => document.getElementById(id);
 
@@ -39,7 +39,7 @@ export class Viewer {
     await this.beside(state.beside);
     const { agents, fields, lengths } = this.panes[0].recording;
     if (fields.coordination) state.edges = "coordination";
-    if (agents.length > MANY) state.edgesOf = "chosen";
+    if (agents.length > TANGLED) state.edgesOf = "chosen";
     this.setSpeed(Math.max(...lengths) > 60 ? 20 : 5);
     this.changed();
   }
@@ -62,9 +62,8 @@ export class Viewer {
     const episodes = Math.min(...recordings.map(({ lengths }) => lengths.length));
     state.episode = Math.min(state.episode, episodes - 1);
     state.chosen = Math.min(state.chosen, Math.max(...recordings.map(({ agents }) => agents.length)) - 1);
-    const [{ algorithm, env, greedy, key }] = recordings;
-    at("about").textContent =
-      `${algorithm} on ${env}, ${greedy ? "greedy" : "sampled"} actions, key ${key}`;
+    const [{ greedy, key }] = recordings;
+    at("about").textContent = `${greedy ? "greedy" : "sampled"} actions, key ${key}`;
     this.showOptions(episodes);
     this.showEpisode();
   }
