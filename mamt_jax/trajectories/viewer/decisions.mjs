@@ -48,7 +48,7 @@ export class Pairs {
     this.root = make("table", { className: "pairs" }, parent);
     this.title = make("caption", {}, this.root);
     const head = make("tr", {}, this.root);
-    make("td", {}, head);
+    make("th", {}, head);
     agents.forEach((_, to) => make("th", { textContent: to, scope: "col" }, head));
     this.cells = agents.map((_, from) => {
       const row = make("tr", {}, this.root);
