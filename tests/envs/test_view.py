@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from mamt_jax.envs import particles
 from mamt_jax.envs.base import view, view_fields
 from mamt_jax.envs.pursuit import PursuitState
 from mamt_jax.envs.rover_tower import NUM_PAIRS, RoverTowerState
+from mamt_jax.envs.scene import fields_in, scene
 from mamt_jax.envs.toy import ToyState
 from tests.envs.native import NATIVE
 
@@ -79,6 +81,21 @@ def test_it_tells_all_that_a_picture_shows(name: str) -> None:
         state = jax.tree.map(lambda leaf, at=moment: leaf[at, 0], states)
         told = env.render(as_state(name, jax.device_get(view(env, state))))
         np.testing.assert_array_equal(told, env.render(state))
+
+
+@over_all
+def test_its_scene_draws_fields_that_it_has(name: str) -> None:
+    env = envs.make(name)
+    found = scene(env)
+    assert found is not None
+    drawn, fields = json.loads(found.as_json()), view_fields(env)
+    assert {layer["kind"] for layer in drawn["layers"]} > {"box"} or name.startswith("toy")
+    assert fields_in(drawn) and fields_in(drawn) <= set(fields)
+    for layer in drawn["layers"]:
+        for part in {"at", "start", "end", "near"} & set(layer):
+            assert fields[layer[part]["field"]].dims[-1] == "xy", layer
+            index = layer[part].get("index")
+            assert index is None or len(fields[index].dims) == 1, layer
 
 
 @pytest.mark.parametrize("name", [name for name in NATIVE if name.startswith("spread")])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from mamt_jax.errors import OutputError
+from mamt_jax.errors import OutputError, RunError
 from mamt_jax.trajectories.viewer import Source, check_page, frame, page, write_page
 from mamt_jax.trajectories.viewer.columns import column
 from mamt_jax.trajectories.viewer.embed import as_script, embedded, entropy
@@ -373,6 +373,12 @@ def test_a_view_without_a_scene_is_drawn_as_it_is() -> None:
     made = embedded(recording("spread", scene=""))
     marks = {layer["at"]["field"] for layer in made["scene"]["layers"] if layer["kind"] == "marks"}
     assert marks == {"position", "landmark"} and "position" in made["columns"]
+
+
+@pytest.mark.parametrize("text", ["{", "7", "[]", '{"layers": 1}', '{"layers": ["a"]}'])
+def test_a_scene_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(RunError, match="The scene of the recording is none"):
+        embedded(recording("spread", scene=text))
 
 
 def test_ten_episodes_of_pursuit_fit_two_megabytes() -> None:

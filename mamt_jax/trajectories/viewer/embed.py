@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mamt_jax.envs.scene import At, Box, Layer, Marks, Scene, fields_in
+from mamt_jax.errors import RunError
 from mamt_jax.trajectories.viewer.columns import column
 
 _STRIPS = ("return_so_far", "reward", "probability", "entropy", "delta", "nonstationarity")
@@ -23,6 +24,9 @@ def embedded(recording: xr.Dataset) -> dict[str, Any]:
 
     Args:
         recording: Episodes of one seed at one checkpoint.
+
+    Raises:
+        RunError: It says in a way that nobody understands how it is drawn.
     """
     scene = _scene(recording)
     drawn = sorted(fields_in(scene)) if scene else []
@@ -91,10 +95,12 @@ def _digest(start: NDArray[Any]) -> str:
 def _scene(recording: xr.Dataset) -> dict[str, Any] | None:
     """How the recording is drawn: as its environment says, or places as they are; else None."""
     text = recording.attrs.get("scene", "")
-    found: dict[str, Any] | None = json.loads(text) if text else _guessed(recording)
-    if found is None or not fields_in(found) <= set(recording.variables):
-        return None
-    return found
+    try:
+        found: dict[str, Any] | None = json.loads(text) if text else _guessed(recording)
+        drawable = found is not None and fields_in(found) <= set(recording.variables)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RunError(f"The scene of the recording is none: {error!r}.") from error
+    return found if drawable else None
 
 
 def _guessed(recording: xr.Dataset) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 /** The player: what is shown, the controls, and time. */
 
 import { dequantised, inflated, marksOf, written } from "./columns.mjs";
-import { Pane, coloursOf, weightsOf } from "./pane.mjs";
+import { Pane, coloursOf, viewOf, weightsOf } from "./pane.mjs";
 import { agentAt, agentColours, arranged, cameraOf, placesOf } from "./scene.mjs";
 import { make } from "./strips.mjs";
 
@@ -64,6 +64,7 @@ export class Viewer {
     state.chosen = Math.min(state.chosen, Math.max(...recordings.map(({ agents }) => agents.length)) - 1);
     const [{ greedy, key }] = recordings;
     at("about").textContent = `${greedy ? "greedy" : "sampled"} actions, key ${key}`;
+    at("panes").classList.toggle("bare", recordings.every(({ scene }) => !scene));
     this.showOptions(episodes);
     this.showEpisode();
   }
@@ -78,6 +79,9 @@ export class Viewer {
     at("notice").textContent = starts.size === 1 ? "" :
       "These two did not start alike: equal starts need the same environment, key and seed.";
     panes.forEach((pane) => pane.showEpisode());
+    const [{ recording }] = panes, first = viewOf(recording, state.episode, 0);
+    agentColours(recording.scene, first, this.chips.length).forEach((number, agent) =>
+      this.chips[agent].style.setProperty("--colour", `var(--own-${number % 8})`));
     this.show();
   }
 
@@ -126,7 +130,6 @@ export class Viewer {
     this.chips = agents.map((name, agent) => {
       const text = name === `agent_${agent}` || name === String(agent) ? agent : `${agent} ${name}`;
       const chip = make("button", { textContent: text, title: name }, group);
-      chip.style.setProperty("--colour", `var(--own-${agent % 8})`);
       chip.setAttribute("aria-pressed", agent === this.state.chosen);
       chip.addEventListener("click", () => this.choose(agent));
       return chip;
@@ -276,4 +279,5 @@ export async function startViewer() {
     agentAt, agentColours, arranged, cameraOf, dequantised, inflated, placesOf, weightsOf,
   };
   await viewer.start();
+  performance.mark("shown");
 }
