@@ -165,6 +165,12 @@ def test_a_game_is_that_of_python_whatever_the_agents_do(page: Any, which: str) 
     assert first < _TOLERANCE
     for name in ("terminated", "truncated"):
         assert [moment[name] for moment in moments[1:]] == getattr(episode, name).tolist()
+    if which == "spread_mpe2":  # what is compared can differ
+        other = options_of(env) | {"variant": "paper"}
+        start, moves = start_of(env, episode), given(env, episode)
+        moments = page.evaluate(_REPLAY, [env.spec.name, other, start, moves])
+        found = [moment["position"] for moment in moments[1:]]
+        assert largest_difference(found, episode.view["position"]) > 0.1
     if which == "pursuit_on_top":
         assert episode.reward.max() > 1, "somebody is caught"
 

@@ -37,7 +37,7 @@ export class Hands {
     return found;
   }
 
-  /** What is under the pointer: the nearest within reach, agents before others. */
+  /** What is under the pointer: the nearest within reach. */
   thingAt({ offsetX, offsetY, pointerType }) {
     const { camera } = this.live, reach = Math.max(REACH[pointerType] ?? 14, 0.08 * camera.unit);
     const near = this.things()
@@ -123,21 +123,23 @@ export class Hands {
     }
     const same = (one) => one.field === this.thing?.field && one.index === this.thing?.index;
     const at = things.findIndex(same);
-    this.thing = things[at < 0 ? (by > 0 ? 0 : things.length - 1) : (at + by + things.length) % things.length];
+    const next = at < 0 && by < 0 ? things.length - 1 : at + by;  // from none to the first, or last
+    this.thing = things[(next + things.length) % things.length];
   }
 
   /** Moves what keys have taken one cell, or a small way on the plane. */
   push([dx, dy]) {
     const { low, high } = this.live.data.scene, { thing } = this;
-    const far = this.world.game.toggle ? 1 : 0.05;
-    const now = thing.field && this.world.game.view(this.world.options, this.world.now)[thing.field];
+    const { world } = this, far = world.game.toggle ? 1 : 0.05;
+    const now = thing.field && world.game.view(world.options, world.now)[thing.field];
     const [x, y] = now ? now[thing.index] : thing.place;
-    const place = [x + far * dx, y + far * dy].map((along, k) => Math.min(Math.max(along, low[k]), high[k]));
+    const within = (along, k) => Math.min(Math.max(along, low[k]), high[k]);
+    const place = [x + far * dx, y + far * dy].map(within);
     thing.place = place;
     if (!thing.field) return;
-    this.world.hold(thing.field, thing.index);
-    this.world.move(place);
-    this.world.hold(null);
+    world.hold(thing.field, thing.index);
+    world.move(place);
+    world.hold(null);
   }
 
   /** Says what keys have taken, for those who do not see it. */
@@ -159,7 +161,8 @@ export class Hands {
     pen.strokeStyle = this.live.colours.ink;
     pen.lineWidth = 2;
     pen.setLineDash([4, 3]);
-    pen.strokeRect(camera.x(found.place[0]) - half, camera.y(found.place[1]) - half, 2 * half, 2 * half);
+    const [x, y] = [camera.x(found.place[0]), camera.y(found.place[1])];
+    pen.strokeRect(x - half, y - half, 2 * half, 2 * half);
     pen.setLineDash([]);
   }
 }
