@@ -47,6 +47,8 @@ ALLOWED: dict[str, set[str]] = {
     "mamt_jax.algorithms.registry": LEAVES,  # names builders, and imports none
     "mamt_jax.config": CONFIG,
     "mamt_jax.trajectories": LEAVES | {"mamt_jax.envs"},
+    # What a live page needs of a learner's state lies in its records.
+    "mamt_jax.trajectories.viewer.weights": LEAVES | ALGORITHMS,
     # Training knows the Algorithm protocol and reaches algorithms through the registry alone.
     "mamt_jax.training": OPS | CONFIG | TRAINING,
     "mamt_jax.reports": OPS | CONFIG | REPORTS | PAPER,

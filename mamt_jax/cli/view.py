@@ -38,6 +38,9 @@ class View:
     Of several, the first and the last are shown side by side at first."""
     key: Whole = 0
     """Seed of the episodes' own randomness: equal keys and seeds give equal starts."""
+    live: bool = False
+    """A page in which the agents of one run, seed and checkpoint act before your eyes, and answer
+    when you drag landmarks or one of them: Spread, Rover-Tower and Pursuit."""
 
     def run(self) -> None:
         """Writes the page, and says what is on it."""
@@ -48,10 +51,40 @@ class View:
         places = [user_path(one) for one in self.played]
         out = user_path(self.out) if self.out else _default_page(places)
         check_page(out)
+        if self.live:
+            write_page(self._live(places), out)
+            return _say_written(out)
         sources = [self._source(place) for place in places]
         title = " and ".join(dict.fromkeys(source.label for source in sources))
         write_page(page(sources, title), out)
-        print(f"{quoted(out)}: {out.stat().st_size / 1e6:.2f} MB; open it in a browser.")
+        _say_written(out)
+
+    def _live(self, places: list[Path]) -> str:
+        from mamt_jax.training.prepare import make_env
+        from mamt_jax.training.run import load
+        from mamt_jax.trajectories.viewer.live import Trained, check_live, live_page
+
+        asked = self.seeds, self.checkpoints
+        if (
+            len(places) > 1
+            or places[0].suffix in _RECORDINGS
+            or any(len(one) > 1 or "all" in one for one in asked)
+        ):
+            raise RunError("A live page (--live) is of one run directory, seed and checkpoint.")
+        (place,) = places
+        (point,) = _checkpoints(place, self.checkpoints)
+        run = load(place, point)
+        config = run.config
+        check_live(config.algorithm, config.env)
+        (seed,) = _seeds(run, self.seeds, place)
+        env, policies = make_env(config), run.policies
+        assert policies.game is not None
+        label = _label({"algorithm": config.algorithm, "env": config.env})
+        about = f"seed {seed}, " + ("newest checkpoint" if point is None else f"checkpoint {point}")
+        learner = policies.learner_of(seed)
+        print(f"{place}: {label}, {about}.")
+        trained = Trained(env, config.algorithm, config.settings, policies.game, learner, about)
+        return live_page(trained, label)
 
     def _source(self, place: Path) -> Source:
         from mamt_jax.trajectories.recording import read_recording
@@ -76,6 +109,10 @@ class View:
             f"seeds {', '.join(map(str, seeds))}; checkpoints {shown}."
         )
         return Source(_label(recordings[0].attrs), recordings)
+
+
+def _say_written(out: Path) -> None:
+    print(f"{quoted(out)}: {out.stat().st_size / 1e6:.2f} MB; open it in a browser.")
 
 
 def _label(about: dict[str, object]) -> str:

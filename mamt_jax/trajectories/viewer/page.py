@@ -99,7 +99,14 @@ def _output_errors(path: Path) -> Iterator[None]:
         raise OutputError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
-def assembled(title: str, data: str, modules: Sequence[str], start: str) -> str:
+def assembled(
+    title: str,
+    data: str,
+    modules: Sequence[str],
+    start: str,
+    template: str = "page.html",
+    styles: Sequence[str] = ("viewer.css",),
+) -> str:
     """The page with its parts in their places.
 
     Args:
@@ -107,14 +114,16 @@ def assembled(title: str, data: str, modules: Sequence[str], start: str) -> str:
         data: What :func:`~mamt_jax.trajectories.viewer.embed.as_script` made.
         modules: Files of this folder, see :data:`MODULES`; no two of them share a name.
         start: What the page then runs.
+        template: File of this folder: the page without them.
+        styles: Likewise, of how it looks.
     """
     parts = {
         "title": html.escape(title),
-        "style": _file("viewer.css"),
+        "style": "\n".join(map(_file, styles)),
         "data": data,
         "module": "\n".join([*(_inlined(_file(name)) for name in modules), start]),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _file("page.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _file(template))
 
 
 def _inlined(module: str) -> str:

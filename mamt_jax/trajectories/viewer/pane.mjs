@@ -124,12 +124,7 @@ export class Pane {
     if (this.hasAgents && (fields.coordination || fields.attention)) {
       entries.push([{ kind: "edge" }, "edge from i to j: as wide as C_ij, or attention, is large"]);
     }
-    this.legend.replaceChildren(...entries.map(([layer, name]) => {
-      const item = make("li");
-      symbol(layer, draw("svg", { viewBox: "-8 -7 16 14", "aria-hidden": true }, item));
-      item.append(name);
-      return item;
-    }));
+    this.legend.replaceChildren(...entries.map(([layer, name]) => legendItem(layer, name)));
   }
 
   /** Draws what stays the same while an episode plays. */
@@ -225,6 +220,14 @@ export class Pane {
     const agent = agentAt(scene, this.view, ...camera.plane(event.offsetX, event.offsetY));
     if (agent >= 0) this.viewer.choose(agent);
   }
+}
+
+/** A line of the legend. */
+export function legendItem(layer, name) {
+  const item = make("li");
+  symbol(layer, draw("svg", { viewBox: "-8 -7 16 14", "aria-hidden": true }, item));
+  item.append(name);
+  return item;
 }
 
 /** What stands for a layer in the legend. */
