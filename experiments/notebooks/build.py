@@ -1,0 +1,100 @@
+"""Makes each .ipynb of the .py beside it, with what a run of it shows.
+
+python -m mamt_jax.experiments.notebooks.build               # all, a minute or two each
+python -m mamt_jax.experiments.notebooks.build 3_look_inside
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+
+import mamt_jax
+from mamt_jax.experiments.notebooks import FOLDER, NAMES
+
+PARAMETERS = "parameters"
+"""Tag of the one cell whose numbers a test makes smaller."""
+_CELL_SECONDS = 900
+
+
+def read(name: str) -> Any:
+    """A notebook as its text has it, without outputs."""
+    notebook = jupytext.read(FOLDER / f"{name}.py")
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"  # jupytext draws them at random
+    return notebook
+
+
+def with_parameters(notebook: Any, values: Mapping[str, Any]) -> Any:
+    """The notebook with other values, in a cell of their own after the one tagged ``parameters``.
+
+    Raises:
+        ValueError: There is not one such cell, or it does not set all of these.
+    """
+    tagged = [
+        place
+        for place, cell in enumerate(notebook.cells)
+        if PARAMETERS in cell.metadata.get("tags", ())
+    ]
+    if len(tagged) != 1:
+        raise ValueError(f"one cell must be tagged {PARAMETERS}, found {len(tagged)}.")
+    found: dict[str, Any] = {}
+    exec(notebook.cells[tagged[0]].source, found)
+    if unknown := sorted(values.keys() - found.keys()):
+        raise ValueError(f"the notebook has no {', '.join(unknown)}.")
+    code = "\n".join(f"{name} = {value!r}" for name, value in values.items())
+    cell = nbformat.v4.new_code_cell(code, id="injected")
+    return notebook | {
+        "cells": [*notebook.cells[: tagged[0] + 1], cell, *notebook.cells[tagged[0] + 1 :]]
+    }
+
+
+def execute(notebook: Any, folder: Path) -> Any:
+    """Runs all cells in a fresh kernel of this Python, in ``folder``; outputs go into the notebook.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: A cell failed.
+    """
+    home = str(Path(mamt_jax.__file__).parents[1])  # this mamt_jax, also where another is installed
+    path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
+    client = NotebookClient(
+        notebook,
+        timeout=_CELL_SECONDS,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(folder)}},
+    )
+    return client.execute(env=os.environ | {"PYTHONPATH": path})
+
+
+def build(name: str) -> Path:
+    """Runs one and writes its .ipynb."""
+    with tempfile.TemporaryDirectory() as folder:
+        notebook = execute(read(name), Path(folder))
+    path = FOLDER / f"{name}.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+def main() -> None:
+    """Builds those that are named, or all."""
+    parser = argparse.ArgumentParser(description="Makes each notebook of its text.")
+    parser.add_argument("names", nargs="*", choices=[*NAMES, []], default=NAMES, metavar="NAME")
+    for name in parser.parse_args().names:
+        begin = time.monotonic()
+        path = build(name)
+        seconds, size = time.monotonic() - begin, path.stat().st_size
+        print(f"{path}: {seconds:.0f} s, {size / 1000:.0f} kB", flush=True)
+
+
+if __name__ == "__main__":
+    main()
