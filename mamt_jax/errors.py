@@ -38,6 +38,14 @@ class InterruptedRun(MamtError):  # noqa: N818 - an outcome, not a fault
     exit_code = 130
 
 
+def not_finite(seed: int) -> DivergedError:
+    """What is raised where an action is asked of policies that are not finite."""
+    return DivergedError(
+        f"The policies of seed {seed} are NaN or infinite at these observations; if it "
+        f"diverged in training (metrics.diverged_at_update), ask those of another seed."
+    )
+
+
 def close_to(name: str, accepted: Iterable[str]) -> str:
     """ " (did you mean 'mamt'?)" where one of the accepted names is close, else nothing."""
     known = {each.lower(): each for each in accepted}

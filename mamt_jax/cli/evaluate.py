@@ -90,6 +90,7 @@ def _animation(run: Run, trained: int, seed: int, path: Path, which: slice) -> C
     from mamt_jax.trajectories.gif import write_gif
 
     (key,) = evaluation_keys([trained], seed, point=1)  # the evaluation's own have point 0
-    pictures = frames(run.stage, run.policies, trained, key, which)
-    length = run.stage.spec.episode_length
-    return partial(write_gif, pictures, path, milliseconds_per_frame(length))
+    learner, spec = run.policies.learner_of(trained), run.stage.spec
+    watched = run.stage.watch(run.policies.algorithm, learner, key)
+    pictures = frames(watched, spec, trained, which)
+    return partial(write_gif, pictures, path, milliseconds_per_frame(spec.episode_length))

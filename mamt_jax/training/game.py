@@ -52,3 +52,23 @@ def check_unchanged(name: str, then: Game, now: Game) -> None:
                 f"{name} has changed since the run: {what.replace('_', ' ')} are {here}, and were "
                 f"{before}."
             )
+
+
+def check_fits(asked: str, learned: Game, here: Game) -> None:
+    """Refuses an environment of other sizes than those that policies learned for.
+
+    Args:
+        asked: Name and options of the environment.
+        learned: What they learned for.
+        here: What they are to play in.
+
+    Raises:
+        ConfigError: Its sizes differ.
+    """
+    for what in ("obs_sizes", "action_counts"):
+        before, now = getattr(learned, what), getattr(here, what)
+        if before != now:
+            raise ConfigError(
+                f"{asked} does not fit these policies: its {what.replace('_', ' ')} are {now}, and "
+                f"they learned for {before}."
+            )

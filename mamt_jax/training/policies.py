@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mamt_jax.errors import ConfigError, DivergedError
+from mamt_jax.errors import ConfigError, not_finite
 from mamt_jax.training.programs import Program
 from mamt_jax.types import Algorithm, Game
 
@@ -24,12 +24,14 @@ class Policies:
         learner: Its state, stacked over seeds.
         seeds: Seed ids, in that order.
         game: Sizes of the environment, where they are known.
+        points: Logging points done before they were as they are; -1 where that is not known.
     """
 
     algorithm: Algorithm
     learner: Any
     seeds: tuple[int, ...]
     game: Game | None = None
+    points: int = -1
 
     def __repr__(self) -> str:
         return f"<Policies of {self.algorithm.name}, seeds: {', '.join(map(str, self.seeds))}>"
@@ -106,14 +108,6 @@ class Policies:
         """Raises ConfigError unless there are policies of this seed."""
         if seed not in self.seeds:
             raise ConfigError(f"No seed {seed}; the run has {', '.join(map(str, self.seeds))}.")
-
-
-def not_finite(seed: int) -> DivergedError:
-    """What is raised where an action is asked of policies that are not finite."""
-    return DivergedError(
-        f"The policies of seed {seed} are NaN or infinite at these observations; if it "
-        f"diverged in training (metrics.diverged_at_update), ask those of another seed."
-    )
 
 
 def _is_key(key: Any) -> bool:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,12 @@ from mamt_jax.training.prepare import (
 )
 from mamt_jax.training.programs import as_written, compilation_cache
 from mamt_jax.training.progress import StopRequest, notice
+from mamt_jax.training.recording import options_text, playing_with, record
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.training.stage.base import Stage
 from mamt_jax.training.trainer import Trainer, make_stage
-from mamt_jax.training.trajectory import Trajectory
+from mamt_jax.trajectories.recording import Recording
+from mamt_jax.trajectories.trajectory import Trajectory
 from mamt_jax.types import Algorithm
 
 
@@ -113,7 +115,7 @@ class Run:
             key: Seed of the episodes' own randomness.
 
         Returns:
-            NumPy arrays, named; ``training.trajectory.FIELDS`` has their dimensions and units.
+            NumPy arrays, named; ``trajectories.trajectory.FIELDS`` has their dimensions and units.
 
         Raises:
             ConfigError: An argument is out of range, or the environment is not to be had.
@@ -121,6 +123,41 @@ class Run:
             EnvironmentFailed: A process that steps a host environment crashed or hangs.
         """
         return self._playing.play(episodes, seed, greedy, key)
+
+    def episodes(
+        self,
+        episodes: int = 8,
+        seed: int | None = None,
+        *,
+        greedy: bool = True,
+        key: int = 0,
+        checkpoint: int | None = None,
+        env_options: dict[str, Any] | None = None,
+    ) -> Recording:
+        """As :meth:`play`, to be looked at, and kept: an xarray Dataset with names and units.
+
+        Args:
+            episodes: How many.
+            seed: Trained seed that plays; by default the first.
+            greedy: Most probable actions; otherwise sampled.
+            key: Seed of the episodes' own randomness: with the same, all policies start alike.
+            checkpoint: Whose policies, as of :func:`load`; by default those of ``policies``.
+            env_options: Options of the environment that are other than in training.
+
+        Returns:
+            See :mod:`mamt_jax.trajectories.recording`; ``to_netcdf("x.nc")`` keeps it in a file.
+
+        Raises:
+            RunError: There is no such checkpoint.
+            ConfigError, DivergedError, EnvironmentFailed: As :meth:`play`; or the environment with
+                these options does not fit the policies.
+        """
+        playing, options = self._playing, env_options or {}
+        if options:
+            playing = self._playing_with(options_text(options))
+        if checkpoint is not None:
+            playing = playing.by(self._policies_at(checkpoint))
+        return record(playing, self.config, self.metrics, options, (episodes, seed, greedy, key))
 
     @cached_property
     def stage(self) -> Stage:
@@ -137,6 +174,18 @@ class Run:
     @cached_property
     def _playing(self) -> Playing:
         return Playing(self.stage, self.policies)
+
+    @cached_property
+    def _playing_with(self) -> Callable[[str], Playing]:
+        """Options of the environment, as JSON -> playing in it; the latest are kept."""
+        return lru_cache(4)(partial(playing_with, self.config, self._objects, self.policies))
+
+    def _policies_at(self, points: int) -> Policies:
+        if self.path is None:
+            raise ConfigError("checkpoint: a run in memory has none; give it a directory (out).")
+        policies = self.policies
+        found = read_policies(policies.algorithm, self.config, RunDir(self.path), points)
+        return replace(found, game=policies.game)
 
 
 def train(
@@ -311,7 +360,8 @@ def run_trainers(
     runs = []
     for book, algorithm, metrics in zip(start.books, algorithms, datasets, strict=True):
         learner = book.part(state.learner)
-        policies = Policies(algorithm, learner, book.config.seed_ids, trainer.game)
+        points = book.recorder.points
+        policies = Policies(algorithm, learner, book.config.seed_ids, trainer.game, points)
         path = book.directory.path if book.directory else None
         runs.append(Run(book.config, metrics, path, partial(_same, policies)))
     return runs
@@ -387,9 +437,12 @@ def read_policies(
     seeds = config.seed_ids
     like = jax.eval_shape(jax.vmap(algorithm.init), jax.random.split(jax.random.key(0), len(seeds)))
     if points is None:
-        learner = directory.newest_intact(lambda step: checkpoint.restore_learner(step, like))
+        found = directory.newest_intact(
+            lambda step: (checkpoint.restore_learner(step, like), int(step.name))
+        )
+        if found is None:
+            raise RunError(f"{directory.path} holds no checkpoint yet.")
+        learner, points = found
     else:
         learner = checkpoint.restore_learner(directory.checkpoint_at(points), like)
-    if learner is None:
-        raise RunError(f"{directory.path} holds no checkpoint yet.")
-    return Policies(algorithm, learner, seeds)
+    return Policies(algorithm, learner, seeds, points=points)

@@ -1,1 +1,1 @@
-"""Episodes to look at: pictures of them, and animations."""
+"""What happened in episodes: named arrays of it, files to keep, pictures, and animations."""

@@ -11,42 +11,37 @@ from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice
 
-import jax
 import numpy as np
 
 from mamt_jax.envs.base import EnvSpec
 from mamt_jax.envs.drawing import Frame
-from mamt_jax.errors import ConfigError
-from mamt_jax.training.policies import Policies, not_finite
-from mamt_jax.training.stage.base import Moment, Stage, Watched
+from mamt_jax.errors import ConfigError, not_finite
 from mamt_jax.trajectories.pictures import as_picture, fitted, size_for
 from mamt_jax.trajectories.strip import OUT, Strip
+from mamt_jax.trajectories.watched import Moment, Watched
 
 
 def frames(
-    stage: Stage, policies: Policies, seed: int, key: jax.Array, which: slice = slice(None)
+    watched: Watched, spec: EnvSpec, seed: int, which: slice = slice(None)
 ) -> Iterator[Frame]:
-    """Plays one greedy episode while its pictures are taken from the iterator.
+    """Pictures of an episode, which is played while they are taken from the iterator.
 
     Args:
-        stage: Where.
-        policies: Who acts.
-        seed: Which seed's policies.
-        key: All randomness of the episode.
+        watched: The episode.
+        spec: Of its environment.
+        seed: Which seed's policies play it.
         which: Pictures to take, of which there are one for the start and one for every step.
 
     Returns:
         The start and what every step led to, each uint8 ``[H, W, 3]`` of the same size.
 
     Raises:
-        ConfigError: At once, if the environment cannot be drawn, there is no such seed, or no
-            episode is long enough for `which`; later, if this one ended before.
+        ConfigError: At once, if no episode is long enough for `which`; later, if this one ended
+            before.
         DivergedError: Later, if the policies are not finite.
     """
-    learner = policies.learner_of(seed)
-    watched = stage.watch(policies.algorithm, learner, key)
     _check_range(which, watched.longest)
-    return _pictures(stage.spec, watched, which, seed)
+    return _pictures(spec, watched, which, seed)
 
 
 def _check_range(which: slice, episode_length: int) -> None:

@@ -33,9 +33,13 @@ def playing(best: Any) -> Policies:
     return Policies(algorithm, jnp.arange(2), (4, 7))
 
 
-def frames(env: Any, *others: Any) -> Iterator[np.ndarray]:
+def frames(
+    env: Any, policies: Policies, seed: int, key: jax.Array, which: slice = slice(None)
+) -> Iterator[np.ndarray]:
     """Pictures of an episode on the environment's stage."""
-    return pictures_of.frames(make_stage(env, fakes.config()), *others)
+    stage, learner = make_stage(env, fakes.config()), policies.learner_of(seed)
+    watched = stage.watch(policies.algorithm, learner, key)
+    return pictures_of.frames(watched, stage.spec, seed, which)
 
 
 def squares(count: int) -> list[np.ndarray]:

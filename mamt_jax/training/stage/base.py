@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import numpy as np
 
 from mamt_jax.envs.base import EnvSpec
 from mamt_jax.settings import Settings
 from mamt_jax.training.learning import EpochOutput, Rule, RunState
 from mamt_jax.training.plan import Plan
 from mamt_jax.training.store import Store
-from mamt_jax.training.trajectory import Trajectory
+from mamt_jax.trajectories.trajectory import Trajectory
+from mamt_jax.trajectories.watched import Watched
 from mamt_jax.types import Algorithm
 
 Evaluator = Callable[[Any, jax.Array], Any]
@@ -47,33 +47,6 @@ class Loop(NamedTuple):
 Player = Callable[[Any, jax.Array], Trajectory]
 """(the state of one seed's algorithm, key) -> that seed's episodes. With the same key they start as
 those of an :data:`Evaluator` of as many."""
-
-
-class Moment(NamedTuple):
-    """An episode that is watched, after `step` steps."""
-
-    step: int
-    return_so_far: float
-    """Undiscounted, averaged over agents."""
-    action: np.ndarray | None
-    """int32 [n], what led here: -1 where the policy is not finite. None at the start."""
-    alive: np.ndarray | None
-    """bool [n], who took it."""
-    draw: Callable[[], Any]
-    """The environment's own picture, to be asked for before the next moment."""
-
-
-class Watched(NamedTuple):
-    """A greedy episode, moment by moment."""
-
-    longest: int
-    """Steps that it may take."""
-    names: tuple[str, ...]
-    """What agents are called below a picture."""
-    foreign: bool
-    """Pictures are not ours, and may be of any size."""
-    moments: Generator[Moment]
-    """The start and what every step led to."""
 
 
 class Stage(Protocol):

@@ -26,7 +26,7 @@ from mamt_jax.training.learning import EpochOutput, Rule, RunState, SeedState, U
 from mamt_jax.training.plan import Plan
 from mamt_jax.training.programs import Program, as_written, kept
 from mamt_jax.training.seeds import map_seeds, seed_batch
-from mamt_jax.training.stage.base import Evaluator, Loop, Moment, Player, Watched
+from mamt_jax.training.stage.base import Evaluator, Loop, Player
 from mamt_jax.training.stage.hosted_play import (
     Acting,
     Alone,
@@ -41,7 +41,8 @@ from mamt_jax.training.stage.hosted_play import (
     worker_errors,
 )
 from mamt_jax.training.store import Store
-from mamt_jax.training.trajectory import Trajectory, as_trajectory
+from mamt_jax.trajectories.trajectory import Trajectory, as_trajectory
+from mamt_jax.trajectories.watched import Moment, Watched
 from mamt_jax.types import Algorithm, Metrics, Transition
 
 _TRAINING = 1

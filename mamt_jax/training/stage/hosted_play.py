@@ -20,7 +20,7 @@ from mamt_jax.envs.rows import Row, Rows, private_rows
 from mamt_jax.envs.workers import WorkerError
 from mamt_jax.errors import ConfigError, EnvironmentFailed
 from mamt_jax.training.programs import Program, as_written
-from mamt_jax.training.trajectory import Played
+from mamt_jax.trajectories.trajectory import Played
 from mamt_jax.types import Algorithm
 
 EVALUATION = 2

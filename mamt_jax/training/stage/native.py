@@ -27,9 +27,10 @@ from mamt_jax.training.learning import (
 from mamt_jax.training.plan import Plan
 from mamt_jax.training.programs import Program, as_written, kept
 from mamt_jax.training.seeds import map_seeds, seed_batch
-from mamt_jax.training.stage.base import Evaluator, Loop, Moment, Player, Watched
+from mamt_jax.training.stage.base import Evaluator, Loop, Player
 from mamt_jax.training.store import Store
-from mamt_jax.training.trajectory import Played, as_trajectory
+from mamt_jax.trajectories.trajectory import Played, as_trajectory
+from mamt_jax.trajectories.watched import Moment, Watched
 from mamt_jax.types import Algorithm, Transition
 
 

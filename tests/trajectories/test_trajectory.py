@@ -22,7 +22,7 @@ from mamt_jax.training.seeds import evaluation_keys
 from mamt_jax.training.stage.base import Stage
 from mamt_jax.training.stage.hosted_play import EVALUATION
 from mamt_jax.training.trainer import make_stage
-from mamt_jax.training.trajectory import Trajectory
+from mamt_jax.trajectories.trajectory import Trajectory
 from mamt_jax.types import Algorithm
 from tests.training import fakes
 

@@ -1,7 +1,6 @@
 """A trajectory: what happened in some episodes, as named arrays, and one table of what they are.
 
-It lies here, below `mamt_jax.trajectories`, because the stages of training play episodes and return
-it. Two time axes:
+The stages of training play episodes and return it. Two time axes:
 
     step     T, one entry for each step of the longest episode
     moment   T + 1: the start, and what every step led to; step t leads from moment t to t + 1
