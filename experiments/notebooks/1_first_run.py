@@ -103,7 +103,7 @@ for axes, episode in zip(panels, recording.episode.values, strict=True):
     one = recording.sel(episode=episode)
     for agent in one.agent.values:
         path = one.position.sel(agent=agent)
-        (line,) = axes.plot(path.sel(xy="x"), path.sel(xy="y"), marker=".", label=agent)
+        (line,) = axes.plot(*path.T, marker=".", label=agent)
         axes.plot(*path.isel(moment=0), marker="o", markersize=9, color=line.get_color())
     axes.plot(*one.landmark.isel(moment=0).T, "kx", markersize=9, label="landmark")
     axes.set(

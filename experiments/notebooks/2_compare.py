@@ -20,8 +20,8 @@
 # sure, and of what it is true.
 
 # %% tags=["parameters"]
-seeds = 6
-episodes = 900
+seeds = 5
+episodes = 720
 small = {"hidden_size": 64, "learning_rate": 3e-3, "batch_size": 256}
 
 # %%
@@ -94,17 +94,6 @@ plt.show()
 
 # %% [markdown]
 # FIGURE 2
-#
-# ## A difference that is none
-#
-# The same algorithm twice, with other seeds: what a comparison says when there is nothing to find.
-
-# %%
-same = mamt_jax.train("maac", "spread", seeds=seeds, seed=seeds, episodes=episodes, **small)
-mamt_jax.compare([runs["maac"], same])
-
-# %% [markdown]
-# NULL
 #
 # ## Of what is it true?
 #

@@ -116,8 +116,11 @@ plt.show()
 
 # %%
 one = recordings[0].sel(episode=0)
-start, actions = one.obs.isel(moment=0).values, one.action_taken.isel(step=0).values
-print(np.round(run.coordination(start, actions, seed=0), 2))
+start, actions = one.obs.isel(moment=0), one.action_taken.isel(step=0)
+run.coordination(start, actions, seed=0).to_pandas().round(2)
+
+# %%
+run.probabilities(start, seed=0).to_pandas().round(2)
 
 # %% [markdown]
 # ## Who attends to whom

@@ -76,11 +76,32 @@ def execute(notebook: Any, folder: Path) -> Any:
     return client.execute(env=os.environ | {"PYTHONPATH": path})
 
 
-def build(name: str) -> Path:
-    """Runs one and writes its .ipynb."""
-    with tempfile.TemporaryDirectory() as folder:
-        notebook = execute(read(name), Path(folder))
-    path = FOLDER / f"{name}.ipynb"
+def with_outputs(notebook: Any, shown: Any) -> Any:
+    """The notebook with the outputs of another of the same code.
+
+    Raises:
+        ValueError: The code differs.
+    """
+    ran = [cell for cell in shown.cells if cell.cell_type == "code"]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if [cell.source for cell in ran] != [cell.source for cell in code]:
+        raise ValueError(
+            "the code has changed since the notebook was run; build it without --text."
+        )
+    for cell, before in zip(code, ran, strict=True):
+        cell.update(outputs=before.outputs, execution_count=before.execution_count)
+    notebook.metadata = shown.metadata
+    return notebook
+
+
+def build(name: str, text_only: bool = False) -> Path:
+    """Runs one and writes its .ipynb; or writes a changed text beside what was shown before."""
+    path, notebook = FOLDER / f"{name}.ipynb", read(name)
+    if text_only:
+        notebook = with_outputs(notebook, nbformat.read(path, as_version=4))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            notebook = execute(notebook, Path(folder))
     nbformat.write(notebook, path)
     return path
 
@@ -89,9 +110,11 @@ def main() -> None:
     """Builds those that are named, or all."""
     parser = argparse.ArgumentParser(description="Makes each notebook of its text.")
     parser.add_argument("names", nargs="*", choices=[*NAMES, []], default=NAMES, metavar="NAME")
-    for name in parser.parse_args().names:
+    parser.add_argument("--text", action="store_true", help="run nothing: only the text changed")
+    chosen = parser.parse_args()
+    for name in chosen.names:
         begin = time.monotonic()
-        path = build(name)
+        path = build(name, chosen.text)
         seconds, size = time.monotonic() - begin, path.stat().st_size
         print(f"{path}: {seconds:.0f} s, {size / 1000:.0f} kB", flush=True)
 
