@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from mamt_jax.algorithms.registry import Recipe
     from mamt_jax.config import TrainConfig, make_config
     from mamt_jax.registration import register
-    from mamt_jax.training.run import Run, load, train
+    from mamt_jax.reports.comparison import compare
+    from mamt_jax.training.result import Run
+    from mamt_jax.training.run import load, train
 
 __version__ = "0.1.0"
 
@@ -29,6 +31,7 @@ __all__ = [
     "Run",
     "RunError",
     "TrainConfig",
+    "compare",
     "envs",
     "load",
     "make_config",
@@ -40,7 +43,8 @@ _HOMES = {
     "Recipe": "mamt_jax.algorithms.registry",
     "TrainConfig": "mamt_jax.config",
     "make_config": "mamt_jax.config",
-    "Run": "mamt_jax.training.run",
+    "Run": "mamt_jax.training.result",
+    "compare": "mamt_jax.reports.comparison",
     "load": "mamt_jax.training.run",
     "register": "mamt_jax.registration",
     "train": "mamt_jax.training.run",

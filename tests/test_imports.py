@@ -52,7 +52,9 @@ ALLOWED: dict[str, set[str]] = {
     "mamt_jax.reports": OPS | CONFIG | REPORTS | PAPER,
     "mamt_jax.cli": ALGORITHMS | CONFIG | REPORTS,
     "mamt_jax.registration": LEAVES | REGISTRY | {"mamt_jax.envs"},
-    "mamt_jax": CONFIG | {"mamt_jax.training.run", "mamt_jax.envs", "mamt_jax.registration"},
+    "mamt_jax": CONFIG
+    | {"mamt_jax.training.run", "mamt_jax.training.result", "mamt_jax.reports.comparison"}
+    | {"mamt_jax.envs", "mamt_jax.registration"},
     "mamt_jax.__main__": {"mamt_jax.cli.main"},  # ``python -m mamt_jax`` is ``mamt``
     "mamt_jax.experiments": ALGORITHMS | CONFIG | REPORTS | {"mamt_jax.cli"},
     "benchmarks": ALGORITHMS | CONFIG | REPORTS | {"mamt_jax.cli"},

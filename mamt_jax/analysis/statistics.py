@@ -69,11 +69,16 @@ def interquartile_mean(values: np.ndarray) -> float:
     Raises:
         ValueError: No values.
     """
-    values = np.sort(_vector(values))  # NaN come last
-    if np.isnan(values[-1]):
-        return float("nan")
-    cut = len(values) // 4
-    return float(values[cut : len(values) - cut].mean())
+    return float(interquartile_means(_vector(values)))
+
+
+def interquartile_means(values: np.ndarray) -> np.ndarray:
+    """As :func:`interquartile_mean`, of each row of ``[..., S]``."""
+    values = np.sort(np.asarray(values, np.float64), axis=-1)  # NaN come last
+    count = values.shape[-1]
+    cut = count // 4
+    inner: np.ndarray = values[..., cut : count - cut].mean(axis=-1)
+    return np.where(np.isnan(values[..., -1]), np.nan, inner)
 
 
 def bootstrap_interval(

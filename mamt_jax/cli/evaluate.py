@@ -15,7 +15,7 @@ from mamt_jax.errors import ConfigError, RunError
 from mamt_jax.files import user_path
 
 if TYPE_CHECKING:
-    from mamt_jax.training.run import Run
+    from mamt_jax.training.result import Run
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,18 @@ from mamt_jax.cli import flags, train
 from mamt_jax.cli.evaluate import Evaluate
 from mamt_jax.cli.guard import end_process, guarded, say
 from mamt_jax.cli.list import List
+from mamt_jax.cli.record import Record
 from mamt_jax.cli.report import Report
 from mamt_jax.cli.train import Train
 from mamt_jax.errors import close_to
 
-COMMANDS: dict[str, Any] = {"train": Train, "evaluate": Evaluate, "report": Report, "list": List}
+COMMANDS: dict[str, Any] = {
+    "train": Train,
+    "evaluate": Evaluate,
+    "record": Record,
+    "report": Report,
+    "list": List,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ class Report:
     """Run directories, their records in JSON, or folders of these."""
     figures: MaybeFile = None
     """Where the figures go; by default figures/ in the first of these, or beside a record."""
-    record: MaybeFile = None
+    keep: MaybeFile = None
     """Also write the one run that is given as a record: one small JSON file, to be kept."""
     note: str | None = None
     """What the numbers of the record do not say, such as the machine."""
@@ -28,13 +28,11 @@ class Report:
         from mamt_jax.reports.record import record
         from mamt_jax.reports.report import print_tables, report
 
-        if self.note is not None and self.record is None:
-            raise ConfigError("--note goes with --record FILE.")
-        if self.record is not None and len(self.runs) != 1:
-            raise ConfigError(f"--record takes one run directory, got {len(self.runs)}.")
-        written = (
-            [] if self.record is None else [record(self.runs[0], self.record, self.note or "")]
-        )
+        if self.note is not None and self.keep is None:
+            raise ConfigError("--note goes with --keep FILE.")
+        if self.keep is not None and len(self.runs) != 1:
+            raise ConfigError(f"--keep takes one run directory, got {len(self.runs)}.")
+        written = [] if self.keep is None else [record(self.runs[0], self.keep, self.note or "")]
         tables, files = report(list(self.runs), self.figures)
         print_tables(*tables)
         for file in [*files, *written]:

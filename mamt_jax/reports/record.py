@@ -1,6 +1,6 @@
 """Summary of a run as one small JSON file, to keep under ``results/``.
 
-    mamt report runs/mamt-spread --record results/spread/mamt.json --note "2 cores"
+    mamt report runs/mamt-spread --keep results/spread/mamt.json --note "2 cores"
 
 It holds the config, the versions, the wall-clock time, every seed's returns, and the mean and
 sample standard deviation (n − 1) over seeds of all other recorded quantities, at every logging
@@ -129,12 +129,15 @@ def read_record(file: Path) -> tuple[TrainConfig, xr.Dataset]:
         if lost := summary.get("diverged"):
             metrics.attrs["diverged"] = {int(seed): int(update) for seed, update in lost.items()}
         first, last = first_and_last(metrics)
+        if by_seed := summary.get("last_return_by_seed"):
+            each = [by_seed[str(seed)] for seed in seeds]
+            metrics.attrs["last_return_by_seed"] = np.array(each, np.float64)
         return config, metrics.assign_attrs(
             first_return=_known(summary["first_return"], first.iqm, len(seeds)),
             last_return=_known(summary["last_return"], last.iqm, len(seeds)),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{file} is not a record written by mamt report --record.") from error
+        raise RunError(f"{file} is not a record written by mamt report --keep.") from error
 
 
 def _finished(summary: dict[str, Any]) -> np.ndarray:

@@ -28,7 +28,7 @@ def report(paths: list[Path], figures: Path | None = None) -> tuple[list[Table],
     """Tables and figures of runs, finished or not; each task has tables of its own.
 
     Args:
-        paths: Run directories, files written by ``mamt report --record``, or folders of
+        paths: Run directories, files written by ``mamt report --keep``, or folders of
             these.
         figures: Where the figures go; None for figures/ in the first path, or beside the first
             record.

@@ -56,7 +56,7 @@ def _opens(path: Path) -> bool:
 
 
 def open_run(path: Path) -> tuple[TrainConfig, xr.Dataset]:
-    """Config and metrics of a run directory, or of a file by ``mamt report --record``.
+    """Config and metrics of a run directory, or of a file by ``mamt report --keep``.
 
     The metrics are laid out as :func:`~mamt_jax.analysis.seeds.over_seeds` does it.
 

@@ -37,14 +37,14 @@ class Playing:
         return other
 
     def evaluate(self, episodes: int, seed: int) -> np.ndarray:
-        """As :meth:`mamt_jax.training.run.Run.evaluate`."""
+        """As :meth:`mamt_jax.training.result.Run.evaluate`."""
         _check_episodes(episodes)
         _check_key("seed", seed)
         policies, evaluate = self.policies, self._evaluator(int(episodes))
         return np.asarray(evaluate(policies.learner, evaluation_keys(policies.seeds, seed)))
 
     def play(self, episodes: int, seed: int | None, greedy: bool, key: int) -> Trajectory:
-        """As :meth:`mamt_jax.training.run.Run.play`."""
+        """As :meth:`mamt_jax.training.result.Run.play`."""
         _check_episodes(episodes)
         _check_key("key", key)
         check(isinstance(greedy, bool), "greedy", greedy, "True or False")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import jax
 import numpy as np
+import xarray as xr
 
 from mamt_jax.errors import ConfigError, not_finite
+from mamt_jax.training.asking import as_observations, check_says, checked, named
 from mamt_jax.training.programs import Program
 from mamt_jax.types import Algorithm, Game
 
@@ -68,17 +70,7 @@ class Policies:
                 sampling without a key or with something else.
             DivergedError: The policies are not finite there, as those of a seed that diverged.
         """
-        try:
-            obs = np.asarray(obs, np.float32)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"obs must be an array of numbers: {error}.") from error
-        if obs.ndim not in (2, 3):
-            raise ConfigError(f"obs must be [n, O] or [E, n, O], got shape {obs.shape}.")
-        if self.game and obs.shape[-2:] != (self.game.num_agents, self.game.obs_size):
-            sizes = f"{self.game.num_agents}, {self.game.obs_size}"
-            raise ConfigError(f"obs must be [{sizes}] or [E, {sizes}], got shape {obs.shape}.")
-        if not np.isfinite(obs).all():
-            raise ConfigError("obs must hold finite numbers, got NaN or infinity.")
+        obs = as_observations(self.game, obs, most=3)
         batched = obs if obs.ndim == 3 else obs[None]
         seed = self.seeds[0] if seed is None else seed
         self.check_seed(seed)
@@ -98,6 +90,38 @@ class Policies:
             raise not_finite(seed)
         return actions if obs.ndim == 3 else actions[0]
 
+    def says(self, what: str, obs: Any, actions: Any, seed: int | None = None) -> xr.DataArray:
+        """What the algorithm says where agents observe this and act so.
+
+        Args:
+            what: An entry of ``Algorithm.inspect``.
+            obs: float ``[..., n, O]``.
+            actions: int ``[..., n]``, -1 of agents that have left; None where nothing depends on
+                them.
+            seed: Which seed's algorithm is asked; the first by default.
+
+        Returns:
+            ``[..., n, ...]``, with names.
+
+        Raises:
+            ConfigError: The algorithm does not say that; as :meth:`act`; or there are no such
+                actions.
+            DivergedError: What it says is not finite.
+        """
+        seed = self.seeds[0] if seed is None else seed
+        asked, learner = checked(self.game, obs, actions), self.learner_of(seed)
+        check_says(self.algorithm, learner, asked, what)
+        program = self._saying(what)
+        values = np.asarray(program(learner, asked.obs, asked.actions, asked.alive))
+        there = values if asked.alive is None else values[asked.alive.all(axis=-1)]
+        if not np.isfinite(there).all():
+            raise not_finite(seed)
+        return named(what, values, asked, self.game.agents if self.game else ())
+
+    @cached_property
+    def _saying(self) -> Callable[[str], Program]:
+        return lru_cache(8)(partial(_said, self.algorithm))
+
     def learner_of(self, seed: int) -> Any:
         """The algorithm's state of one seed; raises ConfigError unless there is one of that id."""
         self.check_seed(seed)
@@ -116,6 +140,13 @@ def _is_key(key: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def _said(algorithm: Algorithm, what: str) -> Program:
+    """(state of one seed, ...) -> one entry of ``inspect``; only what it needs is computed."""
+    inspect = algorithm.inspect
+    assert inspect is not None
+    return Program(lambda *inputs: inspect(*inputs)[what])
 
 
 def _of_one_seed(act: Callable[..., jax.Array]) -> Callable[..., jax.Array]:

@@ -251,14 +251,14 @@ def test_report_prints_a_table_and_draws(
 
 def test_report_keeps_a_record(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = recorded.parent / "kept/one.json"
-    assert cli.main(["report", str(recorded), "--record", str(file), "--note", "2 cores"]) == 0
+    assert cli.main(["report", str(recorded), "--keep", str(file), "--note", "2 cores"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(file)
     assert json.loads(file.read_text())["note"] == "2 cores"
     assert read_record(file)[0] == RunDir(recorded).read_config()
     for line, says in (
-        ([str(recorded), str(file), "--record", str(file)], "takes one run directory, got 2"),
-        ([str(file), "--record", str(file)], "holds no run"),
-        ([str(recorded), "--note", "much"], "--note goes with --record FILE"),
+        ([str(recorded), str(file), "--keep", str(file)], "takes one run directory, got 2"),
+        ([str(file), "--keep", str(file)], "holds no run"),
+        ([str(recorded), "--note", "much"], "--note goes with --keep FILE"),
     ):
         assert cli.main(["report", *line]) == 1
         captured = capsys.readouterr()

@@ -13,8 +13,9 @@ from mamt_jax import InterruptedRun, RunError
 from mamt_jax.config import TrainConfig
 from mamt_jax.experiments import demo as module
 from mamt_jax.experiments.demo import demo
+from mamt_jax.training.result import Run
 from mamt_jax.training.resume import is_finished
-from mamt_jax.training.run import Run, run_trainer
+from mamt_jax.training.run import run_trainer
 from mamt_jax.training.run_dir import RunDir
 from tests.training import fakes
 

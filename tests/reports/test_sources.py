@@ -62,7 +62,7 @@ def test_report_takes_folders_and_globs(
     [
         (
             ["all/other.json"],
-            "{here}/all/other.json is not a record written by mamt report --record.",
+            "{here}/all/other.json is not a record written by mamt report --keep.",
         ),
         (["strange"], "{here}/strange holds no run and no record of one."),
         (["empty"], "{here}/empty holds no run and no record of one."),
@@ -104,7 +104,7 @@ def test_what_a_search_finds_and_cannot_open_is_left_out(folder: Path) -> None:
     texts = sorted(str(each.message).replace(f"{folder}/", "") for each in said)
     assert texts == [
         "Left out: 2 benchmark files.",
-        "Left out: package.json is not a record written by mamt report --record.",
+        "Left out: package.json is not a record written by mamt report --keep.",
         "Left out: runs/begun holds no metrics yet.",
         "Left out: runs/lost: all seeds diverged, the first at update 40.",
     ]

@@ -19,7 +19,8 @@ from mamt_jax.errors import ConfigError
 from mamt_jax.training import checkpoint
 from mamt_jax.training import run as run_module
 from mamt_jax.training.prepare import prepare
-from mamt_jax.training.run import Run, run_trainer
+from mamt_jax.training.result import Run
+from mamt_jax.training.run import run_trainer
 from mamt_jax.training.run_dir import RunDir
 from tests.training import fakes
 

@@ -24,7 +24,8 @@ from mamt_jax.training import run as run_module
 from mamt_jax.training.game import check_unchanged
 from mamt_jax.training.policies import Policies
 from mamt_jax.training.progress import StopRequest
-from mamt_jax.training.run import Run, run_trainer
+from mamt_jax.training.result import Run
+from mamt_jax.training.run import run_trainer
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.training.stage.native import NativeStage
 from tests.test_files import FEW

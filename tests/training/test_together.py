@@ -19,7 +19,7 @@ from mamt_jax.errors import ConfigError, InterruptedRun, RunError
 from mamt_jax.settings import Learning, Networks, Replay, Settings, TargetNetworks
 from mamt_jax.settings.tree import compose
 from mamt_jax.training import loop
-from mamt_jax.training.run import Run
+from mamt_jax.training.result import Run
 from mamt_jax.types import Algorithm, Batch, Game
 
 TINY: dict[str, Any] = {

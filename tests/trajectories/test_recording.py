@@ -18,7 +18,8 @@ import xarray as xr
 from mamt_jax import envs
 from mamt_jax.envs.base import EnvSpec, Field
 from mamt_jax.errors import ConfigError, OutputError, RunError
-from mamt_jax.training.run import Run, load, run_trainer
+from mamt_jax.training.result import Run
+from mamt_jax.training.run import load, run_trainer
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.training.trainer import make_stage
 from mamt_jax.trajectories.recording import (
