@@ -77,20 +77,24 @@ comparison
 # algorithm.
 
 # %%
-from mamt_jax.analysis.returns import last_by_seed
-
-last = {name: last_by_seed(run.metrics) for name, run in runs.items()}
-means = {name: [np.mean(some) for some in combinations(each, 3)] for name, each in last.items()}
+means = {
+    name: [np.mean(some) for some in combinations(returns, 3)]
+    for name, returns in comparison.returns.items()
+}
 three = np.subtract.outer(means["mamd"], means["maac"]).ravel()
+found = comparison.data.difference.sel(run="mamd")
 
 figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
-axes.hist(three, bins=30, color="0.7")
-axes.axvline(last["mamd"].mean() - last["maac"].mean(), color="k", label=f"all {seeds} seeds")
+axes.hist(three, bins=25, color="0.7")
+axes.axvspan(
+    found.sel(estimate="low"), found.sel(estimate="high"), alpha=0.15, label="95% interval"
+)
+axes.axvline(found.sel(estimate="value"), color="C0", label=f"{seeds} seeds each")
 axes.axvline(0, color="C3", linestyle="--", label="no difference")
-axes.set(xlabel="difference in return, mamd − maac, with 3 seeds each", ylabel="choices of seeds")
+axes.set(xlabel="difference in return, mamd − maac", ylabel="choices of 3 seeds")
 axes.legend(frameon=False)
-print(f"3 seeds: {three.min():.1f} to {three.max():.1f}")
 plt.show()
+print(f"3 seeds: {three.min():.1f} to {three.max():.1f}; {(three > 0).mean():.0%} above 0")
 
 # %% [markdown]
 # FIGURE 2

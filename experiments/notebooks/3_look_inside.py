@@ -76,12 +76,19 @@ pairs(left, metrics.coordination_mean)
 left.axhline(0.5, color="0.6", linestyle=":")
 left.set(ylabel="C_ij, batch mean", title="Coordination coefficients")
 pairs(right, metrics.coordination_score)
-right.set(ylabel="|Q_i(a\\j) − Q_i(a)| (standardised reward)", title="Scores before the softmax")
+right.set(ylabel="score (standardised reward)", title="Scores |Q_i(a\\j) − Q_i(a)|")
 right.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# FIGURE 1
+# Thick lines are means, thin ones single pairs and seeds. Left: from about 300 episodes on the partner's coefficient rises,
+# and it ends at 0.59 in the mean and above 0.5 in every seed: C finds the pair, slowly. The row of agent 1 stays at 0.50.
+#
+# Right is why. The scores of agent 1 fall to 0.004: its critic knows that nobody matters to it, but a row that has to add up to
+# 1 cannot say so. The score of agent 1 for the others, whose true value is 0, falls as well, but only to 0.030, against 0.054
+# for the partner. That is error of the critic, and it is why C_01 and C_21 are still near 0.4 and not below the threshold
+# σ = 0.2, where Eq. 5 would cut them off. (Before the softmax, scores are divided by their batch mean; with the paper's raw
+# units such small numbers leave every coefficient near 0.5. See `coordination_units`.)
 #
 # ## C in what the agents do
 #
@@ -92,7 +99,7 @@ plt.show()
 recordings = [run.episodes(watched, seed=seed) for seed in run.policies.seeds]
 
 figure, panels = plt.subplots(
-    1, seeds, figsize=(2.7 * seeds, 2.9), layout="constrained", squeeze=False
+    1, seeds, figsize=(2.7 * seeds, 3.3), layout="constrained", squeeze=False
 )
 for axes, recording in zip(panels[0], recordings, strict=True):
     mean = recording.coordination.mean(["episode", "step"]).values
@@ -112,7 +119,12 @@ for recording in recordings:
 plt.show()
 
 # %% [markdown]
-# FIGURE 2
+# Rows are who depends, columns on whom, averages over all steps of 50 greedy episodes. All seeds prefer the partner in both rows,
+# by 0.54 to 0.64. In single steps the preference is weaker than the averages suggest: the partner has the larger coefficient
+# in 62% to 72% of them. So C is an average property here, to be read over many steps.
+#
+# The first step of one episode, asked directly; the table below it has the policies' probabilities there (0 nothing, 1 +x,
+# 2 −x, 3 +y, 4 −y).
 
 # %%
 one = recordings[0].sel(episode=0)
@@ -143,7 +155,9 @@ print(f"mean over heads and seeds: {partner.mean():.2f}")
 plt.show()
 
 # %% [markdown]
-# FIGURE 3
+# There is no preference at all: every head of every seed is within 0.03 of 0.5. At this point who attends to whom says nothing
+# about who depends on whom, though C, computed from the same critic, finds the pair: equal attention still passes on what
+# either agent does, and the layers behind it weigh it.
 #
 # ## D and δ while it learns
 
@@ -155,12 +169,17 @@ for agent, color in zip(range(3), ("C0", "C1", "C4"), strict=True):
         axes.plot(values.episode, values.T, color=color, alpha=0.3, linewidth=0.8)
         axes.plot(values.episode, values.mean("seed"), color=color, lw=2.5, label=f"agent {agent}")
 left.set(xlabel="episodes", ylabel="D_i (nat)", title="Modelled non-stationarity")
-right.set(xlabel="episodes", ylabel="δ_i (nat)", title="Local trust regions", yscale="log")
+right.set(xlabel="episodes", ylabel="δ_i (nat)", title="Local trust regions")
 right.legend(frameon=False)
 plt.show()
+print("δ at the end, a row for each seed:", metrics.delta.isel(update=-1).values.round(2), sep="\n")
 
 # %% [markdown]
-# FIGURE 4
+# D grows here, because h learns from the last 600 episodes and the policies move away from what they were. D_1 is the smallest in
+# the mean from 300 episodes on (0.31 nat at the end, against 0.42 and 0.38). All δ grow from 1, and agent 1, alone with its
+# task, gets the widest region in the mean. But look at the rows: that is so in two seeds of three, and seeds differ more
+# than agents do. Three seeds and 1,200 episodes do not show that δ follows the dependence; over 5,040 episodes the lead
+# of δ_1 is gone again (`results/README.md`).
 #
 # ## What TRD-Net predicts, and what happens
 #
@@ -197,7 +216,10 @@ for name in ("nonstationarity", "trd_kl", "local_kl"):
 plt.show()
 
 # %% [markdown]
-# FIGURE 5
+# Every point is a logging point of a seed. Left: the sum is right, at every level of D. Middle: so is, roughly, each
+# single output, which no loss asks for; at the end agent 1 has the smallest of both. Right: the output is not what it is called.
+# The policies move by about 0.02 nat between refreshes of the old ones, and the prediction is more than ten times that.
+# TRD-Net predicts the non-stationarity that an agent sees, not the step that its policy makes.
 #
 # The same in single steps of greedy episodes of seed 0: every point is one step.
 
@@ -215,8 +237,13 @@ print(f"means: measured {measured.mean():.3f} nat, predicted {expected.mean():.3
 plt.show()
 
 # %% [markdown]
-# FIGURE 6
+# Off the data that it learned from it does worse: the steps of greedy episodes are ranked moderately well, and most lie above
+# the diagonal, so that the prediction is too large in the mean, by more than a third.
 #
 # ## What follows
 #
-# CONCLUSION
+# - C finds the two that depend on each other, in every seed, in the mean over many steps. It cannot say that an agent depends on
+#   nobody; the scores before the softmax can.
+# - Attention shows no preference where C does. It is no stand-in for dependence.
+# - δ_1 is the widest in the mean, and with three seeds that is no evidence.
+# - TRD-Net's outputs are D_i, well on the replay and too large on greedy episodes. They are not the KL of a policy step.
