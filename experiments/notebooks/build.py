@@ -38,7 +38,7 @@ def read(name: str) -> Any:
 
 
 def with_parameters(notebook: Any, values: Mapping[str, Any]) -> Any:
-    """The notebook with other values, in a cell of their own after the one tagged ``parameters``.
+    """Sets other values, in a cell of their own after the one tagged ``parameters``.
 
     Raises:
         ValueError: There is not one such cell, or it does not set all of these.
@@ -56,9 +56,8 @@ def with_parameters(notebook: Any, values: Mapping[str, Any]) -> Any:
         raise ValueError(f"the notebook has no {', '.join(unknown)}.")
     code = "\n".join(f"{name} = {value!r}" for name, value in values.items())
     cell = nbformat.v4.new_code_cell(code, id="injected")
-    return notebook | {
-        "cells": [*notebook.cells[: tagged[0] + 1], cell, *notebook.cells[tagged[0] + 1 :]]
-    }
+    notebook.cells.insert(tagged[0] + 1, cell)
+    return notebook
 
 
 def execute(notebook: Any, folder: Path) -> Any:
