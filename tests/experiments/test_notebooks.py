@@ -13,7 +13,7 @@ import pytest
 
 from mamt_jax.errors import RunError
 from mamt_jax.experiments.notebooks import FOLDER, NAMES, copy_to
-from mamt_jax.experiments.notebooks.build import execute, read, with_parameters
+from mamt_jax.experiments.notebooks.build import execute, read, with_outputs, with_parameters
 
 _SMALL = {"hidden_size": 8, "attention_heads": 2, "batch_size": 8, "log_interval": 12}
 TINY: dict[str, dict[str, Any]] = {
@@ -25,6 +25,7 @@ TINY: dict[str, dict[str, Any]] = {
 }
 """Values of the cell tagged ``parameters``."""
 _QUICK = ("1_first_run",)
+"""What is not slow: each kernel imports and compiles for half a minute where nothing is cached."""
 _MOST_BYTES = 400_000
 
 
@@ -65,6 +66,17 @@ def test_what_is_shown_is_of_this_text(name: str) -> None:
 def test_parameters_that_a_notebook_does_not_have() -> None:
     with pytest.raises(ValueError, match="the notebook has no epochs"):
         with_parameters(read("1_first_run"), {"epochs": 3})
+
+
+def test_outputs_stay_with_their_code() -> None:
+    text = read("1_first_run")
+    shown = nbformat.read(FOLDER / "1_first_run.ipynb", as_version=4)
+    text.cells[0].source = "Another title"
+    kept = with_outputs(text, shown)
+    assert kept.cells[0].source == "Another title" and pictures(kept) == pictures(shown)
+    text.cells[-1].source = "print(3)"
+    with pytest.raises(ValueError, match="the code has changed"):
+        with_outputs(text, shown)
 
 
 def test_they_are_copied_once(tmp_path: Path) -> None:
