@@ -55,8 +55,8 @@ axes.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# Thin lines are seeds, thick ones their means. MAAC's seeds lie up to ten points apart on the way, and two of them fall below
-# the random policy's −67 before they rise; MAMD's stay within three points of one another. In the first 150 episodes MAMD is
+# Thin lines are seeds, thick ones their means. MAAC's seeds lie up to nine points apart on the way, and several are below the
+# random policy's −67 at first; MAMD's stay within about three points of one another. In the first 150 episodes MAMD is
 # ahead, later MAAC: which one looks better depends on where the curves are cut.
 #
 # ## How large, and how sure

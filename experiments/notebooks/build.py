@@ -128,10 +128,12 @@ def build(name: str, text_only: bool = False) -> Path:
 def main() -> None:
     """Builds those that are named, or all."""
     parser = argparse.ArgumentParser(description="Makes each notebook of its text.")
-    parser.add_argument("names", nargs="*", choices=[*NAMES, []], default=NAMES, metavar="NAME")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--text", action="store_true", help="run nothing: only the text changed")
     chosen = parser.parse_args()
-    for name in chosen.names:
+    if unknown := [name for name in chosen.names if name not in NAMES]:
+        parser.error(f"no notebook is called {unknown[0]}; there are {', '.join(NAMES)}")
+    for name in chosen.names or NAMES:
         begin = time.monotonic()
         path = build(name, chosen.text)
         seconds, size = time.monotonic() - begin, path.stat().st_size
