@@ -53,3 +53,11 @@ def nothing_lives(mark: str, seconds: float = 8.0) -> bool:
     while living(mark) and time.monotonic() < end:
         time.sleep(0.05)
     return not living(mark)
+
+
+def some_live(count: int, mark: str, seconds: float = 4.0) -> bool:
+    """Whether there are so many of them, or soon will be: one that begins is not marked at once."""
+    end = time.monotonic() + seconds
+    while len(living(mark)) < count and time.monotonic() < end:
+        time.sleep(0.05)
+    return len(living(mark)) >= count

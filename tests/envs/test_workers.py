@@ -14,7 +14,7 @@ import pytest
 
 from mamt_jax import envs
 from mamt_jax.envs.workers import HostVectorEnv, WorkerError
-from tests.processes import end_all, living, mark, nothing_lives
+from tests.processes import end_all, living, mark, nothing_lives, some_live
 
 __all__ = ["mark"]  # a fixture
 
@@ -38,7 +38,7 @@ def test_nothing_is_left_after_any_ending(ending: str, mark: str) -> None:
     end_all(mark)  # what a copy that does not close was opened for: its spec
     vector = HostVectorEnv(env, 3, 2)
     vector.reset([(row,) for row in range(3)])
-    assert len(living(mark)) >= 5  # two workers, three simulators
+    assert some_live(5, mark)  # two workers, three simulators
     if step:
         vector.timeout = 0.5 if ending == "hang" else 60.0
         with pytest.raises(WorkerError) as failure:
@@ -59,7 +59,7 @@ def test_what_has_a_session_of_its_own_is_ended_too(step: str, mark: str) -> Non
     env.options.update(session=True, stubborn=True, step=step)  # in copies from here on
     vector = HostVectorEnv(env, 2, 1)
     vector.reset([(0,), (1,)])
-    assert len(living(mark)) >= 3  # a worker, two shells, and soon what they run
+    assert some_live(3, mark)  # a worker, two shells, and soon what they run
     if step:
         vector.timeout = 0.5 if step == "hang" else 60.0
         with pytest.raises(WorkerError):
