@@ -171,7 +171,7 @@ def train_loop(
             clock.tick()
             note = f"{clock.pace:,.0f} env steps/s, {_summary(books)}"
             line.update(points * plan.episodes_per_point, note)
-            enough = _told(tell, state, books, clock, plan.points)
+            enough = _told(tell, state, books, clock, plan.points, stop)
             finished = points >= plan.points
             due = points % config.execution.checkpoint_interval == 0
             stopping = stop.requested  # read once: a signal may come at any moment
@@ -234,12 +234,19 @@ def _teller(
 
 
 def _told(
-    tell: Callable[[], bool], state: Any, books: list[Book], clock: _Clock, planned: int
+    tell: Callable[[], bool],
+    state: Any,
+    books: list[Book],
+    clock: _Clock,
+    planned: int,
+    stop: StopRequest,
 ) -> bool:
     """What ``tell`` returns; whatever it raises is raised after all is saved, and says so."""
     try:
         return tell()
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and stop.requested:
+            raise  # a second Ctrl-C, which ends at once
         for book in books:
             book.save(state, clock, planned)
         points = books[0].recorder.points
