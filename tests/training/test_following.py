@@ -175,6 +175,22 @@ def test_each_run_of_a_list_is_told(tmp_path: Path) -> None:
             np.testing.assert_array_equal(values, run.metrics[name][:, 1], name)
 
 
+def test_the_note_of_a_callback_counts_runs_that_go_on(tmp_path: Path) -> None:
+    """Not the first one, which is lost."""
+
+    def callback(point: LoggingPoint) -> None:
+        if point.point == 3:
+            raise KeyError("mine")
+
+    configs = [fakes.config(learning_rate=rate) for rate in (1e-3, 1e-2)]
+    trainer = fakes.trainer(nan_at=(1, 1, 1))
+    together = PreparedTogether(trainer, [fakes.algorithm()] * 2, configs)  # type: ignore[arg-type]
+    with pytest.raises(KeyError) as raised:
+        run_trainers(together, [None, None], callback=callback)
+    (note,) = raised.value.__notes__
+    assert note.startswith("The callback raised this after 3 of 7 logging points; nothing is saved")
+
+
 def test_only_a_function_can_be_told() -> None:
     with pytest.raises(ConfigError, match="callback must be a function of one point, got 3"):
         mamt_jax.train("maac", callback=3)  # type: ignore[arg-type]
