@@ -33,13 +33,19 @@ def copy_to(folder: Path) -> list[Path]:
         The files written, .ipynb and .py by turns.
 
     Raises:
-        RunError: One of them is there already. Then none is copied.
+        RunError: One of them is there already, and then none is copied; or the folder cannot be
+            written.
     """
     copies = [folder / f"{name}{suffix}" for name in NAMES for suffix in (".ipynb", ".py")]
     for copy in copies:
         if copy.exists():
             raise RunError(f"{copy} is there already; copy the notebooks into another folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    for copy in copies:
-        shutil.copyfile(FOLDER / copy.name, copy)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for copy in copies:
+            shutil.copyfile(FOLDER / copy.name, copy)
+    except OSError as error:
+        raise RunError(
+            f"Could not copy notebooks to {folder}: {error.strerror or error}."
+        ) from error
     return copies

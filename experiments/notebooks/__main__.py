@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from mamt_jax.cli.guard import guarded
 from mamt_jax.experiments.notebooks import copy_to
@@ -15,7 +14,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m mamt_jax.experiments.notebooks", description="Copies the notebooks."
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="where to; created if missing")
+    parser.add_argument("folder", metavar="DIR", help="where to; created if missing")
     chosen = parser.parse_args()
 
     def copy() -> None:

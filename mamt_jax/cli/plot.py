@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -43,7 +46,23 @@ class Plot:
         if not self.live:
             return draw()
         try:
-            watch(self.runs, draw)
+            with _said_once():
+                watch(self.runs, draw)
         except KeyboardInterrupt:  # the usual way to end this
             return
         print("No run goes on any more; the figures are the last.")
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """Shows each warning once, however often the figures are drawn."""
+    show, told = warnings.showwarning, set()
+
+    def shown_once(message: Any, *details: Any, **more: Any) -> None:
+        if str(message) not in told:
+            told.add(str(message))
+            show(message, *details, **more)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = shown_once
+        yield

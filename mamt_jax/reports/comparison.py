@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -77,7 +77,7 @@ class Comparison:
         return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def compare(runs: Sequence[Run | str | Path], names: Sequence[str] | None = None) -> Comparison:
+def compare(runs: Iterable[Run | str | Path], names: Iterable[str] | None = None) -> Comparison:
     """Final returns of runs over their seeds, the others against the first.
 
     Seeds that diverged are left out. Final returns are those of the last 1,000 episodes, or of the
@@ -91,14 +91,15 @@ def compare(runs: Sequence[Run | str | Path], names: Sequence[str] | None = None
         ConfigError: Fewer than two runs, of several environments, or other than as many names.
         RunError: One cannot be read, or has fewer than three seeds that have not diverged.
     """
-    if isinstance(runs, str | Path | Run) or len(runs) < 2:
+    given = list(runs) if isinstance(runs, Iterable) and not isinstance(runs, str) else []
+    if len(given) < 2:
         raise ConfigError("compare takes a list of at least two runs.")
-    opened = [_opened(run) for run in runs]
+    opened = [_opened(run) for run in given]
     configs = [config for config, _ in opened]
     _check_same(configs)
-    labels = _labels(configs) if names is None else [str(name) for name in names]
-    if len(set(labels)) != len(opened):
-        raise ConfigError(f"names must be {len(opened)} different ones, got {labels}.")
+    labels = _labels(configs) if names is None else _names(names)
+    if not len(labels) == len(set(labels)) == len(opened):
+        raise ConfigError(f"names must be {len(opened)} different ones, got {names!r}.")
     returns = {
         label: _returns(label, metrics) for label, (_, metrics) in zip(labels, opened, strict=True)
     }
@@ -156,6 +157,13 @@ def _labels(configs: Sequence[TrainConfig]) -> list[str]:
     if len(set(labels)) < len(labels):
         labels = [f"{label} ({number})" for number, label in enumerate(labels, 1)]
     return labels
+
+
+def _names(given: Any) -> list[str]:
+    """Names as texts; none where they are one text or no list."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        return []
+    return [str(name) for name in given]
 
 
 def _returns(label: str, metrics: xr.Dataset) -> np.ndarray:

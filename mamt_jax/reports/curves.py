@@ -22,6 +22,11 @@ MAX_COLUMNS = 4
 """Panels side by side."""
 
 
+def plain(text: str) -> str:
+    """A name as Matplotlib shows it: dollars in it begin no formula."""
+    return text.replace("$", r"\$")
+
+
 def panel_axes(titles: Sequence[str], label: str, sharey: bool = True) -> Figure:
     """Axes side by side, in rows if they are many."""
     columns = min(len(titles), MAX_COLUMNS)
@@ -32,7 +37,7 @@ def panel_axes(titles: Sequence[str], label: str, sharey: bool = True) -> Figure
     for row in made:
         row[0].set_ylabel(label)
     for axes, title in zip(made.flat, titles, strict=False):
-        axes.set_title(textwrap.fill(title, 70 if columns == 1 else 36), loc="left")
+        axes.set_title(textwrap.fill(plain(title), 70 if columns == 1 else 36), loc="left")
         axes.locator_params(axis="x", nbins=9 if columns == 1 else 5)
     for axes in made.flat[len(titles) :]:
         axes.remove()

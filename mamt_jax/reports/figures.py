@@ -29,6 +29,7 @@ from mamt_jax.reports.curves import (
     log_scale,
     moment_curve,
     panel_axes,
+    plain,
     return_curve,
 )
 from mamt_jax.reports.plots import Axes, Figure, default_style
@@ -182,13 +183,13 @@ def _one_number(name: str, tasks: Mapping[str, Panel]) -> Figure:
     for axes, panel in zip(figure.axes, having.values(), strict=True):
         for label, metrics in panel.runs.items():
             drawn = _Drawn(metrics, panel.by_seed.get(label))
-            _line(axes, name, drawn, label, labels.index(label))
+            _line(axes, name, drawn, plain(label), labels.index(label))
         _fade(axes, _MAX_BANDS)
         if panel.references and name in ("return_mean", "greedy_return"):
             _levels(axes, panel.references)
         if name in _LOGARITHMIC:
             log_scale(axes)
-    return finish(figure, labels, smoothed=name != "greedy_return")
+    return finish(figure, list(map(plain, labels)), smoothed=name != "greedy_return")
 
 
 def _fade(axes: Axes, most: int) -> None:
@@ -220,7 +221,7 @@ def _levels(axes: Axes, references: References) -> None:
 
 def _seeds(runs: Mapping[str, xr.Dataset]) -> str:
     sizes = sorted({metrics.sizes["seed"] for metrics in runs.values()})
-    return f"{'/'.join(map(str, sizes))} seed{'' if sizes == [1] else 's'}"
+    return f"{' or '.join(map(str, sizes))} seed{'' if sizes == [1] else 's'}"
 
 
 def _texts(name: str, attrs: Mapping[str, str]) -> tuple[str, str]:
@@ -264,7 +265,7 @@ def _entries(values: xr.DataArray) -> Iterator[tuple[str, dict[str, int]]]:
         texts = []
         for dim, i in which.items():
             known = dim == "agent" and dim in values.coords  # old records do not have the names
-            texts.append(str(values[dim].values[i]) if known else f"{dim} {i}")
+            texts.append(plain(str(values[dim].values[i])) if known else f"{dim} {i}")
         yield ", ".join(texts), which
 
 

@@ -23,7 +23,7 @@ from mamt_jax.analysis.seeds import BY_SEED, MOMENTS, over_seeds, surviving
 from mamt_jax.analysis.statistics import Summary, supported
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import RunError
-from mamt_jax.files import user_path
+from mamt_jax.files import user_path, write_whole
 from mamt_jax.quantities import QUANTITIES
 from mamt_jax.training.metrics import DERIVED
 from mamt_jax.training.run_dir import RunDir
@@ -46,9 +46,11 @@ def record(run: Path, file: Path, note: str = "") -> Path:
 
     Raises:
         RunError: The directory lacks config, versions or metrics, all its seeds diverged, or the
-            file cannot be written.
+            file cannot be written, or is there already and no record.
     """
     run, file = user_path(run), user_path(file)
+    if file.is_file():
+        _check_record(file)
     _, metrics = open_directory(run)
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))  # as it is
     first, last = first_and_last(metrics)
@@ -76,12 +78,20 @@ def record(run: Path, file: Path, note: str = "") -> Path:
         summary["diverged"] = metrics.attrs["diverged"]
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(
-            json.dumps(summary, indent=None, separators=(",", ":")) + "\n", encoding="utf-8"
-        )
+        write_whole(file, (json.dumps(summary, separators=(",", ":")) + "\n").encode())
     except OSError as error:
         raise RunError(f"Could not write {file}: {error.strerror or error}.") from error
     return file
+
+
+def _check_record(file: Path) -> None:
+    """Raises RunError where a record would take the place of another kind of file."""
+    try:
+        read_record(file)
+    except RunError as error:
+        raise RunError(
+            f"{file} is there already, and is no record that a new one could take the place of."
+        ) from error
 
 
 def open_directory(path: Path) -> tuple[TrainConfig, xr.Dataset]:

@@ -114,10 +114,10 @@ def figures_folder(asked: Path | None = None) -> Path:
 
 
 def print_tables(*shown: Table) -> None:
-    """Prints tables at their full width."""
-    console = Console()
+    """Prints tables at their full width, names as they are, whatever brackets are in them."""
     # A pipe has no width of its own; a table cut to 80 columns would lose numbers.
-    console = console if sys.stdout.isatty() else Console(width=200)
+    width = None if sys.stdout.isatty() else 200
+    console = Console(width=width, markup=False, emoji=False)
     console.print(*shown)
 
 

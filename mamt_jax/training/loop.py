@@ -159,19 +159,12 @@ def train_loop(
                 book.write_metrics(clock)
         tell = _teller(books, plan.points, clock, opened, callback)
         while points < plan.points:
-            try:
-                state, output = trainer.epoch(state)
-                output = jax.device_get(_wait(output))
-                _record(books, output, _evaluate(trainer, state, books, points + 1))
-            except (DivergedError, EnvironmentFailed) as error:
-                for book in books:
-                    book.write_metrics(clock)
-                raise _stopped(error, books, plan.points) from error
+            state = _epoch(trainer, state, books, clock)
             points += 1
             clock.tick()
             note = f"{clock.pace:,.0f} env steps/s, {_summary(books)}"
             line.update(points * plan.episodes_per_point, note)
-            enough = _told(tell, state, books, clock, plan.points)
+            enough = _told(tell, state, books, clock, plan.points, stop)
             finished = points >= plan.points
             due = points % config.execution.checkpoint_interval == 0
             stopping = stop.requested  # read once: a signal may come at any moment
@@ -182,12 +175,27 @@ def train_loop(
                 raise InterruptedRun(_interruption(books, points, plan.points))
             if enough:
                 break
-    for book in books:
-        if lost := book.recorder.diverged:
-            which = f"{book.name}: " if book.name else ""
-            losses = _losses(list(lost.values()), book.config.seeds)
-            warnings.warn(f"{which}{losses}", stacklevel=2)
+    _warn_of_losses(books)
     return state, [book.dataset(clock) for book in books]
+
+
+def _epoch(trainer: Trainer, state: Any, books: list[Book], clock: _Clock) -> Any:
+    """Computes a logging point and records it; the state after it. Of errors, all is written."""
+    point = _done(books) + 1
+    try:
+        state, output = trainer.epoch(state)
+        output = jax.device_get(_wait(output))
+        _record(books, output, _evaluate(trainer, state, books, point))
+    except (DivergedError, EnvironmentFailed) as error:
+        for book in books:
+            book.write_metrics(clock)
+        raise _stopped(error, books, trainer.plan.points) from error
+    return state
+
+
+def _done(books: list[Book]) -> int:
+    """Logging points done; lost runs have recorded fewer."""
+    return max(book.recorder.points for book in books)
 
 
 def _record(books: list[Book], output: EpochOutput, greedy: np.ndarray | None) -> None:
@@ -234,16 +242,22 @@ def _teller(
 
 
 def _told(
-    tell: Callable[[], bool], state: Any, books: list[Book], clock: _Clock, planned: int
+    tell: Callable[[], bool],
+    state: Any,
+    books: list[Book],
+    clock: _Clock,
+    planned: int,
+    stop: StopRequest,
 ) -> bool:
     """What ``tell`` returns; whatever it raises is raised after all is saved, and says so."""
     try:
         return tell()
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and stop.requested:
+            raise  # a second Ctrl-C, which ends at once
         for book in books:
             book.save(state, clock, planned)
-        points = books[0].recorder.points
-        error.add_note(_interruption(books, points, planned, "The callback raised this"))
+        error.add_note(_interruption(books, _done(books), planned, "The callback raised this"))
         raise
 
 
@@ -301,6 +315,15 @@ def _evaluate(trainer: Trainer, state: Any, books: list[Book], point: int) -> np
     return np.asarray(trainer.evaluate(state.learner, keys)).mean(axis=1)
 
 
+def _warn_of_losses(books: list[Book]) -> None:
+    """Names the seeds that have diverged."""
+    for book in books:
+        if lost := book.recorder.diverged:
+            which = f"{book.name}: " if book.name else ""
+            losses = _losses(list(lost.values()), book.config.seeds)
+            warnings.warn(f"{which}{losses}", stacklevel=3)
+
+
 def _losses(reasons: list[str], seeds: int) -> str:
     """Which seeds of a run were lost, in one sentence."""
     lost = f"{len(reasons)} of {seeds} seeds diverged and {'is' if len(reasons) == 1 else 'are'}"
@@ -335,7 +358,7 @@ def _stopped(
     error: DivergedError | EnvironmentFailed, books: list[Book], planned: int
 ) -> Exception:
     """The same error, with what is kept of the runs."""
-    directory, points = books[0].directory, books[0].recorder.points
+    directory, points = books[0].directory, _done(books)
     if isinstance(error, DivergedError):
         kept = _NOT_SAVED if directory is None else "metrics up to there are kept."
         return DivergedError(f"{error}; {kept}")

@@ -15,12 +15,12 @@ import xarray as xr
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import ConfigError, RunError
 from mamt_jax.training import checkpoint, summary
+from mamt_jax.training.episodes import options_text, playing_with, record
 from mamt_jax.training.game import check_unchanged, game_of
 from mamt_jax.training.playing import Playing
 from mamt_jax.training.policies import Policies
 from mamt_jax.training.prepare import NAMES_ONLY, Objects, make_env
 from mamt_jax.training.programs import as_written
-from mamt_jax.training.recording import options_text, playing_with, record
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.training.stage.base import Stage
 from mamt_jax.training.trainer import make_stage

@@ -98,8 +98,8 @@ class TensorBoard:
 class WeightsAndBiases:
     """A run on W&B with the same name as the directory, whose files are in RUN/wandb.
 
-    A resumed run goes on where it was, by the id in RUN/wandb/id. The horizontal axis are episodes;
-    W&B's own step counts logging points.
+    A resumed run goes on where it was, by the id in RUN/wandb/id, which is there once W&B has taken
+    the run. The horizontal axis are episodes; W&B's own step counts logging points.
     """
 
     def __init__(self, config: TrainConfig, path: Path, earlier: Earlier) -> None:
@@ -107,20 +107,21 @@ class WeightsAndBiases:
 
         file = path / "wandb" / "id"
         known = file.exists()
-        if not known:
-            file.parent.mkdir(exist_ok=True)
-            write_whole(file, uuid.uuid4().hex[:12].encode())
+        file.parent.mkdir(exist_ok=True)
+        run_id = file.read_text() if known else uuid.uuid4().hex[:12]
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "mamt_jax"),
             name=path.name,
             dir=path,
-            id=file.read_text(),
+            id=run_id,
             resume="allow",
             reinit="create_new",  # beside those of other runs, and of the caller
             config=config.to_dict(),
             settings=wandb.Settings(console="off"),  # the progress bar is ours
         )
         self._run.define_metric("*", step_metric="episode")
+        if not (known or self._run.disabled):
+            write_whole(file, run_id.encode())
         for point in () if known else earlier():
             self.write(point)
 

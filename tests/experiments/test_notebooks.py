@@ -95,3 +95,5 @@ def test_they_are_copied_once(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="1_first_run.py is there already"):
         copy_to(tmp_path / "mine")
     assert not copies[0].exists()
+    with pytest.raises(RunError, match=r"Could not copy notebooks to .*: File exists\."):
+        copy_to(copies[1])

@@ -75,7 +75,7 @@ def test_the_table_says_what_it_compares(rising: xr.Dataset) -> None:
 
 def test_runs_of_one_algorithm_are_told_apart_by_their_settings(rising: xr.Dataset) -> None:
     rates = [run_of(rising, learning_rate=rate) for rate in (1e-3, 3e-3)]
-    found = mamt_jax.compare(rates)
+    found = mamt_jax.compare(run for run in rates)
     assert list(found.returns) == ["maac, learning_rate=0.001", "maac, learning_rate=0.003"]
 
 
@@ -95,6 +95,10 @@ def test_what_cannot_be_compared(tmp_path: Path, rising: xr.Dataset) -> None:
         ),
         ([good, good], ["a"], "names must be 2 different ones, got"),
         ([good, good], ["a", "a"], "names must be 2 different ones, got"),
+        ([good, good], ["a", "b", "b"], "names must be 2 different ones, got"),
+        ([good, good], "ab", "names must be 2 different ones, got 'ab'"),
+        (None, None, "a list of at least two runs"),
+        ("ab", None, "a list of at least two runs"),
     ):
         with pytest.raises(ConfigError, match=says):
             mamt_jax.compare(runs, names)  # type: ignore[arg-type]

@@ -147,7 +147,7 @@ def test_one_panel_per_environment() -> None:
     }
     figure = learning_curve(panels)
     titles = [axes.get_title("left") for axes in figure.axes]
-    assert titles == ["spread, 1 seed", "spread3_sep, 1 seed", "spread3_mix, 1/4 seeds"]
+    assert titles == ["spread, 1 seed", "spread3_sep, 1 seed", "spread3_mix, 1 or 4 seeds"]
     styles: dict[str, set[tuple[str, str]]] = {}
     for axes in figure.axes:
         for line in axes.lines:

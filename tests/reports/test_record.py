@@ -178,3 +178,15 @@ def test_files_that_are_no_records(tmp_path: Path, content: str) -> None:
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(RunError, match="is not a record"):
         report([tmp_path / "x.json"], tmp_path)
+
+
+def test_a_record_takes_the_place_of_records_alone(tmp_path: Path) -> None:
+    """Not of a run's config, which a wrong name could hit."""
+    run = write_run(tmp_path / "run", made_up(set(), seeds=2, points=12))
+    config = run / "config.json"
+    before = config.read_bytes()
+    with pytest.raises(RunError, match="config.json is there already, and is no record"):
+        record(run, config)
+    assert config.read_bytes() == before
+    kept = record(run, tmp_path / "kept.json", "one")
+    assert record(run, kept, "two") == kept and json.loads(kept.read_text())["note"] == "two"

@@ -94,3 +94,16 @@ def test_paths_that_cannot_be_reported(tmp_path: Path, monkeypatch: pytest.Monke
         report([Path("one.json"), tmp_path / "one.json"])
     with pytest.raises(ConfigError, match="Name at least one"):
         report([])
+
+
+def test_names_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In tables and figures: brackets are no markup, and dollars no formula."""
+    metrics = made_up({"entropy"}, seeds=2, points=12)
+    for name in ("o[red]p", "[/x]", ":smile:", "a$b$c_$"):
+        write_run(tmp_path / "runs" / name, metrics)
+    shown, files = report([tmp_path / "runs"], tmp_path / "figures")
+    print_tables(*shown)
+    out = capsys.readouterr().out
+    for name in ("o[red]p", "[/x]", ":smile:", "a$b$c_$"):
+        assert out.count(f"mamt ({name})") == 2
+    assert [file.name for file in files] == ["learning_curve.png", "entropy.png"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import matplotlib.image
@@ -103,6 +104,25 @@ def test_a_run_is_followed_to_its_end(tmp_path: Path, metrics: xr.Dataset) -> No
     assert not watcher.is_alive() and not directory.is_written()
     assert sorted(set(drawn)) == [4, 8, 12] and drawn == sorted(drawn)
     assert len(drawn) <= 5  # once for each time that there is more, and at the end
+
+
+def test_what_is_left_out_is_said_once(
+    tmp_path: Path, metrics: xr.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDir(write_run(tmp_path / "x", upto(metrics, 4)))
+    (tmp_path / "y.json").write_text("{}")
+    saved, training = iter((8, 12)), ExitStack()
+
+    def sleep(seconds: float) -> None:
+        points = next(saved, None)
+        run.write_metrics(upto(metrics, points)) if points else training.close()
+
+    monkeypatch.setattr(watching.time, "sleep", sleep)
+    line = ["plot", str(tmp_path), "--quantity", "entropy", "--out", str(tmp_path / "f"), "--live"]
+    with training, pytest.warns(UserWarning) as said:
+        training.enter_context(run.lock())
+        assert main(line) == 0
+    assert [str(each.message).partition(":")[0] for each in said] == ["Left out"]
 
 
 def test_what_is_wrong_is_said_at_once_or_waited_for(

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,7 @@ def test_a_callback_ends_a_run_that_can_go_on(tmp_path: Path, whole: Run) -> Non
     assert told == [1, 2, 3, 4, 5, 6, 7]
 
 
-@pytest.mark.parametrize("error", [KeyError("mine"), SystemExit(3)])
+@pytest.mark.parametrize("error", [KeyError("mine"), SystemExit(3), KeyboardInterrupt()])
 def test_a_callback_that_raises_loses_nothing(
     tmp_path: Path, whole: Run, error: BaseException
 ) -> None:
@@ -172,6 +173,22 @@ def test_each_run_of_a_list_is_told(tmp_path: Path) -> None:
         assert run.metrics.sizes["update"] == 2
         for name, values in point.metrics.items():
             np.testing.assert_array_equal(values, run.metrics[name][:, 1], name)
+
+
+def test_the_note_of_a_callback_counts_runs_that_go_on(tmp_path: Path) -> None:
+    """Not the first one, which is lost."""
+
+    def callback(point: LoggingPoint) -> None:
+        if point.point == 3:
+            raise KeyError("mine")
+
+    configs = [fakes.config(learning_rate=rate) for rate in (1e-3, 1e-2)]
+    trainer = fakes.trainer(nan_at=(1, 1, 1))
+    together = PreparedTogether(trainer, [fakes.algorithm()] * 2, configs)  # type: ignore[arg-type]
+    with pytest.raises(KeyError) as raised:
+        run_trainers(together, [None, None], callback=callback)
+    (note,) = raised.value.__notes__
+    assert note.startswith("The callback raised this after 3 of 7 logging points; nothing is saved")
 
 
 def test_only_a_function_can_be_told() -> None:
@@ -411,6 +428,37 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = {file.name.rpartition("-")[2] for file in (tmp_path / "run/wandb").glob("offline-run-*")}
     assert ids == {(tmp_path / "run/wandb/id").read_text()}
     assert [file.name for file in tmp_path.iterdir()] == ["run"]
+
+
+def test_wandb_begun_later_has_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it did not take the run at first, or was told to keep out."""
+    pytest.importorskip("wandb")
+    logged: list[int] = []
+    fake = SimpleNamespace(
+        step=0,
+        disabled=True,
+        define_metric=lambda *_, **__: None,
+        log=lambda _, step: logged.append(step),
+        finish=lambda **_: None,
+    )
+    ids: list[str] = []
+
+    def init(**given: Any) -> Any:
+        ids.append(given["id"])
+        if len(ids) == 1:
+            raise OSError("no key")
+        return fake
+
+    monkeypatch.setattr("wandb.init", init)
+    with pytest.warns(UserWarning, match="no key"):
+        go(tmp_path / "run", lambda point: point.point == 2, wandb=True)
+    go(tmp_path / "run", lambda point: point.point == 3, resume=True, wandb=True)
+    assert logged == [1, 2, 3]
+    fake.disabled = False
+    go(tmp_path / "run", lambda point: point.point == 4, resume=True, wandb=True)
+    assert logged[3:] == [1, 2, 3, 4]
+    go(tmp_path / "run", resume=True, wandb=True)
+    assert logged[7:] == [5, 6, 7] and ids[2] == ids[3]
 
 
 @pytest.mark.parametrize("kind", ["tensorboard", "wandb"])
