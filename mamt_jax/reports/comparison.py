@@ -22,9 +22,17 @@ from mamt_jax.reports.sources import open_run
 from mamt_jax.reports.texts import seeds as seeds_text
 from mamt_jax.training.result import Run
 
-_HEADINGS = ("run", "seeds", "IQM of returns", "difference", "improves with probability")
+_HEADINGS = (
+    "run",
+    "seeds",
+    "episodes",
+    "IQM of returns",
+    "difference",
+    "improves with probability",
+)
 _MEANING = {
     "seeds": "seeds that did not diverge",
+    "episodes": "episodes that a seed was trained for",
     "iqm": "interquartile mean over seeds of the return of the last episodes",
     "difference": "of the interquartile means, to that of the first run",
     "improvement": "probability that a seed is better than one of the first run, ties half",
@@ -38,7 +46,7 @@ class Comparison:
     Attributes:
         data: ``iqm``, ``difference`` and ``improvement [run, estimate]`` (value, low, high: the
             95% percentile bootstrap interval), of which the latter two are against the first run
-            and NaN there; and ``seeds [run]``.
+            and NaN there; and ``seeds`` and ``episodes [run]``.
         returns: Of each run: every seed's return of the last episodes.
         environment: Where they were trained.
     """
@@ -52,7 +60,8 @@ class Comparison:
         rows = []
         for name, seeds in zip(self.returns, self._seeds, strict=True):
             of = self.data.sel(run=name)
-            rows.append((name, seeds, *(_shown(of[each].values) for each in tuple(_MEANING)[1:])))
+            shown = (_shown(of[each].values) for each in ("iqm", "difference", "improvement"))
+            rows.append((name, seeds, f"{int(of.episodes):,}", *shown))
         return rows
 
     def _caption(self) -> str:
@@ -81,7 +90,8 @@ def compare(runs: Iterable[Run | str | Path], names: Iterable[str] | None = None
     """Final returns of runs over their seeds, the others against the first.
 
     Seeds that diverged are left out. Final returns are those of the last 1,000 episodes, or of the
-    last tenth of a run that is shorter than twice that.
+    last tenth of a run that is shorter than twice that, and of as many before them as make whole
+    logging points.
 
     Args:
         runs: Two and more on the same environment: run objects, run directories, or records.
@@ -108,6 +118,7 @@ def compare(runs: Iterable[Run | str | Path], names: Iterable[str] | None = None
     beside = [Against(nothing, nothing), *(against(*each, *found[0]) for each in found[1:])]
     variables = {
         "seeds": ("run", [len(values) for values in returns.values()]),
+        "episodes": ("run", [int(metrics.episode[-1]) for _, metrics in opened]),
         "iqm": (("run", "estimate"), np.array([iqm(*each) for each in found])),
         "difference": (("run", "estimate"), np.array([each.difference for each in beside])),
         "improvement": (("run", "estimate"), np.array([each.improvement for each in beside])),

@@ -63,9 +63,10 @@ def test_the_table_says_what_it_compares(rising: xr.Dataset) -> None:
     found = mamt_jax.compare([run_of(rising), run_of(lost), run_of(shifted(rising, 50))], names)
     lines = repr(found).splitlines()
     assert "on spread [95% bootstrap interval]; differences and" in lines[0]
-    heads = ["run", "seeds", "IQM of returns", "difference", "improves with probability"]
-    assert re.split(r" {2,}", lines[2]) == heads
-    assert lines[3].split()[:3] == ["all", "5", f"{float(found.data.iqm[0, 0]):.2f}"]
+    heads = ["run", "seeds", "episodes", "IQM of returns", "difference"]
+    assert re.split(r" {2,}", lines[2]) == [*heads, "improves with probability"]
+    episodes, value = f"{int(rising.episode[-1]):,}", f"{float(found.data.iqm[0, 0]):.2f}"
+    assert lines[3].split()[:4] == ["all", "5", episodes, value]
     assert lines[4].split()[:4] == ["four", "4", "(1", "diverged)"]
     assert lines[5].endswith("  1.00 [1.00, 1.00]") and "  50.00 [49." in lines[5]
     page = found._repr_html_()
