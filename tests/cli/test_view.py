@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,10 @@ def test_seeds_checkpoints_and_recordings_are_chosen(
     page = (tmp_path / "both.html").read_text("utf-8")
     assert page.count('"seed":0') == 3 and page.count('"seed":1') == 2
     assert page.count('"checkpoint":1,') == 2 and page.count('"checkpoint":2,') == 3
+    # Of one algorithm and environment, so where they are tells them apart.
+    assert re.findall(r'"label":"([^"]*)","recordings"', page) == [
+        f"maac on toy_matching, {place}" for place in (run, "kept.nc")
+    ]
 
 
 def test_it_refuses_in_one_sentence(

@@ -100,7 +100,7 @@ export class Viewer {
     const has = (name) => this.panes.find((pane) => pane.recording.fields[name] && pane.hasAgents);
     bar.replaceChildren();
     this.option("episode", "Episode", marks.map((mark, k) => [
-      k, `${k}: return ${written(recording.returns[k] ?? NaN, 0.01)}${mark && ` (${mark})`}`,
+      k, `${recording.episodes[k]}: return ${written(recording.returns[k] ?? NaN, 0.01)}${mark && ` (${mark})`}`,
     ]), Number, () => this.showEpisode());
     const edges = [["none", "none"]];
     if (has("coordination")) edges.push(["coordination", "coordination C"]);
