@@ -410,6 +410,15 @@ def test_edited_recordings_show_what_is_left_of_them() -> None:
     assert embedded(nowhere.assign_attrs(EARLY.attrs | {"scene": ""}))["scene"] is None
 
 
+def test_agents_of_both_sides_can_be_chosen(watched: Watched, tmp_path: Path) -> None:
+    both = [Source(name, [recording(name)]) for name in ("spread", "pursuit")]
+    write_page(page(both, "both"), tmp_path / "both.html")
+    opened = watched.open(tmp_path / "both.html")
+    opened.locator(".agents button").nth(7).click()
+    assert watched.state("chosen") == 7
+    assert not watched.wrong, watched.wrong
+
+
 def test_parts_of_a_recording_are_played(watched: Watched, tmp_path: Path) -> None:
     """Episodes keep their numbers, one step is a dot, and no edges lead to agents cut off."""
     whole = EARLY.assign_coords(episode=np.arange(3))
