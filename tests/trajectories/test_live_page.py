@@ -243,7 +243,8 @@ def test_a_second_finger_takes_nothing_away(spread: Touched) -> None:
           const box = canvas.getBoundingClientRect();
           const [x, y] = [box.x + live.camera.x(place[0]) + 1, box.y + live.camera.y(place[1]) + 1];
           const touch = (kind, pointerId, clientX, clientY) => {
-            canvas.dispatchEvent(new PointerEvent(kind, { pointerId, clientX, clientY, button: 0 }));
+            const where = { pointerId, clientX, clientY, button: 0 };
+            canvas.dispatchEvent(new PointerEvent(kind, where));
             found.push(live.world.held !== null);
           };
           touch("pointerdown", 1, x, y);
