@@ -49,6 +49,9 @@ class View:
         if not self.played:
             raise RunError("Give at least one run directory or recording.")
         places = [user_path(one) for one in self.played]
+        recorded = all(place.suffix in _RECORDINGS for place in places)
+        if recorded and (self.seeds or self.checkpoints):
+            raise RunError("A recording is of one seed and checkpoint; choose them of a run.")
         out = user_path(self.out) if self.out else _default_page(places)
         check_page(out)
         if self.live:

@@ -185,10 +185,23 @@ def check_writable(path: Path, overwrite: bool = False) -> None:
     if os.path.lexists(path):
         if not overwrite:
             raise OutputError(f"{path} exists; choose another name, or overwrite it (--overwrite).")
-        if path.is_dir() != folder or (folder and not (path / _LIST).is_file()):
+        if path.is_dir() != folder or not set(ABOUT) <= set(_attributes(path)):
             raise OutputError(f"{path} exists and is no recording; choose another name.")
     with _output_errors(path), TemporaryDirectory(prefix=".", dir=path.parent):
         pass
+
+
+def _attributes(path: Path) -> Mapping[str, Any]:
+    """Of a file or folder that may be a recording; nothing where it is something else."""
+    try:
+        if path.is_dir():
+            found = json.loads((path / _LIST).read_bytes())["attributes"]
+        else:
+            with xr.open_dataset(path, **_engine(path), **_AS_IT_IS) as opened:
+                found = opened.attrs
+        return dict(found)
+    except Exception:  # readers raise many kinds
+        return {}
 
 
 def write_recording(

@@ -60,6 +60,7 @@ def test_it_refuses_in_one_sentence(
         (["nowhere"], "nowhere"),
         ([str(run), "--seeds", "7"], "No seed 7; the run has 0, 1."),
         ([str(run), "--checkpoints", "9"], "holds no checkpoint 9; it holds 1, 2."),
+        (["kept.nc", "--seeds", "1"], "A recording is of one seed and checkpoint"),
         ([str(run), "--episodes", "0"], "episodes must be"),
         ([str(run), "--out", "mine.html"], "mine.html exists and is no page of mamt view"),
         ([str(run), "--out", "page.pdf"], "must end in .html"),

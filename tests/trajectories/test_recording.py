@@ -226,13 +226,17 @@ def test_only_recordings_are_overwritten(tmp_path: Path, recording: Recording) -
     (tmp_path / "thesis.zarr" / "chapter").write_text("kept")
     (tmp_path / "folder.nc").mkdir()
     (tmp_path / "file.zarr").write_text("kept")
-    for name in ("thesis.zarr", "folder.nc", "file.zarr"):
+    others = xr.Dataset({"a": ("x", [1, 2])}, attrs={"algorithm": "mamt", "env": "spread"})
+    others.to_zarr(tmp_path / "metrics.zarr")  # as a run has it
+    others.to_netcdf(tmp_path / "weather.nc", engine="scipy")
+    for name in ("thesis.zarr", "folder.nc", "file.zarr", "metrics.zarr", "weather.nc"):
         with pytest.raises(OutputError, match="exists and is no recording"):
             write_recording(recording, tmp_path / name, overwrite=True)
     for name, says in (("x.csv", "must end in .nc or .zarr"), ("no/x.nc", "No such file")):
         with pytest.raises(OutputError, match=says):
             write_recording(recording, tmp_path / name)
     assert (tmp_path / "thesis.zarr" / "chapter").read_text() == "kept"
+    xr.testing.assert_identical(xr.load_dataset(tmp_path / "weather.nc", engine="scipy"), others)
 
 
 def damaged(recording: Recording, path: Path, how: str) -> None:
