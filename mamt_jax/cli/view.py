@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -49,12 +49,15 @@ class View:
         if not self.played:
             raise RunError("Give at least one run directory or recording.")
         places = [user_path(one) for one in self.played]
+        recorded = all(place.suffix in _RECORDINGS for place in places)
+        if recorded and (self.seeds or self.checkpoints):
+            raise RunError("A recording is of one seed and checkpoint; choose them of a run.")
         out = user_path(self.out) if self.out else _default_page(places)
         check_page(out)
         if self.live:
             write_page(self._live(places), out)
             return _say_written(out)
-        sources = [self._source(place) for place in places]
+        sources = _told_apart([self._source(place) for place in places], self.played)
         title = " and ".join(dict.fromkeys(source.label for source in sources))
         write_page(page(sources, title), out)
         _say_written(out)
@@ -117,6 +120,17 @@ def _say_written(out: Path) -> None:
 
 def _label(about: dict[str, object]) -> str:
     return f"{about['algorithm']} on {about['env']}"
+
+
+def _told_apart(sources: list[Source], given: Sequence[Path]) -> list[Source]:
+    """Those of one algorithm and environment by where they are, too."""
+    labels = [source.label for source in sources]
+    return [
+        source._replace(label=f"{source.label}, {place}")
+        if labels.count(source.label) > 1
+        else source
+        for source, place in zip(sources, given, strict=True)
+    ]
 
 
 def _default_page(places: list[Path]) -> Path:

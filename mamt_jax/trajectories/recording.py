@@ -26,7 +26,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mamt_jax.envs.base import EnvSpec, Field
-from mamt_jax.errors import ConfigError, MamtError, OutputError, RunError
+from mamt_jax.errors import ConfigError, OutputError, RunError
 from mamt_jax.files import user_path
 from mamt_jax.trajectories.trajectory import FIELDS, Trajectory
 
@@ -75,17 +75,18 @@ class Recording(xr.Dataset):
     @property
     def returns(self) -> xr.DataArray:
         """Undiscounted return of each episode, averaged over agents, ``[episode]``."""
-        last = self["length"] - 1
+        last = self["length"].astype(int) - 1
         return self["return_so_far"].isel(step=last).drop_vars("step").rename("return")
 
     def _repr_html_(self) -> str:
-        """The page that plays it; of a part of a recording, xarray's own."""
-        from importlib import import_module  # the viewer is not there for whom only reads
+        """The page that plays it; of less than whole episodes, xarray's own."""
+        from mamt_jax.trajectories.viewer import frame
 
         try:
-            check_recording(self)
-            return str(import_module("mamt_jax.trajectories.viewer").frame(self))
-        except (ImportError, MamtError):
+            whole = _with_episodes(self)
+            check_recording(whole)
+            return frame(whole)
+        except Exception:  # a recording may be edited in more ways than anybody can list
             return super()._repr_html_()
 
 
@@ -127,11 +128,29 @@ def as_recording(trajectory: Trajectory, about: Mapping[str, Any]) -> Recording:
         raise ConfigError(f"{spec.name}: arrays of view or inspect do not fit: {error}") from error
 
 
+def _with_episodes(recording: xr.Dataset) -> xr.Dataset:
+    """One episode that was selected as a recording of one."""
+    if "episode" in recording.dims or "episode" not in recording.coords:
+        return recording
+    moving = {
+        name: own.set_dims(("episode", *own.dims))
+        for name, own in recording.variables.items()
+        if name == "length" or ({"step", "moment"} & {*own.dims} and name not in _COORDINATES)
+    }
+    number = recording.episode.values[None]
+    return recording.drop_vars("episode").assign(moving).assign_coords(episode=number)
+
+
 def check_recording(dataset: xr.Dataset) -> None:
     """Raises RunError, whose text begins with "it", unless a Dataset is a whole recording."""
     missing = [name for name in ABOUT if name not in dataset.attrs]
     if missing:
         raise RunError(f"it is no recording: it has no attribute {', '.join(missing)}.")
+    for name, kind in ABOUT.items():
+        try:
+            kind(dataset.attrs[name])
+        except (TypeError, ValueError) as error:
+            raise RunError(f"its {name} is no number, but {dataset.attrs[name]!r}.") from error
     wanted = {_RENAMED.get(name, name): field for name, field in FIELDS.items()}
     missing = [name for name in wanted if name not in dataset.variables]
     missing += [name for name in ("agent", "action") if name not in dataset.coords]
@@ -166,10 +185,23 @@ def check_writable(path: Path, overwrite: bool = False) -> None:
     if os.path.lexists(path):
         if not overwrite:
             raise OutputError(f"{path} exists; choose another name, or overwrite it (--overwrite).")
-        if path.is_dir() != folder or (folder and not (path / _LIST).is_file()):
+        if path.is_dir() != folder or not set(ABOUT) <= set(_attributes(path)):
             raise OutputError(f"{path} exists and is no recording; choose another name.")
     with _output_errors(path), TemporaryDirectory(prefix=".", dir=path.parent):
         pass
+
+
+def _attributes(path: Path) -> Mapping[str, Any]:
+    """Of a file or folder that may be a recording; nothing where it is something else."""
+    try:
+        if path.is_dir():
+            found = json.loads((path / _LIST).read_bytes())["attributes"]
+        else:
+            with xr.open_dataset(path, **_engine(path), **_AS_IT_IS) as opened:
+                found = opened.attrs
+        return dict(found)
+    except Exception:  # readers raise many kinds
+        return {}
 
 
 def write_recording(
@@ -214,6 +246,10 @@ def _output_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(f"Cannot write {path}: {error.strerror or error}.") from error
+    except (TypeError, ValueError, NotImplementedError) as error:  # the format has no such thing
+        raise OutputError(
+            f"Cannot write {path}, whose format does not hold this: {error}"
+        ) from error
 
 
 def read_recording(path: str | os.PathLike[str]) -> Recording:

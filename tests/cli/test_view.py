@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,10 @@ def test_seeds_checkpoints_and_recordings_are_chosen(
     page = (tmp_path / "both.html").read_text("utf-8")
     assert page.count('"seed":0') == 3 and page.count('"seed":1') == 2
     assert page.count('"checkpoint":1,') == 2 and page.count('"checkpoint":2,') == 3
+    # Of one algorithm and environment, so where they are tells them apart.
+    assert re.findall(r'"label":"([^"]*)","recordings"', page) == [
+        f"maac on toy_matching, {place}" for place in (run, "kept.nc")
+    ]
 
 
 def test_it_refuses_in_one_sentence(
@@ -55,6 +60,7 @@ def test_it_refuses_in_one_sentence(
         (["nowhere"], "nowhere"),
         ([str(run), "--seeds", "7"], "No seed 7; the run has 0, 1."),
         ([str(run), "--checkpoints", "9"], "holds no checkpoint 9; it holds 1, 2."),
+        (["kept.nc", "--seeds", "1"], "A recording is of one seed and checkpoint"),
         ([str(run), "--episodes", "0"], "episodes must be"),
         ([str(run), "--out", "mine.html"], "mine.html exists and is no page of mamt view"),
         ([str(run), "--out", "page.pdf"], "must end in .html"),

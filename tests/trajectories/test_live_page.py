@@ -233,9 +233,38 @@ def test_a_cursor_places_evaders_without_a_pointer(pursuit: Touched) -> None:
     assert page.locator("#thing").text_content().startswith("agent 0 at ")
 
 
+def test_a_second_finger_takes_nothing_away(spread: Touched) -> None:
+    """Of two fingers the first one drags, until it is lifted."""
+    spread.get("live.hands.drop()")
+    held = spread.get(
+        """(() => {
+          const { canvas } = live.hands, place = live.hands.things()[0].place, found = [];
+          canvas.setPointerCapture = () => {};
+          const box = canvas.getBoundingClientRect();
+          const [x, y] = [box.x + live.camera.x(place[0]) + 1, box.y + live.camera.y(place[1]) + 1];
+          const touch = (kind, pointerId, clientX, clientY) => {
+            const where = { pointerId, clientX, clientY, button: 0 };
+            canvas.dispatchEvent(new PointerEvent(kind, where));
+            found.push(live.world.held !== null);
+          };
+          touch("pointerdown", 1, x, y);
+          touch("pointermove", 1, x + 20, y);
+          touch("pointerdown", 2, box.x + 3, box.y + 3);
+          touch("pointerup", 2, box.x + 3, box.y + 3);
+          touch("pointermove", 1, x + 40, y);
+          touch("pointerup", 1, x + 40, y);
+          delete canvas.setPointerCapture;
+          return found;
+        })()"""
+    )
+    assert held == [False, True, True, True, True, False]
+
+
 def test_a_phone_needs_no_scrolling_to_the_side(spread: Touched) -> None:
     spread.page.set_viewport_size({"width": 400, "height": 800})
-    assert spread.get("document.documentElement.scrollWidth") <= 400
+    for edges in ("none", "attention:mean"):  # the longest title
+        spread.page.select_option("#edges", edges)
+        assert spread.get("document.documentElement.scrollWidth") <= 400
     spread.page.set_viewport_size({"width": 1000, "height": 800})
 
 

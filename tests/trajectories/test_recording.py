@@ -100,9 +100,47 @@ def test_a_recording_has_all_that_its_trajectory_has(
     assert {name: recording.attrs[name] for name in ABOUT} == expected
 
 
-def test_parts_of_recordings_are_shown_by_xarray(recording: Recording) -> None:
-    part = recording.sel(agent="agent_1", episode=2)
-    assert isinstance(part, Recording) and "xarray" in part._repr_html_()
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda whole: whole.sel(agent="agent_1", episode=2),
+        lambda whole: whole.rename(agent="player"),
+        lambda whole: whole.assign_attrs(seed="first"),
+        lambda whole: whole.assign_attrs(scene="7"),
+        lambda whole: whole.isel(episode=[]),
+    ],
+)
+def test_less_than_whole_episodes_are_shown_by_xarray(recording: Recording, part: Any) -> None:
+    found = part(recording)
+    assert isinstance(found, Recording) and "xarray" in found._repr_html_()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda whole: whole.isel(episode=2),
+        lambda whole: whole.sel(episode=[1, 2]),
+        lambda whole: whole.astype(np.float64),
+        lambda whole: whole.where(whole.episode > 1, drop=True),
+    ],
+)
+def test_whole_episodes_play(recording: Recording, part: Any) -> None:
+    edited = part(recording)
+    found = Recording(edited.data_vars, edited.coords, edited.attrs)
+    assert found._repr_html_().startswith("<iframe")
+    if "episode" in found.dims:
+        chosen = found.episode.values.astype(int)
+        np.testing.assert_array_equal(found.returns, recording.returns[chosen])
+
+
+@pytest.mark.parametrize("name", ["kept.nc", "kept.zarr"])
+def test_what_a_format_does_not_hold_is_one_sentence(
+    tmp_path: Path, recording: Recording, name: str
+) -> None:
+    stacked = recording.stack(pair=("episode", "agent"))
+    with pytest.raises(OutputError, match=f"{name}, whose format does not hold this"):
+        write_recording(stacked, tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 def named(counts: tuple[int, ...], names: Any, **fields: Field) -> Trajectory:
@@ -188,13 +226,17 @@ def test_only_recordings_are_overwritten(tmp_path: Path, recording: Recording) -
     (tmp_path / "thesis.zarr" / "chapter").write_text("kept")
     (tmp_path / "folder.nc").mkdir()
     (tmp_path / "file.zarr").write_text("kept")
-    for name in ("thesis.zarr", "folder.nc", "file.zarr"):
+    others = xr.Dataset({"a": ("x", [1, 2])}, attrs={"algorithm": "mamt", "env": "spread"})
+    others.to_zarr(tmp_path / "metrics.zarr")  # as a run has it
+    others.to_netcdf(tmp_path / "weather.nc", engine="scipy")
+    for name in ("thesis.zarr", "folder.nc", "file.zarr", "metrics.zarr", "weather.nc"):
         with pytest.raises(OutputError, match="exists and is no recording"):
             write_recording(recording, tmp_path / name, overwrite=True)
     for name, says in (("x.csv", "must end in .nc or .zarr"), ("no/x.nc", "No such file")):
         with pytest.raises(OutputError, match=says):
             write_recording(recording, tmp_path / name)
     assert (tmp_path / "thesis.zarr" / "chapter").read_text() == "kept"
+    xr.testing.assert_identical(xr.load_dataset(tmp_path / "weather.nc", engine="scipy"), others)
 
 
 def damaged(recording: Recording, path: Path, how: str) -> None:
@@ -234,7 +276,7 @@ def damaged(recording: Recording, path: Path, how: str) -> None:
         ("poorer", "no whole recording: it has no reward, alive"),
         ("turned", r"obs is \[agent, episode, moment, obs\] in it, and must be \[episode, moment"),
         ("longer", "do not fit"),
-        ("nameless", "damaged"),
+        ("nameless", "its seed is no number"),
         ("0.5", "damaged"),
         ("0.99", "damaged"),
         ("0.01", "damaged"),

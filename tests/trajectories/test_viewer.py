@@ -362,7 +362,7 @@ def test_without_a_view_there_are_strips_and_a_sentence(watched: Watched, tmp_pa
     write_page(page([Source("host", [made])], "host"), tmp_path / "host.html")
     opened = watched.open(tmp_path / "host.html")
     assert opened.locator("canvas").is_hidden()
-    assert "does not say where things are" in opened.locator(".caption").inner_text()
+    assert "recording does not say where things are" in opened.locator(".caption").inner_text()
     assert opened.locator(".strip").count() == 6
     assert not watched.wrong, watched.wrong
 
@@ -377,6 +377,62 @@ def test_a_view_without_a_scene_is_drawn_as_it_is() -> None:
 def test_a_scene_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(RunError, match="The scene of the recording is none"):
         embedded(recording("spread", scene=text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"low": [0, 0], "high": [0, 1], "layers": []}',
+        '{"low": [0, 0], "high": [NaN, 1], "layers": []}',
+        '{"layers": []}',
+    ],
+)
+def test_a_scene_needs_a_box(text: str) -> None:
+    with pytest.raises(RunError, match="The scene of the recording is none"):
+        embedded(recording("spread", scene=text))
+
+
+def test_edited_recordings_show_what_is_left_of_them() -> None:
+    """Dimensions in another order, and whole numbers as floating-point ones, are the same."""
+    other = EARLY.assign(
+        probability=EARLY.probability.transpose("action", "agent", "step", "episode")
+    )
+    assert embedded(other.astype(np.float64))["columns"] == embedded(EARLY)["columns"]
+    some = embedded(EARLY.assign_coords(opponent=EARLY.agent.values[::-1]))["columns"]
+    assert not {"coordination", "attention"} & set(some) and "reward" in some
+    flat = embedded(EARLY.assign(delta=EARLY.delta.isel(agent=0)))["columns"]
+    assert "delta" not in flat
+    infinite = EARLY.assign(reward=EARLY.reward.astype(float) * 1e308)
+    as_script(embedded(infinite))
+    assert embedded(EARLY.assign(position=EARLY.position.astype(str)))["scene"] is None
+    nowhere = EARLY.assign_attrs(scene="") * np.nan
+    nowhere["length"] = EARLY.length
+    assert embedded(nowhere.assign_attrs(EARLY.attrs | {"scene": ""}))["scene"] is None
+
+
+def test_agents_of_both_sides_can_be_chosen(watched: Watched, tmp_path: Path) -> None:
+    both = [Source(name, [recording(name)]) for name in ("spread", "pursuit")]
+    write_page(page(both, "both"), tmp_path / "both.html")
+    opened = watched.open(tmp_path / "both.html")
+    opened.locator(".agents button").nth(7).click()
+    assert watched.state("chosen") == 7
+    assert not watched.wrong, watched.wrong
+
+
+def test_parts_of_a_recording_are_played(watched: Watched, tmp_path: Path) -> None:
+    """Episodes keep their numbers, one step is a dot, and no edges lead to agents cut off."""
+    whole = EARLY.assign_coords(episode=np.arange(3))
+    part = whole.isel(episode=[1, 2], agent=[0], step=[0], moment=[0, 1])
+    part["length"] = part.length * 0 + 1
+    write_page(page([Source("part", [part])], "part"), tmp_path / "part.html")
+    opened = watched.open(tmp_path / "part.html")
+    shown = opened.locator("#episode option").all_inner_texts()
+    assert [text.split(":")[0] for text in shown] == ["1", "2"]
+    assert opened.locator("canvas").is_hidden() and opened.locator("#edges").count() == 0
+    assert "does not say where things are" in opened.locator(".caption").inner_text()
+    line = opened.locator('[data-name="reward"] .line').get_attribute("d")
+    assert line.startswith("M1 ") and line.endswith("h0")
+    assert not watched.wrong, watched.wrong
 
 
 def test_ten_episodes_of_pursuit_fit_two_megabytes() -> None:

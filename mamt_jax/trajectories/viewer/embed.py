@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from mamt_jax.envs.scene import At, Box, Layer, Marks, Scene, fields_in
 from mamt_jax.errors import RunError
+from mamt_jax.trajectories.trajectory import FIELDS, INSPECTED
 from mamt_jax.trajectories.viewer.columns import column
 
 _STRIPS = ("return_so_far", "reward", "probability", "entropy", "delta", "nonstationarity")
 _EDGES = ("coordination", "attention")
+_MOMENTS = ("episode", "moment")
 
 
 def embedded(recording: xr.Dataset) -> dict[str, Any]:
@@ -33,13 +35,14 @@ def embedded(recording: xr.Dataset) -> dict[str, Any]:
     still = [name for name in drawn if "episode" not in recording[name].dims]
     names = [name for name in drawn if name not in still]
     arrays = {name: recording[name].values for name in names}
-    arrays |= {name: recording[name].values for name in (*_STRIPS, *_EDGES) if name in recording}
+    plotted = {name: _plotted(recording, name) for name in (*_STRIPS, *_EDGES)}
+    arrays |= {name: array for name, array in plotted.items() if array is not None}
     arrays["action_taken"] = recording.action_taken.values
-    if "probability" in recording:
-        arrays["entropy"] = entropy(recording.probability.values)
+    if "probability" in arrays:
+        arrays["entropy"] = entropy(arrays["probability"])
     if (alive := _alive(recording)) is not None:
         arrays["alive"] = alive
-    lengths = recording.length.values
+    lengths = recording.length.values.astype(int)
     returns = recording.return_so_far.values[np.arange(len(lengths)), lengths - 1]
     about = recording.attrs
     return {
@@ -52,6 +55,7 @@ def embedded(recording: xr.Dataset) -> dict[str, Any]:
         "key": int(about.get("key", 0)),
         "agents": [str(name) for name in recording.agent.values],
         "actions": _action_names(recording),
+        "episodes": recording.episode.values.tolist(),  # of a part, their numbers in the whole
         "lengths": lengths.tolist(),
         "returns": [float(value) if np.isfinite(value) else None for value in returns],
         "starts": [_digest(first) for first in recording.obs.values[:, 0]],
@@ -59,6 +63,27 @@ def embedded(recording: xr.Dataset) -> dict[str, Any]:
         "still": {name: recording[name].values.astype(float).ravel().tolist() for name in still},
         "columns": {name: column(array) for name, array in arrays.items()},
     }
+
+
+def _plotted(recording: xr.Dataset, name: str) -> NDArray[Any] | None:
+    """A field [episode, step, ...]; None where whoever edited the recording left another shape."""
+    field, known = recording.get(name), FIELDS | INSPECTED
+    if field is None or name not in known or field.dtype.kind not in "biuf":
+        return None
+    dims = ("episode", "step", *known[name].dims[2:])
+    if set(field.dims) != set(dims):
+        return None
+    if name in _EDGES and not _same_agents(recording, field):
+        return None
+    found: NDArray[Any] = field.transpose(*dims).values
+    return found
+
+
+def _same_agents(recording: xr.Dataset, edges: xr.DataArray) -> bool:
+    """Whether edges lead from all agents to the same ones, in the same order."""
+    if "opponent" in recording.coords:
+        return bool(np.array_equal(recording.agent, recording.opponent))
+    return edges.sizes["agent"] == edges.sizes["opponent"]
 
 
 def entropy(probability: NDArray[Any]) -> NDArray[np.float64]:
@@ -97,10 +122,24 @@ def _scene(recording: xr.Dataset) -> dict[str, Any] | None:
     text = recording.attrs.get("scene", "")
     try:
         found: dict[str, Any] | None = json.loads(text) if text else _guessed(recording)
-        drawable = found is not None and fields_in(found) <= set(recording.variables)
+        drawable = found is not None and all(
+            _is_drawn(recording, name) for name in fields_in(found)
+        )
+        if found is not None and not (np.array(found["low"]) < np.array(found["high"])).all():
+            raise ValueError(f"no box from {found['low']} to {found['high']}")
+        json.dumps(found, allow_nan=False)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise RunError(f"The scene of the recording is none: {error!r}.") from error
     return found if drawable else None
+
+
+def _is_drawn(recording: xr.Dataset, name: str) -> bool:
+    """Whether a field is there, and of numbers at every moment, or at none."""
+    field = recording.variables.get(name)
+    if field is None or field.dtype.kind not in "biuf":
+        return False
+    still = not {"episode", "moment", "step"} & set(field.dims)
+    return bool(np.isfinite(field.values).all()) if still else field.dims[:2] == _MOMENTS
 
 
 def _guessed(recording: xr.Dataset) -> dict[str, Any] | None:
@@ -108,7 +147,8 @@ def _guessed(recording: xr.Dataset) -> dict[str, Any] | None:
     placed = {
         str(name): own
         for name, own in recording.variables.items()
-        if own.dims[:2] == ("episode", "moment") and own.dims[-1] == "xy" and own.ndim == 4
+        if own.dims[:2] == _MOMENTS and own.ndim == 4 and own.dims[-1] == "xy"
+        if own.shape[-1] == 2 and np.isfinite(own.values).any()
     }
     agents = next((name for name, own in placed.items() if "agent" in own.dims), None)
     if agents is None:

@@ -15,7 +15,7 @@ export class Hands {
     canvas.addEventListener("pointerdown", (event) => this.press_down(event));
     canvas.addEventListener("pointermove", (event) => this.drag(event));
     canvas.addEventListener("pointerup", (event) => this.release(event));
-    canvas.addEventListener("pointercancel", () => this.letGo());
+    canvas.addEventListener("lostpointercapture", (event) => this.isOurs(event) && this.letGo());
   }
 
   get world() {
@@ -57,9 +57,14 @@ export class Hands {
   }
 
   press_down(event) {
-    if (event.button !== 0) return;
-    this.canvas.setPointerCapture(event.pointerId);
-    this.pressed = { at: [event.offsetX, event.offsetY], thing: this.thingAt(event), moved: false };
+    if (event.button !== 0 || this.pressed) return;  // a second finger does nothing
+    const { pointerId, offsetX, offsetY } = event;
+    this.canvas.setPointerCapture(pointerId);
+    this.pressed = { pointerId, at: [offsetX, offsetY], thing: this.thingAt(event), moved: false };
+  }
+
+  isOurs({ pointerId }) {
+    return this.pressed?.pointerId === pointerId;
   }
 
   drag(event) {
@@ -67,6 +72,7 @@ export class Hands {
       this.canvas.classList.toggle("over", this.thingAt(event) !== null);
       return;
     }
+    if (!this.isOurs(event)) return;
     const { at: [x, y], thing } = this.pressed;
     if (Math.hypot(event.offsetX - x, event.offsetY - y) > STILL) this.pressed.moved = true;
     if (!thing || !this.pressed.moved) return;
@@ -78,7 +84,8 @@ export class Hands {
 
   /** A press that did not move is a click: on an agent, or on a cell. */
   release(event) {
-    const { thing, moved } = this.pressed ?? { moved: true };
+    if (!this.isOurs(event)) return;
+    const { thing, moved } = this.pressed;
     if (!moved && thing?.field === "position") this.live.choose(thing.index);
     else if (!moved && this.world.game.toggle) this.toggle(this.placeOf(event));
     this.letGo();

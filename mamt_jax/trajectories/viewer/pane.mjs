@@ -55,6 +55,19 @@ const pointText = (checkpoint) => (checkpoint < 0 ? "unknown" : String(checkpoin
 
 const READ = new Map();  // recordings that have been read, by their data
 
+/** A recording, without its scene where that cannot be drawn: some of what it draws was cut off. */
+function drawable(recording, colours) {
+  const { scene } = recording;
+  if (!scene) return recording;
+  try {
+    const pen = make("canvas").getContext("2d"), view = viewOf(recording, 0, 0);
+    drawScene(pen, [100, 100], scene, arranged(scene, view), colours);
+    return recording;
+  } catch {
+    return { ...recording, scene: null };
+  }
+}
+
 /** A part of the page that shows one recording. */
 export class Pane {
   /**
@@ -82,7 +95,7 @@ export class Pane {
     const wanted = nearestRecording(recordings, this.choice);
     this.choice = { ...this.choice, seed: wanted.seed, checkpoint: wanted.checkpoint };
     if (!READ.has(wanted)) READ.set(wanted, readRecording(wanted));
-    this.recording = await READ.get(wanted);
+    this.recording = drawable(await READ.get(wanted), this.viewer.state.colours);
     const { scene } = this.recording;
     this.moving = scene ? movingFields(scene) : new Set();
     this.canvas.hidden = !scene;
@@ -140,7 +153,7 @@ export class Pane {
       return { agent, xy: xy.flat() };
     });
     const specs = STRIPS.filter(({ name }) => fields[name]);
-    if (this.strips?.map(({ spec }) => spec).join() !== specs.join()) {
+    if (!this.strips || this.strips.length !== specs.length || this.strips.some(({ spec }, k) => spec !== specs[k])) {
       this.strips = specs.map((spec) => new Strip(spec, (moment) => viewer.hover(moment)));
     }
     const { source, seed, checkpoint } = this.choice;
@@ -195,7 +208,7 @@ export class Pane {
     const value = written(recording.returns[episode] ?? NaN, 0.01);
     const over = whole >= last ? "the end" : `step ${whole} of ${last}`;
     const counts = recording.scene ? countsOf(recording.scene, this.viewAt(whole)) : [];
-    const unseen = recording.scene ? [] : ["this environment does not say where things are"];
+    const unseen = recording.scene ? [] : ["this recording does not say where things are"];
     this.caption.textContent =
       [over, `return of the episode ${value}`, ...counts, ...unseen].join(" · ");
     this.canvas.setAttribute("aria-label", `Picture of the episode: ${this.caption.textContent}`);

@@ -28,18 +28,14 @@ export function rangeOf(spec, recordings) {
   return high > low ? [low, high] : [low - 0.5, low + 0.5];
 }
 
-/** An SVG path through [x, y] points, interrupted where y is not finite. */
+/** An SVG path through [x, y] points, interrupted where y is not finite; a point alone is a dot. */
 export function pathOf(points) {
-  let pen = "M", path = "";
-  for (const [x, y] of points) {
-    if (!Number.isFinite(y)) {
-      pen = "M";
-      continue;
-    }
-    path += `${pen}${x} ${Math.round(100 * y) / 100}`;
-    pen = "L";
-  }
-  return path;
+  const there = (k) => Number.isFinite(points[k]?.[1]);
+  return points.map(([x, y], k) => {
+    if (!there(k)) return "";
+    const alone = !there(k - 1) && !there(k + 1);
+    return `${there(k - 1) ? "L" : "M"}${x} ${Math.round(100 * y) / 100}${alone ? "h0" : ""}`;
+  }).join("");
 }
 
 /** Lower and upper edge of each action's band, for each step: [action][step] -> [low, high]. */

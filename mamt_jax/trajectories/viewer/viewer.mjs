@@ -79,7 +79,7 @@ export class Viewer {
     at("notice").textContent = starts.size === 1 ? "" :
       "These two did not start alike: equal starts need the same environment, key and seed.";
     panes.forEach((pane) => pane.showEpisode());
-    const [{ recording }] = panes, first = viewOf(recording, state.episode, 0);
+    const recording = this.peopled(), first = viewOf(recording, state.episode, 0);
     agentColours(recording.scene, first, this.chips.length).forEach((number, agent) =>
       this.chips[agent].style.setProperty("--colour", `var(--own-${number % 8})`));
     this.show();
@@ -100,7 +100,7 @@ export class Viewer {
     const has = (name) => this.panes.find((pane) => pane.recording.fields[name] && pane.hasAgents);
     bar.replaceChildren();
     this.option("episode", "Episode", marks.map((mark, k) => [
-      k, `${k}: return ${written(recording.returns[k] ?? NaN, 0.01)}${mark && ` (${mark})`}`,
+      k, `${recording.episodes[k]}: return ${written(recording.returns[k] ?? NaN, 0.01)}${mark && ` (${mark})`}`,
     ]), Number, () => this.showEpisode());
     const edges = [["none", "none"]];
     if (has("coordination")) edges.push(["coordination", "coordination C"]);
@@ -119,7 +119,13 @@ export class Viewer {
     if (this.panes[0].hasAgents) this.check("paths", "Paths", () => this.show());
     const count = this.data.sources.reduce((sum, own) => sum + own.recordings.length, 0);
     if (count > 1) this.check("beside", "Side by side", () => this.beside(state.beside));
-    this.showAgents(bar, recording);
+    this.showAgents(bar, this.peopled());
+  }
+
+  /** The recording that is shown with the most agents: all of them can be chosen. */
+  peopled() {
+    const shown = this.panes.map((pane) => pane.recording);
+    return shown.reduce((most, own) => (own.agents.length > most.agents.length ? own : most));
   }
 
   showAgents(bar, { agents }) {
