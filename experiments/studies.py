@@ -180,6 +180,11 @@ STUDIES = {
         ),
         ("learning_curve.png",),
     ),
+    "gpu": Study(
+        "What a GPU gives, at the budget of Spread.",
+        (Run("gpu/spread_mamt_h200", "mamt", "spread", 8, 10_000),),
+        (),
+    ),
     "demo": Study(
         "What MAMT learns on Spread in six minutes on two cores.",
         (Run("", "mamt", "spread", 8, 1380, note="the figures that are kept are of 1,500"),),
