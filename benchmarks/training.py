@@ -55,8 +55,10 @@ def logging_point(algorithm: str, env: str, seeds: int = 8, **options: Any) -> L
     config = make_config(algorithm=algorithm, env=env, seeds=seeds, **settings)
     environment = envs.make(env, **config.env_options)
     trainer = make_trainer(config, environment, get(algorithm))
+    ids = jnp.arange(seeds)
+    trainer.compile_ahead(jax.eval_shape(trainer.init, ids))
     with compilation_cache():
-        kept = [trainer.init(jnp.arange(seeds))]
+        kept = [trainer.init(ids)]
 
     def run() -> None:
         kept[0], output = trainer.epoch(kept[0])

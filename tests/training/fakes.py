@@ -59,6 +59,7 @@ class FakeTrainer(NamedTuple):
     game: Game = Game((12, 12), (5, 5), None, ("left", "right"))
     quantities: Any = QUANTITIES
     close: Any = lambda: None
+    compile_ahead: Any = lambda state: None
 
 
 def config(**options: Any) -> TrainConfig:
