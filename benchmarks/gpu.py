@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ BUILDING, WORKING = 180.0, 60.0
 """Seconds at most for the compilation of contenders, and for what each then measures."""
 LONG_ENOUGH = 4.0
 """Seconds after which no more is repeated, once there are three turns."""
+SAVING = 10.0
+"""Seconds that a run has for its last logging point and its record, before the reserve."""
 LEAST_RUN = 45.0
 """Seconds below which no run is begun."""
 KINDS = ("golden", "environments", "updates", "points", "runs", "left_out")
@@ -88,6 +91,21 @@ class Sheet:
         self.add("left_out", {"what": what, "why": why}, f"left out: {what}: {why}")
 
 
+@dataclass
+class Session:
+    """What all parts share."""
+
+    chosen: argparse.Namespace
+    sizes: Sizes
+    sheet: Sheet
+    folder: Path
+    """Of the runs, until the end."""
+    stack: ExitStack
+    """Ends whatever has been started."""
+    coming: dict[str, Contender] = field(default_factory=dict)
+    """Runs that compile already, by title."""
+
+
 def measure(chosen: argparse.Namespace) -> None:
     """Works through the parts that were chosen, for as long as there is time.
 
@@ -104,7 +122,6 @@ def measure(chosen: argparse.Namespace) -> None:
     except OSError as error:
         raise OutputError(f"{chosen.out} cannot be written: {error.strerror}.") from error
     os.environ.update(environment())
-    sizes = gpu_parts.TINY if chosen.tiny else gpu_parts.FULL
     now = load()
     machine = hardware(now)
     head = {
@@ -120,9 +137,12 @@ def measure(chosen: argparse.Namespace) -> None:
     sheet.say(f"{machine['device']}, {machine['cores']} cores; parts: {', '.join(chosen.parts)}")
     if said := warning(now):
         sheet.say(said)
-    with tempfile.TemporaryDirectory(prefix="mamt-gpu-") as folder:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mamt-gpu-")))
+        sizes = gpu_parts.TINY if chosen.tiny else gpu_parts.FULL
+        session = Session(chosen, sizes, sheet, folder, stack)
         for part in (part for part in PARTS if part in chosen.parts):
-            _part(part, chosen, sizes, sheet, Path(folder))
+            _part(part, session)
     sheet.write()
     sheet.say("done")
     tables.show(sheet.content)
@@ -134,19 +154,22 @@ def environment() -> dict[str, str]:
     return QUIET | fraction | {"MAMT_JAX_CACHE": os.environ.get("MAMT_JAX_CACHE", "")}
 
 
-def _part(part: str, chosen: argparse.Namespace, sizes: Sizes, sheet: Sheet, folder: Path) -> None:
+def _part(part: str, session: Session) -> None:
     """Does one part; whatever goes wrong in it is written down, and the next one begins."""
+    sizes, cells = session.sizes, session.chosen.only_runs
     try:
         if part == "spread":
-            record_runs(gpu_parts.runs(sizes, ["mamt:spread"]), sheet, folder)
+            record_runs(gpu_parts.runs(sizes, ["mamt:spread"]), session)
+            if "table10" in session.chosen.parts and cells:
+                _start(gpu_parts.runs(sizes, cells[:1])[0], session)  # compiles meanwhile
         elif part == "table10":
-            record_runs(gpu_parts.runs(sizes, chosen.only_runs), sheet, folder)
+            record_runs(gpu_parts.runs(sizes, cells), session)
         for wave in _waves(part, sizes):
-            work(wave, sheet, sizes.repetitions)
+            work(wave, session.sheet, sizes.repetitions)
     except OutputError:
         raise
     except Exception as error:
-        sheet.leave_out(f"the rest of {part}", f"{type(error).__name__}: {error}")
+        session.sheet.leave_out(f"the rest of {part}", f"{type(error).__name__}: {error}")
 
 
 def _waves(part: str, sizes: Sizes) -> tuple[Wave, ...]:
@@ -293,75 +316,78 @@ _KEPT: dict[str, Callable[..., None]] = {
 }
 
 
-def record_runs(specs: Sequence[Spec], sheet: Sheet, folder: Path) -> None:
+def record_runs(specs: Sequence[Spec], session: Session) -> None:
     """Trains one run after another, while the next one compiles; packs their records."""
-    with ExitStack() as stack:
-        coming: list[Contender] = []
-        for index, spec in enumerate(specs):
-            if sheet.clock.left < LEAST_RUN:
-                left = f"{duration(max(sheet.clock.left, 0))} left"
-                for other in specs[index:]:
-                    sheet.leave_out(title(other), left)
-                return
-            run = coming.pop() if coming else stack.enter_context(_start(spec, sheet, folder))
-            sheet.say(f"{title(spec)}: compiles")
-            try:
-                built = run.reply(sheet.clock.left)["built_seconds"]
-                sheet.say(f"{title(spec)}: begins; built in {duration(built)}")
-                run.go()
-                run.reply()  # nothing is warmed up
-                run.go()
-                if index + 1 < len(specs) and sheet.clock.left > LEAST_RUN:
-                    following = _start(specs[index + 1], sheet, folder)
-                    coming.append(stack.enter_context(following))
-                _record(run, built, sheet, folder)
-            except ContenderError as error:
-                sheet.leave_out(title(spec), str(error))
-            run.end()
+    sheet = session.sheet
+    for index, spec in enumerate(specs):
+        name = title(spec)
+        if sheet.clock.left < LEAST_RUN:
+            sheet.leave_out(name, f"{duration(max(sheet.clock.left, 0))} left")
+            continue
+        _start(spec, session)
+        run = session.coming.pop(name)
+        sheet.say(f"{name}: compiles")
+        try:
+            built = run.reply(sheet.clock.left)["built_seconds"]
+            sheet.say(f"{name}: begins; built in {duration(built)}")
+            run.go()
+            run.reply()  # nothing is warmed up
+            run.go()
+            if index + 1 < len(specs) and sheet.clock.left > LEAST_RUN:
+                _start(specs[index + 1], session)
+            _follow(run, built, session)
+        except ContenderError as error:
+            sheet.leave_out(name, str(error))
+        run.end()
 
 
-def _start(spec: Spec, sheet: Sheet, folder: Path) -> Contender:
-    """A process that compiles a run."""
-    place = folder / f"{spec['env']}_{spec['algorithm']}"
+def _start(spec: Spec, session: Session) -> None:
+    """Lets a run compile, unless it does so already."""
+    if (name := title(spec)) in session.coming:
+        return
+    place = session.folder / f"{spec['env']}_{spec['algorithm']}"
     place.mkdir(exist_ok=True)
-    found = sheet.content["hardware"]
+    content = session.sheet.content
+    found = content["hardware"]
     gpu = [f"driver {gpu['driver_version']}" for gpu in found["gpus"][:1]]
     about = [f"One {found['device']}", *gpu, f"jax {found['versions']['jax']}"]
-    about += [f"{spec['seeds']} seeds in one process", f"commit {sheet.content['commit'][:7]}"]
-    where = {"folder": str(place), "stop_at": time.time() + sheet.clock.left}
-    return Contender(spec | where | {"note": f"{', '.join(about)}."})
+    about += [f"{spec['seeds']} seeds in one process", f"commit {content['commit'][:7]}"]
+    stop_at = time.time() + session.sheet.clock.left - SAVING
+    more = {"folder": str(place), "stop_at": stop_at, "note": f"{', '.join(about)}."}
+    session.coming[name] = session.stack.enter_context(Contender(spec | more))
 
 
-def _record(run: Contender, built: float, sheet: Sheet, folder: Path) -> None:
+def _follow(run: Contender, built: float, session: Session) -> None:
     """Waits for the end of a run; what it has recorded meanwhile is packed every half minute."""
+    sheet = session.sheet
     try:
-        while not run.answers(min(30.0, max(sheet.clock.left, 1.0) + RESERVE / 2)):
-            _pack(sheet, folder)
+        while not run.answers(max(min(30.0, sheet.clock.left), 1.0)):
+            _pack(session)
             sheet.say(f"{title(run.spec)}: trains")
-            if sheet.clock.left < -RESERVE / 2:
+            if sheet.clock.left <= 0:
                 raise ContenderError(f"{title(run.spec)}: not done when its time was over.")
     except KeyboardInterrupt:
         (Path(run.spec["folder"]) / STOP).touch()
-        if not run.answers(RESERVE):
-            raise
-        _keep(run, built, sheet, folder)
+        if run.answers(RESERVE):
+            _keep(run, built, session)
         raise
-    _keep(run, built, sheet, folder)
+    _keep(run, built, session)
 
 
-def _keep(run: Contender, built: float, sheet: Sheet, folder: Path) -> None:
+def _keep(run: Contender, built: float, session: Session) -> None:
     """Writes down how far a run came."""
     said = run.reply(0)
     row = {name: run.spec[name] for name in ("algorithm", "env", "seeds")}
     row |= {"built_seconds": built, "env_steps": said.pop("count")} | said
     whole = f"{row['episodes']:,} of {row['planned']:,} episodes in {duration(row['seconds'])}"
     returns = f"return {row['first_return']:.2f} to {row['last_return']:.2f}"
-    sheet.add("runs", row, f"{title(run.spec)}: {whole}; {returns}")
-    _pack(sheet, folder)
+    session.sheet.add("runs", row, f"{title(run.spec)}: {whole}; {returns}")
+    _pack(session)
 
 
-def _pack(sheet: Sheet, folder: Path) -> None:
+def _pack(session: Session) -> None:
     """Packs anew what the runs have recorded so far."""
-    left_out = pack(folder, sheet.folder / "runs.tar.gz")
+    sheet = session.sheet
+    left_out = pack(session.folder, sheet.folder / "runs.tar.gz")
     sheet.content["metrics_not_packed"] = left_out
     sheet.write()

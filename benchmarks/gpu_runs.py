@@ -9,17 +9,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from benchmarks.contender import Work
 from mamt_jax.analysis.returns import first_and_last
 from mamt_jax.config import make_config
-from mamt_jax.errors import InterruptedRun, MamtError
+from mamt_jax.errors import InterruptedRun
 from mamt_jax.reports.record import open_directory, record
 from mamt_jax.training.memory import check_memory
 from mamt_jax.training.points import LoggingPoint
 from mamt_jax.training.prepare import prepare_together
+from mamt_jax.training.programs import Program
 from mamt_jax.training.progress import StopRequest
 from mamt_jax.training.run import run_trainers
 from mamt_jax.training.run_dir import RunDir
+from mamt_jax.training.seeds import evaluation_keys
+from mamt_jax.training.trainer import Trainer
 
 SAVES = 20
 """How often the metrics are written within a whole run."""
@@ -66,6 +72,7 @@ def run(
     execution = replace(config.execution, checkpoint_interval=interval)
     prepared = prepared._replace(configs=[replace(prepared.configs[0], execution=execution)])
     check_memory(trainer)
+    _compile_all(trainer)
     parent = os.getppid()
     seen: list[LoggingPoint] = []
 
@@ -89,6 +96,15 @@ def run(
         return seconds, steps * (seen[0].point if seen else 0)
 
     return work
+
+
+def _compile_all(trainer: Trainer) -> None:
+    """Compiles what begins and evaluates a run, as far as its stage knows how to do so ahead."""
+    ids = jnp.asarray(trainer.seeds, jnp.int32)
+    learner = jax.eval_shape(trainer.init, ids).learner
+    evaluate = getattr(trainer.evaluate, "func", trainer.evaluate)
+    if isinstance(evaluate, Program):
+        evaluate.compile_ahead(*trainer.evaluate.args, learner, evaluation_keys(trainer.seeds))  # type: ignore[attr-defined]
 
 
 def _kept(place: RunDir, file: Path, note: str, seconds: float) -> dict[str, Any]:
@@ -130,11 +146,15 @@ def pack(folder: Path, archive: Path) -> list[str]:
                 continue
             total += size if path in runs else size // 3  # text
             try:
-                tar.add(path, str(path.relative_to(folder)))
+                tar.add(path, str(path.relative_to(folder)), filter=_wanted)
             except FileNotFoundError:  # of a run that writes just now: the next archive has it
                 continue
     part.replace(archive)
     return left_out
+
+
+def _wanted(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    return None if Path(entry.name).name in ("lock", "checkpoints") else entry
 
 
 def _bytes(path: Path) -> int:
@@ -142,5 +162,5 @@ def _bytes(path: Path) -> int:
         return path.stat().st_size
     try:
         return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
-    except (FileNotFoundError, MamtError):
+    except FileNotFoundError:
         return 0

@@ -21,8 +21,8 @@ def show(found: dict[str, Any], console: Console | None = None) -> None:
     where = f"{machine['processor']}, {counted(machine['cores'], 'core')}, {machine['device']}"
     console.print(f"{where}; {versions}")
     for name, rows in found.items():
-        if name in TABLES and rows:
-            console.print(TABLES[name](rows))
+        if rows and (table := (TABLES | LISTS).get(name)):
+            console.print(table(rows))
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -32,18 +32,26 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
     return table
 
 
-def _spread(ms: dict[str, float]) -> str:
+def _spread(ms: dict[str, float] | None) -> str:
+    if ms is None:
+        return "–"
+    if ms["median"] < 1.0:
+        return f"{ms['median']:.3f} ({ms['min']:.3f} to {ms['max']:.3f})"
     return f"{ms['median']:.1f} ({ms['min']:.1f} to {ms['max']:.1f})"
 
 
 def _updates(rows: list[dict[str, Any]]) -> Table:
-    seeds = list(rows[0]["mamt_jax"])
+    seeds = list(dict.fromkeys(number for row in rows for number in row["mamt_jax"]))
     idioms = list(dict.fromkeys(i for row in rows for i in (*row["torch"], *row["left_out"])))
-    columns = ["shape", "algorithm", *(f"mamt_jax, {counted(number, 'seed')}" for number in seeds)]
+    columns = [
+        "shape",
+        "algorithm",
+        *(f"mamt_jax, {counted(int(number), 'seed')}" for number in seeds),
+    ]
     columns += [f"PyTorch {idiom}" for idiom in idioms] + [f"x {idiom}" for idiom in idioms]
     lines = [
         [row["env"], row["algorithm"]]
-        + [_spread(row["mamt_jax"][number]) for number in seeds]
+        + [_spread(row["mamt_jax"].get(number)) for number in seeds]
         + [_threads(row["torch"][i]) if i in row["torch"] else "not written" for i in idioms]
         + [f"{row['speedup'][i]:.2f}" if i in row["speedup"] else "–" for i in idioms]
         for row in rows
@@ -110,6 +118,43 @@ def _memory(rows: list[dict[str, Any]]) -> Table:
     return _table("Peak memory of training", columns, lines)
 
 
+def _golden(rows: list[dict[str, Any]]) -> Table:
+    lines = [
+        [row["case"], row["algorithm"], row["precision"], f"{row['beyond']} of {row['compared']}"]
+        + [row["worst"]["name"], f"{row['worst']['largest']:.1e}"]
+        + [f"{row['worst']['tolerance']:.0e}"]
+        for row in rows
+    ]
+    columns = ["file", "algorithm", "numbers", "beyond tolerance", "nearest to it or beyond"]
+    return _table("Golden files", [*columns, "off by", "tolerance"], lines)
+
+
+def _points(rows: list[dict[str, Any]]) -> Table:
+    lines = [
+        [row["env"], row["algorithm"], str(row["seeds"]), f"{row['median']:.3f}"]
+        + [f"{row['steps'] / row['median']:,.0f}"]
+        + [f"{row['times_one_seed']:.2f}" if row["times_one_seed"] else "–"]
+        for row in rows
+    ]
+    columns = ["environment", "algorithm", "seeds", "s per logging point", "steps/s", "x one seed"]
+    return _table("Training of many seeds", columns, lines)
+
+
+def _runs(rows: list[dict[str, Any]]) -> Table:
+    lines = [
+        [row["env"], row["algorithm"], str(row["seeds"])]
+        + [f"{row['episodes']:,} of {row['planned']:,}", f"{row['seconds']:.0f}"]
+        + [f"{row['built_seconds']:.0f}", f"{row['last_return']:.2f}"]
+        for row in rows
+    ]
+    columns = ["environment", "algorithm", "seeds", "episodes", "s", "s before it", "last return"]
+    return _table("Runs of which a record is kept", columns, lines)
+
+
+def _left_out(rows: list[dict[str, Any]]) -> Table:
+    return _table("Left out", ["what", "why"], [[row["what"], row["why"]] for row in rows])
+
+
 TABLES: dict[str, Callable[[list[dict[str, Any]]], Table]] = {
     "updates": _updates,
     "share_of_peak": _share,
@@ -118,3 +163,10 @@ TABLES: dict[str, Callable[[list[dict[str, Any]]], Table]] = {
     "compile": _compile,
     "memory": _memory,
 }
+LISTS: dict[str, Callable[[list[dict[str, Any]]], Table]] = {
+    "golden": _golden,
+    "points": _points,
+    "runs": _runs,
+    "left_out": _left_out,
+}
+"""Of what has no figure."""
