@@ -53,18 +53,18 @@ def jax_update(
 
     from benchmarks.batches import transitions
     from benchmarks.training import game_of
-    from mamt_jax.algorithms.registry import get
     from mamt_jax.config import make_config
     from mamt_jax.settings import Settings
     from mamt_jax.settings.numbers import as_data
     from mamt_jax.training import seeds as axis
     from mamt_jax.training.learning import UpdateEvent
+    from mamt_jax.training.prepare import make_recipe
     from mamt_jax.training.programs import Program
     from mamt_jax.types import Batch, Transition
 
     game = game_of(env)
     config = make_config(algorithm=algorithm, env=env, seeds=seeds, **options)
-    recipe, settings = get(algorithm), as_data(config.settings)
+    recipe, settings = make_recipe(config), as_data(config.settings)
     count = updates * batch_size
 
     def draw(key: jax.Array) -> Batch:
@@ -163,11 +163,11 @@ def environment(name: str, num_envs: int, steps: int) -> Work:
     return timed(work, num_envs * steps)
 
 
-def golden(case: str, algorithm: str, precision: str) -> Work:
+def golden(case: str, algorithm: str, precision: str, products: Any) -> Work:
     """What this device computes beside a golden file; ``said`` holds the differences."""
     from benchmarks.torch_reference.parity import differences
 
-    found = [each._asdict() for each in differences(case, algorithm, precision)]
+    found = [each._asdict() for each in differences(case, algorithm, precision, products)]
     run = timed(lambda: None, 1)
     run.said = {"differences": found}  # type: ignore[attr-defined]
     return run

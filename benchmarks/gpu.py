@@ -21,11 +21,11 @@ from typing import Any
 from benchmarks import files, gpu_parts, tables
 from benchmarks.devices import have_torch, torch_device
 from benchmarks.gpu_parts import PARTS, Sizes, Wave
-from benchmarks.gpu_runs import STOP, pack
+from benchmarks.gpu_runs import STATUS, STOP, pack
 from benchmarks.machine import cores, hardware, load, warning
 from benchmarks.progress import duration, note
 from benchmarks.turns import QUIET, Contender, ContenderError, Spec, summary, title
-from mamt_jax.errors import OutputError
+from mamt_jax.errors import ConfigError, OutputError
 from mamt_jax.settings.fields import check
 from mamt_jax.training.run_dir import versions
 
@@ -114,14 +114,14 @@ def measure(chosen: argparse.Namespace) -> None:
       ConfigError: a number is out of range.
     """
     check(chosen.minutes > 0, "minutes", chosen.minutes, "greater than 0")
-    gpu_parts.check_cells(chosen.only_runs)
     clock = Clock(60 * chosen.minutes)
+    os.environ.update(environment())  # before anything asks JAX for its device
+    gpu_parts.check_cells(chosen.only_runs)
     files.check_out(chosen.out / "gpu.json")
     try:
         chosen.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{chosen.out} cannot be written: {error.strerror}.") from error
-    os.environ.update(environment())
     now = load()
     machine = hardware(now)
     head = {
@@ -151,6 +151,7 @@ def measure(chosen: argparse.Namespace) -> None:
 def environment() -> dict[str, str]:
     """Variables of all processes: they share the device, and each may use nearly all of it."""
     fraction = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.92"}
+    fraction |= {"TORCHINDUCTOR_COMPILE_THREADS": "4"}  # of each contender
     return QUIET | fraction | {"MAMT_JAX_CACHE": os.environ.get("MAMT_JAX_CACHE", "")}
 
 
@@ -164,7 +165,7 @@ def _part(part: str, session: Session) -> None:
                 _start(gpu_parts.runs(sizes, cells[:1])[0], session)  # compiles meanwhile
         elif part == "table10":
             record_runs(gpu_parts.runs(sizes, cells), session)
-        for wave in _waves(part, sizes):
+        for wave in _waves(part, session):
             work(wave, session.sheet, sizes.repetitions)
     except OutputError:
         raise
@@ -172,17 +173,31 @@ def _part(part: str, session: Session) -> None:
         session.sheet.leave_out(f"the rest of {part}", f"{type(error).__name__}: {error}")
 
 
-def _waves(part: str, sizes: Sizes) -> tuple[Wave, ...]:
+def _waves(part: str, session: Session) -> tuple[Wave, ...]:
+    sizes = session.sizes
     if part == "golden":
         return gpu_parts.golden(sizes)
     if part == "environments":
         return gpu_parts.environments(sizes)
+    if part == "precision":
+        return gpu_parts.precision(sizes)
     if part == "spread":
         return gpu_parts.training(sizes)
     if part == "updates":
-        torch = have_torch()
-        return gpu_parts.updates(sizes, torch_device(None, torch), torch, _memory())
+        return gpu_parts.updates(sizes, _torch(session.sheet), _memory())
     return ()
+
+
+def _torch(sheet: Sheet) -> str | None:
+    """PyTorch's device; None where there is no PyTorch for what JAX works on."""
+    try:
+        if have_torch():
+            return torch_device(None, used=True)
+        why = "it is not installed"
+    except ConfigError as error:
+        why = str(error)
+    sheet.leave_out("PyTorch", why)
+    return None
 
 
 def _memory() -> float:
@@ -248,7 +263,7 @@ def _golden(spec: Spec, said: dict[str, Any], runs: Any, sheet: Sheet) -> None:
     found = said["differences"]
     worst = max(found, key=lambda each: each["largest"] / each["tolerance"])
     beyond = [each for each in found if not each["largest"] <= each["tolerance"]]
-    row = {name: spec[name] for name in ("case", "algorithm", "precision")}
+    row = {name: spec[name] for name in ("case", "algorithm", "precision", "products")}
     row |= {"worst": worst, "compared": len(found), "beyond": len(beyond), "differences": found}
     text = f"{worst['name']} off by {worst['largest']:.1e} (tolerance {worst['tolerance']:.0e})"
     of = f"{len(beyond)} of {len(found)} beyond their tolerance"
@@ -275,6 +290,7 @@ def _environment(
 def _update(spec: Spec, said: dict[str, Any], runs: list[tuple[float, int]], sheet: Sheet) -> None:
     rows, ms = sheet.content["updates"], summary(runs)["ms"]
     named = {name: spec[name] for name in ("env", "algorithm", "batch_size")}
+    named["precision"] = spec.get("precision", "float32")
     row = next((row for row in rows if named.items() <= row.items()), None)
     if row is None:
         row = named | {"device": sheet.content["hardware"]["device"], "repetitions": len(runs)}
@@ -363,7 +379,9 @@ def _follow(run: Contender, built: float, session: Session) -> None:
     try:
         while not run.answers(max(min(30.0, sheet.clock.left), 1.0)):
             _pack(session)
-            sheet.say(f"{title(run.spec)}: trains")
+            status = Path(run.spec["folder"]) / STATUS
+            far = status.read_text() if status.exists() else "no logging point yet"
+            sheet.say(f"{title(run.spec)}: {far}")
             if sheet.clock.left <= 0:
                 raise ContenderError(f"{title(run.spec)}: not done when its time was over.")
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ from mamt_jax.config import make_config
 from mamt_jax.settings.fields import check
 from mamt_jax.training.prepare import make_algorithm
 
-PARTS = ("golden", "environments", "updates", "spread", "table10")
+PARTS = ("golden", "environments", "updates", "precision", "spread", "table10")
 """In order of worth, which is the order of work."""
 RUNS = (
     "mamt:rover_tower",
@@ -90,9 +90,7 @@ def golden(sizes: Sizes) -> tuple[Wave, ...]:
 
     runs = [(name, *run) for name, case in CASES.items() for run in case.runs]
     runs += [(name, "mappo", case.precision) for name, case in PROXIMAL_CASES.items()]
-    specs = [{"case": case, "algorithm": name, "precision": kind} for case, name, kind in runs]
-    specs = [spec for spec in specs if spec["precision"] in sizes.precisions]
-    specs.sort(key=lambda spec: sizes.precisions.index(spec["precision"]))
+    specs = [_file(*run) for kind in sizes.precisions for run in runs if run[2] == kind]
     return (Wave("golden files", _of("golden", specs, warm_up=1), least=30),)
 
 
@@ -105,31 +103,55 @@ def environments(sizes: Sizes) -> tuple[Wave, ...]:
     return (Wave("environments", _of("environment", specs, warm_up=1), least=30),)
 
 
-def updates(sizes: Sizes, device: str, torch: bool, memory: float) -> tuple[Wave, ...]:
+def _file(case: str, algorithm: str, precision: str, products: str = "float32") -> Spec:
+    """A golden file, and the precision of matrix products that its numbers are compared in."""
+    named = {"case": case, "algorithm": algorithm, "precision": precision}
+    return named | {"products": products}
+
+
+def updates(sizes: Sizes, torch: str | None, memory: float) -> tuple[Wave, ...]:
     """Updates of ``maac`` and ``mamt``, a wave for each shape.
 
     Args:
       sizes: of the batches, and how many seeds.
-      device: of PyTorch.
-      torch: whether there is PyTorch.
+      torch: device of PyTorch; None where there is none.
       memory: bytes of the device; updates that are known to need more are left out.
     """
     waves = []
     for env in sizes.shapes:
         specs: list[Spec] = []
         for algorithm in ("maac", "mamt"):
-            work = {"algorithm": algorithm, "env": env, "batch_size": sizes.batch_size}
-            ours = work | {"kind": "jax_update", "own_batches": True} | sizes.options
-            for seeds in sizes.seeds:
-                if seeds * BYTES.get((env, algorithm), 0.0) < memory:
-                    specs.append(ours | {"seeds": seeds, "updates": updates_of(seeds)})
-            theirs = work | {"kind": "torch_update", "idiom": "batched", "updates": 8}
-            theirs |= {"device": device, "graphs": True, "threads": 1}
+            fitting = (n for n in sizes.seeds if n * BYTES.get((env, algorithm), 0.0) < memory)
+            specs += [_update(sizes, env, algorithm, seeds) for seeds in fitting]
+            theirs: Spec = {"algorithm": algorithm, "env": env, "batch_size": sizes.batch_size}
+            theirs |= {"kind": "torch_update", "idiom": "batched", "updates": 8}
+            theirs |= {"device": torch, "graphs": True, "threads": 1}
             specs += [theirs | {"compiled": compiled} for compiled in (False, True) if torch]
         # Those that may not fit come last.
         specs.sort(key=lambda spec: spec.get("seeds", 1))
         waves.append(Wave(f"updates on {env}", _of("", specs), least=45))
     return tuple(waves)
+
+
+def precision(sizes: Sizes) -> tuple[Wave, ...]:
+    """What less exact matrix products give and cost: time of updates, and golden files."""
+    kinds = ("float32x3", "tensorfloat32", "bfloat16")
+    files = [
+        {"kind": "golden", "warm_up": 1} | _file("three_unequal", algorithm, "float32", products)
+        for products, algorithm in product(kinds, ("maac", "mamt"))
+    ]
+    times = [
+        _update(sizes, env, "mamt", sizes.run_seeds) | {"precision": products}
+        for env, products in product(sizes.shapes[:2], kinds)
+    ]
+    return (Wave("precision", _of("", [*files, *times]), least=45),)
+
+
+def _update(sizes: Sizes, env: str, algorithm: str, seeds: int) -> Spec:
+    """Updates in JAX."""
+    spec: Spec = {"kind": "jax_update", "algorithm": algorithm, "env": env, "seeds": seeds}
+    spec |= {"batch_size": sizes.batch_size, "updates": updates_of(seeds)}
+    return spec | {"own_batches": True} | sizes.options
 
 
 def updates_of(seeds: int) -> int:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import tarfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from benchmarks.contender import Work
 from mamt_jax.analysis.returns import first_and_last
@@ -27,10 +29,10 @@ from mamt_jax.training.run_dir import RunDir
 from mamt_jax.training.seeds import evaluation_keys
 from mamt_jax.training.trainer import Trainer
 
-SAVES = 20
+SAVES = 10
 """How often the metrics are written within a whole run."""
-STOP = "stop"
-"""A file of this name beside a run asks for its end."""
+STOP, STATUS = "stop", "status"
+"""Files beside a run: one that asks for its end, and one that says how far it is."""
 LARGEST = 15 * 2**20
 """Bytes of an archive, of files that hardly compress."""
 
@@ -78,17 +80,17 @@ def run(
 
     def stop(point: LoggingPoint) -> bool:
         seen[:] = [point]
+        returns = np.nanmean(point.metrics["return_mean"])
+        far = f"{point.episode:,.0f} of {config.episodes:,} episodes after {point.seconds:.0f} s"
+        (Path(folder) / STATUS).write_text(f"{far}, return {returns:.2f}")
         alone = os.getppid() != parent  # whoever would take the record has gone
         return time.time() >= stop_at or alone or (Path(folder) / STOP).exists()
 
     def work() -> tuple[float, int]:
         begin = time.perf_counter()
         place.create(prepared.configs[0], trainer.game)
-        with StopRequest() as request:
-            try:
-                run_trainers(prepared, [place], stop=request, callback=stop)
-            except InterruptedRun:
-                pass  # saved, as at its deadline
+        with StopRequest() as request, suppress(InterruptedRun):  # saved, as at its deadline
+            run_trainers(prepared, [place], stop=request, callback=stop)
         seconds = time.perf_counter() - begin
         said = _kept(place, Path(folder) / "record.json", note, seconds)
         work.said = said  # type: ignore[attr-defined]

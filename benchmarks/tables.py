@@ -50,17 +50,27 @@ def _updates(rows: list[dict[str, Any]]) -> Table:
     ]
     columns += [f"PyTorch {idiom}" for idiom in idioms] + [f"x {idiom}" for idiom in idioms]
     lines = [
-        [row["env"], row["algorithm"]]
+        [row["env"], _algorithm(row)]
         + [_spread(row["mamt_jax"].get(number)) for number in seeds]
-        + [_threads(row["torch"][i]) if i in row["torch"] else "not written" for i in idioms]
+        + [_threads(row["torch"][i]) if i in row["torch"] else _none(row, i) for i in idioms]
         + [f"{row['speedup'][i]:.2f}" if i in row["speedup"] else "–" for i in idioms]
         for row in rows
     ]
     return _table("Milliseconds per update and seed: median (fastest to slowest)", columns, lines)
 
 
-def _threads(ms: dict[str, float]) -> str:
-    return f"{_spread(ms)}, {counted(int(ms['threads']), 'thread')}"
+def _algorithm(row: dict[str, Any]) -> str:
+    exact = row.get("precision", "float32") == "float32"
+    return row["algorithm"] if exact else f"{row['algorithm']}, {row['precision']}"
+
+
+def _none(row: dict[str, Any], idiom: str) -> str:
+    return "not written" if idiom in row["left_out"] else "–"
+
+
+def _threads(ms: dict[str, Any]) -> str:
+    how = ms.get("how") or counted(int(ms["threads"]), "thread")
+    return f"{_spread(ms)}, {how}"
 
 
 def _training(rows: list[dict[str, Any]]) -> Table:
@@ -120,12 +130,25 @@ def _memory(rows: list[dict[str, Any]]) -> Table:
 
 def _golden(rows: list[dict[str, Any]]) -> Table:
     lines = [
-        [row["case"], row["algorithm"], row["precision"], f"{row['beyond']} of {row['compared']}"]
+        [
+            row["case"],
+            row["algorithm"],
+            row["precision"],
+            row["products"],
+            f"{row['beyond']} of {row['compared']}",
+        ]
         + [row["worst"]["name"], f"{row['worst']['largest']:.1e}"]
         + [f"{row['worst']['tolerance']:.0e}"]
         for row in rows
     ]
-    columns = ["file", "algorithm", "numbers", "beyond tolerance", "nearest to it or beyond"]
+    columns = [
+        "file",
+        "algorithm",
+        "numbers",
+        "products",
+        "beyond tolerance",
+        "nearest to it or beyond",
+    ]
     return _table("Golden files", [*columns, "off by", "tolerance"], lines)
 
 

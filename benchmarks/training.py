@@ -13,6 +13,7 @@ from mamt_jax import envs
 from mamt_jax.algorithms.registry import get
 from mamt_jax.config import make_config
 from mamt_jax.settings import Rollout
+from mamt_jax.training.prepare import make_recipe
 from mamt_jax.training.programs import compilation_cache
 from mamt_jax.training.trainer import make_trainer
 from mamt_jax.types import Game
@@ -54,7 +55,7 @@ def logging_point(algorithm: str, env: str, seeds: int = 8, **options: Any) -> L
     settings = {"log_interval": EPISODES_PER_POINT, "episodes": 10_000} | options
     config = make_config(algorithm=algorithm, env=env, seeds=seeds, **settings)
     environment = envs.make(env, **config.env_options)
-    trainer = make_trainer(config, environment, get(algorithm))
+    trainer = make_trainer(config, environment, make_recipe(config))
     ids = jnp.arange(seeds)
     trainer.compile_ahead(jax.eval_shape(trainer.init, ids))
     with compilation_cache():

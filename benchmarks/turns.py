@@ -77,9 +77,12 @@ def title(spec: Spec) -> str:
         return f"{spec['num_envs']:,} x {spec['name']}"
     what = f"{spec.get('algorithm')} on {spec.get('env', 'spread')}"
     if spec["kind"] == "golden":
-        return f"golden file {spec['case']}, {spec['algorithm']} in {spec['precision']}"
+        kind = spec["precision"] if spec["products"] == "float32" else spec["products"]
+        return f"golden file {spec['case']}, {spec['algorithm']} in {kind}"
     if not spec["kind"].startswith("torch"):
-        return f"mamt_jax, {what}, {counted(spec.get('seeds', 1), 'seed')}"
+        return f"mamt_jax, {what}, {counted(spec.get('seeds', 1), 'seed')}" + (
+            f", {spec['precision']}" if "precision" in spec else ""
+        )
     how = [f"PyTorch {spec.get('idiom')}", what, counted(spec.get("threads", 1), "thread")]
     how += [f"core {core}" for core in spec.get("cores", ())]
     how += [name for name in ("compiled", "graphs") if spec.get(name)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ from mamt_jax.algorithms.nonstationarity import modelled_nonstationarity
 from mamt_jax.algorithms.optimisers import _adam_state
 from mamt_jax.algorithms.registry import make
 from mamt_jax.algorithms.trust_region import no_trust_region
+from mamt_jax.backend import Precision, with_precision
 from mamt_jax.networks.trd_net import TRDNet
 from mamt_jax.settings import Networks
 from mamt_jax.training.programs import Program
@@ -266,22 +268,26 @@ def proximal(case: ProximalCase, arrays: Named, jit: Jit) -> list[Difference]:
     return found
 
 
-def as_trained(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiles as training does, at its precision; float64, which training never is, plainly."""
-    return jax.jit(function) if jax.config.values["jax_enable_x64"] else Program(function)
-
-
-def differences(case: str, algorithm: str, precision: str) -> list[Difference]:
+def differences(
+    case: str, algorithm: str, precision: str, products: Precision = "float32"
+) -> list[Difference]:
     """Everything that a golden file holds of an algorithm, on this device.
 
     Args:
       case: of :data:`~benchmarks.torch_reference.cases.CASES`, or of those of MAPPO.
       algorithm: one that the file is about.
       precision: of the file's; MAPPO's files have one each.
+      products: precision of matrix products where the file's is float32.
     """
+
+    def as_trained(function: Callable[..., Any]) -> Callable[..., Any]:
+        return Program(partial(with_precision, products, function))
+
+    # In float64, which training never is, products are as they are.
+    compiled: Jit = as_trained if precision == "float32" else jax.jit
     if case in PROXIMAL_CASES:
         with jax.enable_x64(precision == "float64"):
-            return proximal(PROXIMAL_CASES[case], read(GOLDEN / f"{case}.npz"), as_trained)
+            return proximal(PROXIMAL_CASES[case], read(GOLDEN / f"{case}.npz"), compiled)
     with opened(case, precision) as golden:
-        found = updates(golden, algorithm, as_trained)
-        return found + (seen(golden, as_trained) if algorithm == "mamt" else [])
+        found = updates(golden, algorithm, compiled)
+        return found + (seen(golden, compiled) if algorithm == "mamt" else [])
