@@ -38,7 +38,7 @@ gpu: $(if $(GIVEN),,$(STAMP)) ## ask a GPU all there is to ask, within MINUTES=9
 ifeq ($(GIVEN),)
 	$(BIN)/python -m benchmarks gpu --minutes $(MINUTES) --out $(OUT) $(GPU)
 else
-	test -z "$(wildcard .wheels/*.whl)" || $(PYTHON) -m benchmarks.wheels .wheels --install $(SITE)
+	$(if $(wildcard .wheels/*.whl),$(PYTHON) -m benchmarks.wheels .wheels --install $(SITE))
 	PYTHONPATH=$(CURDIR):$(CURDIR)/$(SITE) $(PYTHON) -m benchmarks gpu --minutes $(MINUTES) --out $(OUT) $(GPU)
 endif
 
