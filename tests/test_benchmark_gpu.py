@@ -123,9 +123,8 @@ def test_the_plan() -> None:
     seeds = {name: [s["seeds"] for s in rover if s["algorithm"] == name and "seeds" in s]
              for name in ("maac", "mamt")}  # fmt: skip
     assert seeds == {"maac": [1, 8, 64, 256, 1024], "mamt": [1, 8, 64]}
-    assert [spec.get("compiled") for spec in rover if spec["kind"] == "torch_update"] == [
-        False, True, False, True,
-    ]  # fmt: skip
+    assert len([spec for spec in rover if spec["kind"] == "torch_update"]) == 2
+    assert len(waves[-1].specs) == 8 and all(spec["compiled"] for spec in waves[-1].specs)
     assert all(spec["updates"] % 2 == 0 for wave in waves for spec in wave.specs)
     cells = [cell.split(":") for cell in gpu_parts.RUNS]
     assert all(algorithm in TABLE10[env] for algorithm, env in cells)
