@@ -178,6 +178,22 @@ def _left_out(rows: list[dict[str, Any]]) -> Table:
     return _table("Left out", ["what", "why"], [[row["what"], row["why"]] for row in rows])
 
 
+def _ahead(rows: list[dict[str, Any]]) -> Table:
+    lines = [
+        [row["env"], row["algorithm"], part, str(found["kernels"]), f"{found['bytes'] / 1e6:,.1f}"]
+        + [f"{sum(found['multiply_adds'].values()) / 1e9:,.2f}"]
+        + [f"{found[f'ms_of_{what}']:.3f}" for what in ("launches", "bytes", "products")]
+        + [f"{found['floor_ms']:.3f}"]
+        + [f"{row['working_bytes'] / 1e6:,.0f}", f"{row['floor_seconds_of_the_budget']:.1f}"]
+        for row in rows
+        for part, found in row["parts"].items()
+    ]
+    columns = ["environment", "algorithm", "of one", "kernels", "MB moved", "10⁹ multiply-adds"]
+    columns += ["ms: launches", "bytes", "products", "at least", "MB beside the state", "budget, s"]
+    title = f"Training of {counted(rows[0]['seeds'], 'seed')} compiled for {rows[0]['target']}"
+    return _table(f"{title}, products in {rows[0]['precision']}", columns, lines)
+
+
 TABLES: dict[str, Callable[[list[dict[str, Any]]], Table]] = {
     "updates": _updates,
     "share_of_peak": _share,
@@ -187,6 +203,7 @@ TABLES: dict[str, Callable[[list[dict[str, Any]]], Table]] = {
     "memory": _memory,
 }
 LISTS: dict[str, Callable[[list[dict[str, Any]]], Table]] = {
+    "ahead": _ahead,
     "golden": _golden,
     "points": _points,
     "runs": _runs,

@@ -16,7 +16,9 @@ from mamt_jax.envs.base import Environment, EnvSpec, view
 from mamt_jax.envs.wrappers import VectorEnv, VectorState, VectorStep
 from mamt_jax.errors import ConfigError
 from mamt_jax.settings import Settings, numbers
+from mamt_jax.training import packing
 from mamt_jax.training.learning import (
+    COLLECT,
     Carry,
     Collected,
     EpochOutput,
@@ -207,7 +209,7 @@ class _Loop:
             event = UpdateEvent(self.plan, self.store, self.rule.algorithm(settings))
             collect_and_update = partial(self._event, event)
             carry = Carry(seed, state.transitions, state.updates)
-            carry, outputs = jax.lax.scan(collect_and_update, carry, jnp.asarray(self.plan.collect))
+            carry, outputs = packing.scan(collect_and_update, carry, jnp.asarray(self.plan.collect))
             return carry.seed, (*outputs, carry.transitions, carry.updates)
 
         seeds, outputs = map_seeds(one, settings, state.seeds, self.seed_batch)
@@ -226,7 +228,8 @@ class _Loop:
             return seed, jax.tree.map(jnp.add, so_far, new)
 
         start = carry.seed, Collected(jnp.float32(0), jnp.int32(0), jnp.bool_(False))
-        seed, collected = jax.lax.fori_loop(0, steps, collect, start)
+        with jax.named_scope(COLLECT):
+            seed, collected = jax.lax.fori_loop(0, steps, collect, start)
         transitions = carry.transitions + steps * self.env.num_envs
         carry, metrics, ready = event.learn(Carry(seed, transitions, carry.updates))
         return carry, (metrics, ready, collected)
