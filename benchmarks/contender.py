@@ -67,15 +67,14 @@ def jax_update(
     recipe, settings = make_recipe(config), as_data(config.settings)
     count = updates * batch_size
 
-    def draw(key: jax.Array) -> Batch:
+    def draw(key: jax.Array, rows: Transition) -> Batch:
         """Batches ``[updates, B, ...]``, or with the seeds before that."""
         index = jnp.arange(count).reshape(updates, batch_size)
         if own_batches:
             index = jax.random.permutation(key, jnp.tile(index, (seeds, 1, 1)), 2, independent=True)
-        rows = {name: jnp.asarray(values) for name, values in transitions(env, count).items()}
         moments = jnp.zeros((*index.shape[:-1], game.num_agents))
-        sample = {name: values[index] for name, values in rows.items()}
-        return Batch(Transition(**sample), moments, moments + 1.0, None)
+        sample = jax.tree.map(lambda leaf: leaf[index], rows)
+        return Batch(sample, moments, moments + 1.0, None)
 
     def all_seeds(settings: Settings, batches: Batch, states: Any) -> tuple[Any, Any]:
         def one_seed(settings: Settings, state: Any) -> tuple[Any, Any]:
@@ -89,17 +88,19 @@ def jax_update(
         return axis.map_seeds(one_seed, settings, states, axis.seed_batch(seed_batch, seeds))
 
     run = Program(all_seeds, donate=(2,))
-    init = Program(jax.vmap(recipe(game, config.settings).init))
+    init, fill = Program(jax.vmap(recipe(game, config.settings).init)), Program(draw)
     keys, ids = jax.random.split(jax.random.key(0), seeds), jnp.arange(seeds)
+    fields = {name: jnp.asarray(values) for name, values in transitions(env, count).items()}
+    given = keys[0], Transition(**fields)
     init.compile_ahead(keys)
-    run.compile_ahead(
-        settings, jax.eval_shape(draw, keys[0]), (jax.eval_shape(init.__wrapped__, keys), ids)
-    )
+    fill.compile_ahead(*given)
+    shapes = jax.eval_shape(draw, *given), (jax.eval_shape(init.__wrapped__, keys), ids)
+    run.compile_ahead(settings, *shapes)
     kept: list[Any] = []
 
     def work() -> None:
         if not kept:
-            kept.extend([draw(keys[0]), (init(keys), ids)])
+            kept.extend([fill(*given), (init(keys), ids)])
         kept[1], metrics = run(settings, *kept)
         jax.block_until_ready(metrics)
 

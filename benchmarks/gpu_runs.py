@@ -7,6 +7,7 @@ import tarfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from mamt_jax.reports.record import open_directory, record
 from mamt_jax.training.memory import check_memory
 from mamt_jax.training.points import LoggingPoint
 from mamt_jax.training.prepare import prepare_together
-from mamt_jax.training.programs import Program
+from mamt_jax.training.programs import Program, as_written
 from mamt_jax.training.progress import StopRequest
 from mamt_jax.training.run import run_trainers
 from mamt_jax.training.run_dir import RunDir
@@ -101,12 +102,17 @@ def run(
 
 
 def _compile_all(trainer: Trainer) -> None:
-    """Compiles what begins and evaluates a run, as far as its stage knows how to do so ahead."""
+    """Compiles what begins and evaluates a run, too, where its stage has such programs."""
     ids = jnp.asarray(trainer.seeds, jnp.int32)
-    learner = jax.eval_shape(trainer.init, ids).learner
-    evaluate = getattr(trainer.evaluate, "func", trainer.evaluate)
-    if isinstance(evaluate, Program):
-        evaluate.compile_ahead(*trainer.evaluate.args, learner, evaluation_keys(trainer.seeds))  # type: ignore[attr-defined]
+    init, evaluate = trainer.init, trainer.evaluate
+    if not (isinstance(init, partial) and isinstance(evaluate, partial)):
+        return
+    with as_written():  # a call takes what was compiled for the same arguments
+        if lower := getattr(getattr(init.func, "__wrapped__", None), "lower", None):
+            lower(*init.args, ids).compile()
+    if isinstance(evaluate.func, Program):
+        learner = jax.eval_shape(init, ids).learner
+        evaluate.func.compile_ahead(*evaluate.args, learner, evaluation_keys(trainer.seeds, 0))
 
 
 def _kept(place: RunDir, file: Path, note: str, seconds: float) -> dict[str, Any]:
