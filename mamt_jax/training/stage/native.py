@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mamt_jax.backend import Choices
+from mamt_jax.backend import Choices, chosen
 from mamt_jax.config import TrainConfig
 from mamt_jax.envs.base import Environment, EnvSpec, view
 from mamt_jax.envs.wrappers import VectorEnv, VectorState, VectorStep
@@ -62,7 +62,7 @@ class NativeStage:
         return Loop(init, epoch, epoch.compile_ahead, evaluate, lambda: None)
 
     def evaluator(self, algorithm: Algorithm, episodes: int) -> Evaluator:
-        """One program for all seeds, one after another; compiled with the first call."""
+        """One program for all seeds; compiled with the first call."""
         vector = VectorEnv(self.env, episodes)
         return Program(partial(_greedy_returns, vector, lambda seed: algorithm))
 
@@ -277,7 +277,7 @@ def _evaluating(rule: Rule, env: VectorEnv, choices: Choices) -> Program:
 def _greedy_returns(
     env: VectorEnv, build: Callable[[jax.Array], Algorithm], learners: Any, keys: jax.Array
 ) -> jax.Array:
-    """Returns ``[S, E]`` of all seeds, which play one after another.
+    """Returns ``[S, E]`` of all seeds, as many of them side by side as suits the device.
 
     Args:
       env: E of them.
@@ -291,4 +291,7 @@ def _greedy_returns(
         returns: jax.Array = _Episodes(build(seed), env).play(learner, key).returns
         return returns
 
-    return jax.lax.map(one, (jnp.arange(len(keys)), learners, keys))
+    rows = jnp.arange(len(keys)), learners, keys
+    at_once = chosen().seeds_side_by_side is None
+    returns: jax.Array = jax.vmap(one)(rows) if at_once else jax.lax.map(one, rows)
+    return returns
