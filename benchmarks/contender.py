@@ -174,6 +174,15 @@ def golden(case: str, algorithm: str, precision: str, products: Any) -> Work:
     return run
 
 
+def deviations(**options: Any) -> Work:
+    """What less precise matrix products change in a trained learner; ``said`` holds it."""
+    from benchmarks.precision import deviations as found
+
+    run = timed(lambda: None, 1)
+    run.said = {"deviations": found(**options)}  # type: ignore[attr-defined]
+    return run
+
+
 def jax_training(algorithm: str, env: str, seeds: int, **options: Any) -> Work:
     """One logging point of training, all included; counts environment steps of all seeds."""
     from benchmarks.training import logging_point
@@ -218,6 +227,7 @@ KINDS: dict[str, Callable[..., Work]] = {
     "torch_rollouts": torch_rollouts,
     "environment": environment,
     "golden": golden,
+    "deviations": deviations,
     "run": record_run,
 }
 

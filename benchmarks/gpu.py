@@ -39,7 +39,9 @@ SAVING = 10.0
 """Seconds that a run has for its last logging point and its record, before the reserve."""
 LEAST_RUN = 45.0
 """Seconds below which no run is begun."""
-KINDS = ("golden", "environments", "updates", "points", "runs", "left_out")
+KINDS = ("golden", "environments", "updates", "deviations", "points", "runs", "left_out")
+ASKED_ONCE = ("golden", "deviations")
+"""Contenders that are not timed."""
 
 
 class Clock:
@@ -244,7 +246,7 @@ def _measured(contender: Contender, built: float, sheet: Sheet, repetitions: int
     try:
         contender.go()
         said = contender.reply(until - time.monotonic())
-        if contender.spec["kind"] != "golden":
+        if contender.spec["kind"] not in ASKED_ONCE:
             begin = time.monotonic()
             while len(runs) < repetitions:
                 if len(runs) >= 3 and time.monotonic() - begin > LONG_ENOUGH:
@@ -268,6 +270,12 @@ def _golden(spec: Spec, said: dict[str, Any], runs: Any, sheet: Sheet) -> None:
     text = f"{worst['name']} off by {worst['largest']:.1e} (tolerance {worst['tolerance']:.0e})"
     of = f"{len(beyond)} of {len(found)} beyond their tolerance"
     sheet.add("golden", row, f"{title(spec)}: {of}; worst: {text}")
+
+
+def _deviations(spec: Spec, said: dict[str, Any], runs: Any, sheet: Sheet) -> None:
+    for row in said["deviations"]:
+        each = ", ".join(f"{name} {value:.1e}" for name, value in row["deviation"].items())
+        sheet.add("deviations", row, f"{row['precision']} changes {each}")
 
 
 def _environment(
@@ -325,6 +333,7 @@ def _point(spec: Spec, said: dict[str, Any], runs: list[tuple[float, int]], shee
 
 _KEPT: dict[str, Callable[..., None]] = {
     "golden": _golden,
+    "deviations": _deviations,
     "environment": _environment,
     "jax_update": _update,
     "torch_update": _update,

@@ -50,6 +50,8 @@ class Sizes:
     training_seeds: tuple[int, ...] = (1, 8, 1024)
     training_buffer: int = 50_000
     run_seeds: int = 8
+    points: int = 40
+    """Logging points before a learner is asked what less precise products change."""
     spread_episodes: int = 10_000
     episodes: int = 50_000
     options: dict[str, Any] = field(default_factory=dict)
@@ -68,6 +70,7 @@ TINY = Sizes(
     training_seeds=(1, 2),
     training_buffer=1200,
     run_seeds=2,
+    points=2,
     spread_episodes=240,
     episodes=2400,
     options={"hidden_size": 8},
@@ -148,7 +151,10 @@ def precision(sizes: Sizes) -> tuple[Wave, ...]:
         _update(sizes, env, "mamt", sizes.run_seeds) | {"precision": products}
         for env, products in product(sizes.shapes[:2], kinds)
     ]
-    return (Wave("precision", _of("", [*files, *times]), least=45),)
+    trained: Spec = {"kind": "deviations", "warm_up": 1, "env": "spread3_mix", "algorithm": "mamt"}
+    trained |= {"seeds": sizes.run_seeds, "points": sizes.points, "batch_size": sizes.batch_size}
+    trained |= sizes.options
+    return (Wave("precision", _of("", [*times, *files, trained]), least=45),)
 
 
 def _update(sizes: Sizes, env: str, algorithm: str, seeds: int) -> Spec:

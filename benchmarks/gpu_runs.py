@@ -6,7 +6,7 @@ import os
 import tarfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,6 @@ from mamt_jax.training.run_dir import RunDir
 from mamt_jax.training.seeds import evaluation_keys
 from mamt_jax.training.trainer import Trainer
 
-SAVE_EVERY = 50
-"""Logging points between one writing of the metrics and the next; a tenth of a shorter run."""
 STOP, STATUS = "stop", "status"
 """Files beside a run: one that asks for its end, and one that says how far it is."""
 LARGEST = 15 * 2**20
@@ -71,9 +69,6 @@ def run(
     config = make_config(algorithm=algorithm, env=env, seeds=seeds, episodes=episodes, **options)
     prepared = prepare_together([config])
     trainer, place = prepared.trainer, MetricsOnly(Path(folder) / "run")
-    interval = max(min(trainer.plan.points // 10, SAVE_EVERY), 1)
-    execution = replace(config.execution, checkpoint_interval=interval)
-    prepared = prepared._replace(configs=[replace(prepared.configs[0], execution=execution)])
     check_memory(trainer)
     _compile_all(trainer)
     parent = os.getppid()

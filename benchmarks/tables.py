@@ -152,6 +152,17 @@ def _golden(rows: list[dict[str, Any]]) -> Table:
     return _table("Golden files", [*columns, "off by", "tolerance"], lines)
 
 
+def _deviations(rows: list[dict[str, Any]]) -> Table:
+    names = list(dict.fromkeys(name for row in rows for name in row["deviation"]))
+    lines = [
+        [row["env"], row["algorithm"], row["precision"]]
+        + [f"{row['deviation'][name]:.1e}" if name in row["deviation"] else "–" for name in names]
+        for row in rows
+    ]
+    title = "What less precise products change in a trained learner, of each quantity's spread"
+    return _table(title, ["environment", "algorithm", "products", *names], lines)
+
+
 def _points(rows: list[dict[str, Any]]) -> Table:
     lines = [
         [row["env"], row["algorithm"], str(row["seeds"]), f"{row['median']:.3f}"]
@@ -205,6 +216,7 @@ TABLES: dict[str, Callable[[list[dict[str, Any]]], Table]] = {
 LISTS: dict[str, Callable[[list[dict[str, Any]]], Table]] = {
     "ahead": _ahead,
     "golden": _golden,
+    "deviations": _deviations,
     "points": _points,
     "runs": _runs,
     "left_out": _left_out,

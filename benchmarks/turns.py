@@ -76,6 +76,8 @@ def title(spec: Spec) -> str:
     if spec["kind"] == "environment":
         return f"{spec['num_envs']:,} x {spec['name']}"
     what = f"{spec.get('algorithm')} on {spec.get('env', 'spread')}"
+    if spec["kind"] == "deviations":
+        return f"what less precise products change, {what}"
     if spec["kind"] == "golden":
         kind = spec["precision"] if spec["products"] == "float32" else spec["products"]
         return f"golden file {spec['case']}, {spec['algorithm']} in {kind}"
