@@ -186,7 +186,14 @@ def _waves(part: str, session: Session) -> tuple[Wave, ...]:
     if part == "spread":
         return gpu_parts.training(sizes)
     if part == "updates":
-        return gpu_parts.updates(sizes, _torch(session.sheet), _memory())
+        memory = _memory()
+        for (env, algorithm), each in gpu_parts.BYTES.items():
+            for seeds in sizes.seeds:
+                if gpu_parts.hopeless(env, algorithm, seeds, memory):
+                    what = f"updates of {algorithm} on {env}, {seeds:,} seeds"
+                    why = f"about {seeds * each / 1e9:,.0f} GB, and there are {memory / 1e9:,.0f}"
+                    session.sheet.leave_out(what, why)
+        return gpu_parts.updates(sizes, _torch(session.sheet), memory)
     return ()
 
 

@@ -118,13 +118,13 @@ def updates(sizes: Sizes, torch: str | None, memory: float) -> tuple[Wave, ...]:
     Args:
       sizes: of the batches, and how many seeds.
       torch: device of PyTorch; None where there is none.
-      memory: bytes of the device; updates that are known to need more are left out.
+      memory: bytes of the device; updates that are :func:`hopeless` are left out.
     """
     waves, compiled = [], []
     for env in sizes.shapes:
         specs: list[Spec] = []
         for algorithm in ("maac", "mamt"):
-            fitting = (n for n in sizes.seeds if n * BYTES.get((env, algorithm), 0.0) < memory)
+            fitting = (n for n in sizes.seeds if not hopeless(env, algorithm, n, memory))
             specs += [_update(sizes, env, algorithm, seeds) for seeds in fitting]
             theirs: Spec = {"algorithm": algorithm, "env": env, "batch_size": sizes.batch_size}
             theirs |= {"kind": "torch_update", "idiom": "batched", "updates": 8}
@@ -138,6 +138,11 @@ def updates(sizes: Sizes, torch: str | None, memory: float) -> tuple[Wave, ...]:
     if compiled:  # which takes minutes: nothing else waits for it
         waves.append(Wave("updates of PyTorch, compiled", _of("", compiled), least=90))
     return tuple(waves)
+
+
+def hopeless(env: str, algorithm: str, seeds: int, memory: float) -> bool:
+    """Whether an update is known to need far more than a device's bytes; the rest is tried."""
+    return seeds * BYTES.get((env, algorithm), 0.0) > 1.3 * memory
 
 
 def precision(sizes: Sizes) -> tuple[Wave, ...]:
