@@ -9,6 +9,7 @@ from pathlib import Path
 import tyro
 
 from mamt_jax.algorithms import registry
+from mamt_jax.backend import chosen
 from mamt_jax.cli import flags
 from mamt_jax.cli.flags import MaybeFile
 from mamt_jax.config import TrainConfig, make_config, unknown_setting
@@ -79,6 +80,9 @@ def print_plan(config: TrainConfig) -> None:
     print(f"  updates, at most     {plan.points * plan.updates_per_point:>14,}")
     print(f"  logging points       {plan.points:>14,}")
     print(f"  transitions kept     {plan.capacity:>14,}")
+    print("How it is computed:")
+    for name, value in chosen().lines(config.precision, config.execution.seed_batch).items():
+        print(f"  {name:<20} {value:>14}")
     print("Memory of all seeds:")
     free = memory.free_bytes()
     for name, size in {

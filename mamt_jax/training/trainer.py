@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from mamt_jax.algorithms.registry import Recipe
+from mamt_jax.backend import Choices, chosen
 from mamt_jax.config import TrainConfig
 from mamt_jax.envs.base import Environment
 from mamt_jax.envs.hosted import HostEnvironment
@@ -46,11 +47,20 @@ class Trainer(NamedTuple):
     """Closes the environments of training; the next epoch opens new ones."""
 
 
-def make_stage(env: Environment | HostEnvironment, config: TrainConfig) -> Stage:
-    """The stage of an environment: nowhere else is asked what kind of environment it is."""
+def make_stage(
+    env: Environment | HostEnvironment, config: TrainConfig, choices: Choices | None = None
+) -> Stage:
+    """The stage of an environment: nowhere else is asked what kind of environment it is.
+
+    Args:
+        env: Where episodes take place.
+        config: Of the run.
+        choices: Of the device that training is for; JAX's own where left out. One that is not
+            there is for environments in JAX alone.
+    """
     if isinstance(env, HostEnvironment):
         return HostedStage(env, config)
-    return NativeStage(env, config)
+    return NativeStage(env, config, choices or chosen())
 
 
 def make_trainer(
@@ -58,6 +68,7 @@ def make_trainer(
     env: Environment | HostEnvironment,
     recipe: Recipe,
     more: Sequence[Settings] = (),
+    choices: Choices | None = None,
 ) -> Trainer:
     """Training of a config, and of further settings beside it: all of them in one program.
 
@@ -70,13 +81,14 @@ def make_trainer(
         recipe: What learns.
         more: Settings of the same structure as the config's; a row for each of its seeds and each
             of them.
+        choices: As in :func:`make_stage`.
 
     Raises:
         ConfigError: The run cannot be.
     """
     plan, game = plan_run(config, env.spec), game_of(env.spec)
     rule = Rule(recipe, game, config.settings.structure(recipe.settings))
-    store, stage = make_store(plan, config.settings, env.spec), make_stage(env, config)
+    store, stage = make_store(plan, config.settings, env.spec), make_stage(env, config, choices)
     all_settings = [config.settings, *more]
     seeds = config.seed_ids * len(all_settings)
     loop = stage.loop(plan, rule, store, seeds)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from mamt_jax.backend import Choices
 from mamt_jax.config import TrainConfig
 from mamt_jax.envs.base import Environment, EnvSpec, view
 from mamt_jax.envs.wrappers import VectorEnv, VectorState, VectorStep
@@ -40,6 +41,8 @@ class NativeStage:
 
     env: Environment
     config: TrainConfig
+    choices: Choices
+    """Of the device that its training is for."""
 
     @property
     def spec(self) -> EnvSpec:
@@ -48,11 +51,12 @@ class NativeStage:
 
     def loop(self, plan: Plan, rule: Rule, store: Store, seeds: Sequence[int]) -> Loop:
         """Training, in one program."""
-        batch = seed_batch(self.config.execution.seed_batch, len(seeds))
-        loop = _Loop(plan, rule, store, VectorEnv(self.env, plan.num_envs), batch)
+        batch = seed_batch(self.config.execution.seed_batch, len(seeds), self.choices)
+        env = VectorEnv(self.env, plan.num_envs)
+        loop = _Loop(plan, rule, store, env, batch, self.choices)
         init, epoch = _compiled(loop)
         episodes = self.config.execution.evaluation_episodes
-        evaluate = _evaluating(rule, VectorEnv(self.env, episodes))
+        evaluate = _evaluating(rule, VectorEnv(self.env, episodes), self.choices)
         return Loop(init, epoch, epoch.compile_ahead, evaluate, lambda: None)
 
     def evaluator(self, algorithm: Algorithm, episodes: int) -> Evaluator:
@@ -185,6 +189,7 @@ class _Loop:
     store: Store
     env: VectorEnv
     seed_batch: int
+    choices: Choices
 
     def init(self, settings: Settings, seeds: jax.Array) -> RunState:
         def one(settings: Settings, seed: jax.Array) -> SeedState:
@@ -250,11 +255,11 @@ class _Loop:
 @kept
 def _compiled(loop: _Loop) -> tuple[Any, Program]:
     """The programs that begin and go on with a run."""
-    return as_written()(jax.jit(loop.init)), Program(loop.epoch, donate=(1,))
+    return as_written()(jax.jit(loop.init)), Program(loop.epoch, (1,), loop.choices)
 
 
 @kept
-def _evaluating(rule: Rule, env: VectorEnv) -> Program:
+def _evaluating(rule: Rule, env: VectorEnv, choices: Choices) -> Program:
     """The program that evaluates a run of this rule, whatever its numbers."""
 
     def evaluate(settings: Settings, learners: Any, keys: jax.Array) -> jax.Array:
@@ -263,7 +268,7 @@ def _evaluating(rule: Rule, env: VectorEnv) -> Program:
 
         return _greedy_returns(env, build, learners, keys)
 
-    return Program(evaluate)
+    return Program(evaluate, choices=choices)
 
 
 def _greedy_returns(
