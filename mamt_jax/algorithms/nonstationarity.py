@@ -43,31 +43,36 @@ def modelled_nonstationarity(game: Game, settings: Settings) -> Nonstationarity:
       game: sizes of the environment.
       settings: of the algorithm.
     """
-    modelled = _Modelled(game, settings)
+    modelled = Modelled(game, settings)
     return Nonstationarity(modelled.init, modelled.measure, modelled.inspect)
 
 
 @dataclass(frozen=True)
-class _Modelled:
+class Modelled:
+    """The modelling policies of all agents, and what is measured with them."""
+
     game: Game
     settings: Settings
 
     @property
     def own(self) -> Modelling:
+        """Settings of the modelling policies."""
         return self.settings[Modelling]
 
     @property
     def net(self) -> ModellingPolicy:
+        """h of all agents."""
         sizes, actions = self.game.obs_sizes, self.game.num_actions
         return ModellingPolicy(sizes, actions, self.settings[Networks].hidden_size)
 
     @property
     def optimiser(self) -> optax.GradientTransformation:
+        """Of each agent on its own."""
         return per_agent(clipped_adam(adam_settings(self.settings), self.own.modelling_clip))
 
     @property
     def others(self) -> np.ndarray:
-        """[n, n − 1]."""
+        """Opponents ``[n, n − 1]``."""
         return opponents(self.game.num_agents)
 
     @property
@@ -76,19 +81,21 @@ class _Modelled:
         return np.asarray(self.game.action_counts)[self.others]
 
     def init(self, key: jax.Array) -> Optimised:
+        """Before any step."""
         params = self.net.init(key, jnp.zeros((self.game.num_agents, 1, self.game.obs_size)))
         return Optimised(params, self.optimiser.init(params))
 
     def measure(self, state: Optimised, view: View) -> tuple[Optimised, jax.Array, Metrics]:
+        """See :class:`MeasureNonstationarity`."""
         batch = Samples(view.x, view.action, view.alive)
         seen = batch if view.recent is None else view.recent
         if self.own.modelling_opponents == "one" and self.game.num_agents > 2:
             key = jax.random.fold_in(view.key, _STREAM)
             opponent = opponents_in_turn(key, *seen.action.shape)
-            gradient, each = self._learn_of_one(state.params, seen, opponent)
+            gradient, each = self.learn_of_one(state.params, seen, opponent)
             found = self._measured(state.params, view)
         else:
-            gradient, logits, each = self._learn_of_all(state.params, seen)
+            gradient, logits, each = self.learn_of_all(state.params, seen)
             if view.recent is None:
                 found = _weighted(self._divergence(logits, view), view, self.settings)
             else:
@@ -97,6 +104,7 @@ class _Modelled:
         return step(self.optimiser, state, gradient), found, metrics
 
     def inspect(self, state: Optimised, view: View) -> tuple[jax.Array, jax.Array]:
+        """See :class:`InspectNonstationarity`."""
         pairs = self._divergence(self.net.apply(state.params, view.x), view)
         return pairs, _weighted(pairs, view, self.settings)
 
@@ -119,7 +127,7 @@ class _Modelled:
         expected = jax.nn.log_softmax(mask_logits(logits, self.counts))
         return to_square(divergences.categorical_kl(expected, view.log_policy[self.others]))
 
-    def _learn_of_all(self, params: Params, seen: Samples) -> tuple[Params, jax.Array, jax.Array]:
+    def learn_of_all(self, params: Params, seen: Samples) -> tuple[Params, jax.Array, jax.Array]:
         """Gradient, logits ``[n, n − 1, B, A]`` and cross-entropies ``[n]``."""
 
         def loss(params: Params, seen: Samples) -> tuple[jax.Array, Any]:
@@ -140,7 +148,7 @@ class _Modelled:
         axes = (_SAMPLES_AXES,)
         return in_chunks(learn, axes, (None, -2, None), self._width, seen.alive)(seen)
 
-    def _learn_of_one(
+    def learn_of_one(
         self, params: Params, seen: Samples, opponent: jax.Array
     ) -> tuple[Params, jax.Array]:
         """Gradient and cross-entropies ``[n]``, estimated from one opponent each ``[n, B]``."""
@@ -184,7 +192,8 @@ def opponents_in_turn(key: jax.Array, num_agents: int, batch: int) -> jax.Array:
     """One opponent of every agent in every sample, int32 ``[n, B]``.
 
     They take turns along the batch, from one that each agent draws: in any sample each is as
-    likely, and each has its share of the samples, which varies less than draws would.
+    likely, and each has its share of the samples, which draws for every sample would leave to
+    chance.
 
     Args:
       key: random key.
@@ -192,6 +201,12 @@ def opponents_in_turn(key: jax.Array, num_agents: int, batch: int) -> jax.Array:
       batch: B samples, in no order.
     """
     start = jax.random.randint(key, (num_agents, 1), 0, num_agents - 1)
+    return opponent_of_turn(start, batch)
+
+
+def opponent_of_turn(start: jax.Array, batch: int) -> jax.Array:
+    """Opponents in turn ``[..., n, B]``, from the ``start``-th of each agent ``[..., n, 1]``."""
+    num_agents = start.shape[-2]
     turn = (start + jnp.arange(batch)) % (num_agents - 1)
     return (jnp.arange(num_agents)[:, None] + 1 + turn) % num_agents
 
