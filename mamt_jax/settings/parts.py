@@ -274,7 +274,7 @@ class LearnedRegion(Part):
     """Soft-update rate of the TRD-Net whose slope δ follows; ours, 1 (the newest parameters) is the
     paper's."""
     region_samples: CountOrNone = 0
-    """C, D and TRD-Net are computed on this many samples of every batch; 0 means all of them."""
+    """C, D and TRD-Net are computed on at most this many samples of every batch; 0 means all."""
     trd_monotone: bool = False
     """Constrain TRD-Net's prediction to be non-decreasing in every δ_i."""
 
