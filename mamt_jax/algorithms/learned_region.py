@@ -203,7 +203,7 @@ class _LearnedRegion:
 
     def _part(self, view: View) -> View:
         """The first ``region_samples``; modelling policies still learn from the whole batch."""
-        count, size = self.own.region_samples, view.action.shape[1]
+        count, size = self.own.region_samples, view.x.shape[1]
         if not 0 < count < size:
             return view
         recent = view.recent or Samples(view.x, view.action, view.alive)
