@@ -190,8 +190,14 @@ def _built(going: Sequence[Contender], sheet: Sheet) -> Iterator[tuple[Contender
         try:
             yield contender, contender.reply(until - time.monotonic())["built_seconds"]
         except ContenderError as error:
-            sheet.leave_out(title(contender.spec), str(error))
+            sheet.leave_out(*_why(contender.spec, error))
             contender.end()
+
+
+def _why(spec: Spec, error: ContenderError) -> tuple[str, str]:
+    """What is left out, and why."""
+    name = title(spec)
+    return name, str(error).removeprefix(name).removeprefix(":").strip()
 
 
 def _measured(contender: Contender, built: float, sheet: Sheet, repetitions: int) -> None:
@@ -211,7 +217,7 @@ def _measured(contender: Contender, built: float, sheet: Sheet, repetitions: int
                 runs.append((answer["seconds"], answer["count"]))
     except ContenderError as error:
         if len(runs) < 2:
-            sheet.leave_out(title(contender.spec), str(error))
+            sheet.leave_out(*_why(contender.spec, error))
             return
     KEPT[contender.spec["kind"]](contender.spec, said | {"built_seconds": built}, runs, sheet)
 
@@ -237,7 +243,7 @@ def record_runs(specs: Sequence[Spec], session: Session) -> None:
                 _start(specs[index + 1], session)
             _follow(run, built, session)
         except ContenderError as error:
-            sheet.leave_out(name, str(error))
+            sheet.leave_out(*_why(spec, error))
         run.end()
 
 
