@@ -105,6 +105,11 @@ def environment() -> dict[str, str]:
     return QUIET | fraction | {"MAMT_JAX_CACHE": os.environ.get("MAMT_JAX_CACHE", "")}
 
 
+def _contender(spec: Spec) -> Contender:
+    """A process, with the compilation cache that was asked for."""
+    return Contender(spec, MAMT_JAX_CACHE=os.environ.get("MAMT_JAX_CACHE", ""))
+
+
 def _part(part: str, session: Session) -> None:
     """Does one part; whatever goes wrong in it is written down, and the next one begins."""
     sizes, cells = session.sizes, session.chosen.only_runs
@@ -177,7 +182,7 @@ def work(wave: Wave, sheet: Sheet, repetitions: int) -> None:
             continue
         sheet.say(f"{wave.name}: {len(specs)} compile side by side")
         with ExitStack() as stack:
-            going = [stack.enter_context(Contender(spec)) for spec in specs]
+            going = [stack.enter_context(_contender(spec)) for spec in specs]
             for contender, built in list(_built(going, sheet)):
                 _measured(contender, built, sheet, repetitions)
                 contender.end()
@@ -190,8 +195,14 @@ def _built(going: Sequence[Contender], sheet: Sheet) -> Iterator[tuple[Contender
         try:
             yield contender, contender.reply(until - time.monotonic())["built_seconds"]
         except ContenderError as error:
-            sheet.leave_out(title(contender.spec), str(error))
+            sheet.leave_out(*_why(contender.spec, error))
             contender.end()
+
+
+def _why(spec: Spec, error: ContenderError) -> tuple[str, str]:
+    """What is left out, and why."""
+    name = title(spec)
+    return name, str(error).removeprefix(name).removeprefix(":").strip()
 
 
 def _measured(contender: Contender, built: float, sheet: Sheet, repetitions: int) -> None:
@@ -211,7 +222,7 @@ def _measured(contender: Contender, built: float, sheet: Sheet, repetitions: int
                 runs.append((answer["seconds"], answer["count"]))
     except ContenderError as error:
         if len(runs) < 2:
-            sheet.leave_out(title(contender.spec), str(error))
+            sheet.leave_out(*_why(contender.spec, error))
             return
     KEPT[contender.spec["kind"]](contender.spec, said | {"built_seconds": built}, runs, sheet)
 
@@ -237,7 +248,7 @@ def record_runs(specs: Sequence[Spec], session: Session) -> None:
                 _start(specs[index + 1], session)
             _follow(run, built, session)
         except ContenderError as error:
-            sheet.leave_out(name, str(error))
+            sheet.leave_out(*_why(spec, error))
         run.end()
 
 
@@ -254,7 +265,7 @@ def _start(spec: Spec, session: Session) -> None:
     about += [f"{spec['seeds']} seeds in one process", f"commit {content['commit'][:7]}"]
     stop_at = time.time() + session.sheet.clock.left - SAVING
     more = {"folder": str(place), "stop_at": stop_at, "note": f"{', '.join(about)}."}
-    session.coming[name] = session.stack.enter_context(Contender(spec | more))
+    session.coming[name] = session.stack.enter_context(_contender(spec | more))
 
 
 def _follow(run: Contender, built: float, session: Session) -> None:
