@@ -106,6 +106,8 @@ def _alpha_001(seed: int, stopped_at: int) -> Run:
 _ROVERS = SMALL_BATCH | {"log_interval": 120}
 _PURSUIT = SMALL_BATCH | {"buffer_size": 160_000}
 _MIX = _early_three("maac", "mix"), _early_three("mamd", "mix")
+_ONE = {"modelling_opponents": "one"}
+
 STUDIES = {
     "spread": Study(
         "Which algorithm learns Spread with two agents, and how fast? (Table 10)",
@@ -184,6 +186,24 @@ STUDIES = {
         "What a GPU gives, at the budget of Spread.",
         (Run("gpu/spread_mamt_h200", "mamt", "spread", 8, 10_000),),
         (),
+    ),
+    "less_work": Study(
+        "Does MAMT learn as well on one opponent a sample, and C and D of a part of it?",
+        (
+            Run("gpu/rover_tower_mamt", "mamt", "rover_tower", 8, 10_000, stopped_at=8420),
+            Run(
+                "gpu/rover_tower_mamt_one", "mamt", "rover_tower", 8, 10_000, _ONE, stopped_at=8900
+            ),
+            Run(
+                "gpu/rover_tower_mamt_one_256",
+                "mamt",
+                "rover_tower",
+                8,
+                10_000,
+                _ONE | {"region_samples": 256},
+            ),
+        ),
+        ("learning_curve.png", "delta.png"),
     ),
     "demo": Study(
         "What MAMT learns on Spread in six minutes on two cores.",

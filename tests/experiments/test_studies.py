@@ -23,6 +23,9 @@ CONSTANTS = {
     "trd_tau": 1e-3,
     "modelling_clip": 0.5,
     "modelling_regularisation": 1e-3,
+    "modelling_opponents": "all",
+    "region_samples": 0,
+    "precision": "float32",
 }
 """What was no setting yet when some records were made, and the value that it had."""
 
