@@ -79,7 +79,7 @@ def print_plan(config: TrainConfig) -> None:
     print(f"  updates, at most     {plan.points * plan.updates_per_point:>14,}")
     print(f"  logging points       {plan.points:>14,}")
     print(f"  transitions kept     {plan.capacity:>14,}")
-    print("Memory of all seeds:")
+    print(f"Devices: {trainer.mesh.size if trainer.mesh else 1}. Memory of all seeds:")
     free = memory.free_bytes()
     for name, size in {
         **held._asdict(),
@@ -87,7 +87,15 @@ def print_plan(config: TrainConfig) -> None:
         "free": free,
     }.items():
         print(f"  {name:<20} {'unknown' if size is None else f'{size / 1e6:,.1f} MB':>14}")
-    memory.check_memory(trainer)
+    try:
+        batch = memory.fitted(trainer).seed_batch
+    except memory.DoesNotFit as error:
+        if config.seeds == 1:
+            raise
+        few = min(error.rows, config.seeds - 1)
+        return print(f"The run does not fit; groups of {few} or fewer seeds are trained in turn.")
+    if batch < trainer.seed_batch:
+        print(f"To fit, {batch} are computed side by side.")
     print("Whether the run fits is unknown." if free is None else "The run fits.")
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from mamt_jax.config import TrainConfig
 from mamt_jax.envs.base import Environment, EnvSpec, view
@@ -24,9 +25,10 @@ from mamt_jax.training.learning import (
     SeedState,
     UpdateEvent,
 )
+from mamt_jax.training.mesh import ROWS, SAME, mesh_of, over
 from mamt_jax.training.plan import Plan
 from mamt_jax.training.programs import Program, as_written, kept
-from mamt_jax.training.seeds import map_seeds, seed_batch
+from mamt_jax.training.seeds import map_seeds
 from mamt_jax.training.stage.base import Evaluator, Loop, Player
 from mamt_jax.training.store import Store
 from mamt_jax.trajectories.trajectory import Played, as_trajectory
@@ -46,13 +48,19 @@ class NativeStage:
         """Of the environment."""
         return self.env.spec
 
-    def loop(self, plan: Plan, rule: Rule, store: Store, seeds: Sequence[int]) -> Loop:
+    def mesh(self, rows: int) -> Mesh | None:
+        """All devices of this machine that have something to do."""
+        return mesh_of(rows)
+
+    def loop(
+        self, plan: Plan, rule: Rule, store: Store, seeds: Sequence[int], batch: int, mesh: Any
+    ) -> Loop:
         """Training, in one program."""
-        batch = seed_batch(self.config.execution.seed_batch, len(seeds))
-        loop = _Loop(plan, rule, store, VectorEnv(self.env, plan.num_envs), batch)
+        del seeds
+        loop = _Loop(plan, rule, store, VectorEnv(self.env, plan.num_envs), batch, mesh)
         init, epoch = _compiled(loop)
         episodes = self.config.execution.evaluation_episodes
-        evaluate = _evaluating(rule, VectorEnv(self.env, episodes))
+        evaluate = _evaluating(rule, VectorEnv(self.env, episodes), mesh)
         return Loop(init, epoch, epoch.compile_ahead, evaluate, lambda: None)
 
     def evaluator(self, algorithm: Algorithm, episodes: int) -> Evaluator:
@@ -185,6 +193,7 @@ class _Loop:
     store: Store
     env: VectorEnv
     seed_batch: int
+    mesh: Mesh | None = None
 
     def init(self, settings: Settings, seeds: jax.Array) -> RunState:
         def one(settings: Settings, seed: jax.Array) -> SeedState:
@@ -196,7 +205,7 @@ class _Loop:
         return RunState(states, jnp.int32(0), jnp.int32(0))
 
     def epoch(self, settings: Settings, state: RunState) -> tuple[RunState, EpochOutput]:
-        """One logging point: all seeds, ``plan.collect`` events each."""
+        """One logging point: all seeds of a device, ``plan.collect`` events each."""
 
         def one(settings: Settings, seed: SeedState) -> tuple[SeedState, tuple[Any, ...]]:
             event = UpdateEvent(self.plan, self.store, self.rule.algorithm(settings))
@@ -250,11 +259,15 @@ class _Loop:
 @kept
 def _compiled(loop: _Loop) -> tuple[Any, Program]:
     """The programs that begin and go on with a run."""
-    return as_written()(jax.jit(loop.init)), Program(loop.epoch, donate=(1,))
+    state = RunState(ROWS, SAME, SAME)  # type: ignore[arg-type]
+    output = EpochOutput(ROWS, SAME, ROWS, ROWS, ROWS)  # type: ignore[arg-type]
+    init = over(loop.init, loop.mesh, state)
+    epoch = over(loop.epoch, loop.mesh, (state, output))
+    return as_written()(jax.jit(init)), Program(epoch, donate=(1,))
 
 
 @kept
-def _evaluating(rule: Rule, env: VectorEnv) -> Program:
+def _evaluating(rule: Rule, env: VectorEnv, mesh: Mesh | None) -> Program:
     """The program that evaluates a run of this rule, whatever its numbers."""
 
     def evaluate(settings: Settings, learners: Any, keys: jax.Array) -> jax.Array:
@@ -263,7 +276,7 @@ def _evaluating(rule: Rule, env: VectorEnv) -> Program:
 
         return _greedy_returns(env, build, learners, keys)
 
-    return Program(evaluate)
+    return Program(over(evaluate, mesh, ROWS))
 
 
 def _greedy_returns(
