@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
 
 from mamt_jax.algorithms import registry
+from mamt_jax.backend import Precision
 from mamt_jax.errors import ConfigError, close_to
 from mamt_jax.settings import Settings
 from mamt_jax.settings.fields import (
@@ -83,6 +84,10 @@ class TrainConfig:
     log_interval: CountOrNone = 0
     """Episodes per logging point, rounded up to whole collection periods; 0 means as many as make
     about 1500 transitions (60 episodes of Spread)."""
+    precision: Precision = "float32"
+    """Of the networks' matrix products on an accelerator: float32 in full; "float32x3" emulates it
+    in three passes of tensor cores, "tensorfloat32" and "bfloat16" make one. On CPU all are
+    float32."""
     objects: tuple[str, ...] = ()
     """Which of ``algorithm`` and ``env`` were given as objects: their names lead to nothing."""
     settings: Settings = None  # type: ignore[assignment]
@@ -185,6 +190,7 @@ _TAKEN = (
     _RUN
     | _EXECUTION
     | {"out", "resume", "progress", "callback", "settings", "env_option", "dry_run"}
+    | {"distributed", "coordinator", "process"}
 )
 
 

@@ -15,6 +15,7 @@ OURS = ("mamt_jax", "benchmarks")
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES = {
     "mamt_jax",
+    "mamt_jax.backend",
     "mamt_jax.errors",
     "mamt_jax.files",
     "mamt_jax.lookup",
@@ -32,6 +33,7 @@ TRAINING = PLAYED | {"mamt_jax.env_options", "mamt_jax.analysis", "mamt_jax.trai
 REPORTS = TRAINING | {"mamt_jax.reports"}
 PAPER = {"mamt_jax.experiments.paper", "mamt_jax.experiments.references"}
 ALLOWED: dict[str, set[str]] = {
+    "mamt_jax.backend": set(),
     "mamt_jax.errors": set(),
     "mamt_jax.files": {"mamt_jax.errors"},
     "mamt_jax.lookup": {"mamt_jax.errors"},

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mamt_jax.backend import Precision, with_precision
 from mamt_jax.errors import ConfigError, close_to
 from mamt_jax.lookup import imported, is_path
 from mamt_jax.quantities import Quantity
@@ -57,6 +59,8 @@ class Recipe:
     """One line for ``mamt list``."""
     quantities: Mapping[str, Quantity] = field(default_factory=dict, hash=False)
     """What it reports that :data:`mamt_jax.quantities.QUANTITIES` does not have."""
+    precision: Precision = "float32"
+    """Of its matrix products, wherever it is asked: in training, evaluation, or as policies."""
 
     def __post_init__(self) -> None:
         if not (callable(self.build) or (isinstance(self.build, str) and is_path(self.build))):
@@ -87,7 +91,16 @@ class Recipe:
         made = build(game, (settings or self.settings).settled())
         if not isinstance(made, Algorithm):
             raise ConfigError(f"{build} must return an Algorithm, and returned {made!r}.")
-        return made
+        return made if self.precision == "float32" else self._with_precision(made)
+
+    def _with_precision(self, made: Algorithm) -> Algorithm:
+        wrapped = partial(partial, with_precision, self.precision)
+        return made._replace(
+            act=wrapped(made.act),
+            greedy=wrapped(made.greedy),
+            update=wrapped(made.update),
+            inspect=made.inspect and wrapped(made.inspect),
+        )
 
 
 def _soft(*more: Part) -> Settings:

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mamt_jax.backend import chosen
 from mamt_jax.networks.layers import AgentDense, AgentOutput, SharedDense, leaky_relu
 from mamt_jax.ops.coordination import opponent_softmax, opponents, to_square
 from mamt_jax.ops.losses import select_output
@@ -52,7 +53,7 @@ def zero_diagonal(x: jax.Array) -> jax.Array:
 
 
 def _zero_diagonal_gradient(_: None, gradient: jax.Array) -> tuple[jax.Array]:
-    if jax.default_backend() != "cpu":
+    if not chosen().agents_in_turn:
         return (zero_diagonal(gradient),)
     rows = jnp.asarray(off_diagonal(len(gradient))), gradient
     return (jax.lax.map(lambda row: masked(row[1], row[0]), rows),)

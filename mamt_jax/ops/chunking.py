@@ -14,8 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-MAX_VALUES = 2**19
-"""Values of one layer's activations that a chunk may have: 2 MiB of float32."""
+from mamt_jax.backend import chosen
+
 MIN_SAMPLES = 32
 """Below this, matrix products become inefficient."""
 
@@ -29,13 +29,14 @@ def chunk_count(batch: int, values: int, alive: jax.Array | None = None) -> int:
       alive: masks of absent agents. Their means do not divide evenly among chunks: always 1.
 
     Returns:
-      A divisor of ``batch``; 1 off CPU, where larger is better.
+      A divisor of ``batch``; 1 where batches stay whole (:mod:`mamt_jax.backend`).
     """
-    if alive is not None or jax.default_backend() != "cpu":
+    most = chosen().chunk_values
+    if alive is not None or most is None:
         return 1
     counts = range(1, max(batch // MIN_SAMPLES, 1) + 1)
     divisors = [count for count in counts if batch % count == 0]
-    fitting = (count for count in divisors if batch // count * values <= MAX_VALUES)
+    fitting = (count for count in divisors if batch // count * values <= most)
     return next(fitting, divisors[-1])
 
 

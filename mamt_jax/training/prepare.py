@@ -75,7 +75,15 @@ def prepare_together(
 
 
 def make_recipe(config: TrainConfig, objects: Objects = NAMES_ONLY) -> Recipe:
-    """The config's algorithm; raises ConfigError where its name leads to nothing."""
+    """The config's algorithm, with the precision that it asks for.
+
+    Raises:
+        ConfigError: Its name leads to nothing.
+    """
+    return replace(_recipe(config, objects), precision=config.precision)
+
+
+def _recipe(config: TrainConfig, objects: Objects) -> Recipe:
     if objects.algorithm is not None:
         return objects.algorithm
     if "algorithm" in config.objects:

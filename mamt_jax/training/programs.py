@@ -17,9 +17,9 @@ from types import FunctionType
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
+from mamt_jax.backend import Choices, chosen, tracing, with_precision
 from mamt_jax.errors import ConfigError
 from mamt_jax.files import user_path
 
@@ -139,21 +139,31 @@ def _is_value(part: Any) -> bool:
 class Program:
     """A function as one compiled program.
 
-    Matrix products are computed in full float32 on every device: coordination coefficients are
-    small differences of Q values, which an accelerator's TensorFloat-32 would drown.
+    Matrix products are computed in full float32 on every device, but for those of an algorithm that
+    was asked for others (:class:`~mamt_jax.algorithms.registry.Recipe`).
 
     Args:
       function: pure, of arrays.
       donate: arguments that a call gives away.
+      choices: of the device that it is for; JAX's own where left out.
     """
 
-    def __init__(self, function: Callable[..., Any], donate: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        donate: tuple[int, ...] = (),
+        choices: Choices | None = None,
+    ) -> None:
+        made_for = chosen() if choices is None else choices
+
         def exact(*arguments: Any) -> Any:
-            with jax.default_matmul_precision("float32"):
-                return function(*arguments)
+            with tracing(made_for):
+                return with_precision("float32", function, *arguments)
 
         self.__wrapped__ = function
-        self._jitted = jax.jit(exact, donate_argnums=donate, compiler_options=_options())
+        self._jitted = jax.jit(
+            exact, donate_argnums=donate, compiler_options=dict(made_for.compiler_options)
+        )
         self._ahead: dict[Any, Any] = {}
         self._called = False
 
@@ -192,21 +202,3 @@ def _shapes(arguments: tuple[Any, ...]) -> Any:
     """What a program is compiled for."""
     leaves, structure = jax.tree.flatten(arguments)
     return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-
-
-@cache
-def _options() -> dict[str, str]:
-    """What the backend needs to be fast.
-
-    On CPU, XLA's dot fusions are off: they evaluate what surrounds a matrix product with
-    unvectorised broadcasts, and the update then takes 2.3 times as long (jaxlib 0.10.2, one core).
-    A jaxlib that does not know the option goes without.
-    """
-    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
-    if jax.default_backend() != "cpu":
-        return {}
-    try:
-        jax.jit(lambda: jnp.zeros(()), compiler_options=options).lower().compile()
-    except Exception:  # an unknown option surfaces as whatever the runtime raises
-        return {}
-    return options

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
+from mamt_jax.backend import Choices, chosen
 from mamt_jax.settings import Settings, numbers
 from mamt_jax.training.programs import as_written
 
@@ -18,16 +19,15 @@ _STREAM = 0xE7A1
 """Folded into every key of an evaluation, so that no training stream shares it."""
 
 
-def seed_batch(chosen: int, rows: int) -> int:
-    """Seeds computed side by side: as chosen, else 1 on CPU and all on an accelerator.
-
-    One at a time keeps a seed's activations in a CPU's cache.
+def seed_batch(asked: int, rows: int, choices: Choices | None = None) -> int:
+    """Seeds computed side by side: as asked for, else what suits the device.
 
     Args:
-      chosen: ``Execution.seed_batch``.
+      asked: ``Execution.seed_batch``; 0 where it leaves this open.
       rows: seeds on one device, of all settings that are trained together.
+      choices: of the device; JAX's own where left out.
     """
-    return min(chosen or (1 if jax.default_backend() == "cpu" else rows), rows)
+    return min(asked or (choices or chosen()).seeds_side_by_side or rows, rows)
 
 
 def map_seeds(

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mamt_jax.algorithms.registry import Recipe
+from mamt_jax.backend import Choices, chosen
 from mamt_jax.config import TrainConfig
 from mamt_jax.envs.base import Environment
 from mamt_jax.envs.hosted import HostEnvironment
@@ -57,11 +58,20 @@ class Trainer(NamedTuple):
     """Closes the environments of training; the next epoch opens new ones."""
 
 
-def make_stage(env: Environment | HostEnvironment, config: TrainConfig) -> Stage:
-    """The stage of an environment: nowhere else is asked what kind of environment it is."""
+def make_stage(
+    env: Environment | HostEnvironment, config: TrainConfig, choices: Choices | None = None
+) -> Stage:
+    """The stage of an environment: nowhere else is asked what kind of environment it is.
+
+    Args:
+        env: Where episodes take place.
+        config: Of the run.
+        choices: Of the device that training is for; JAX's own where left out. One that is not
+            there is for environments in JAX alone.
+    """
     if isinstance(env, HostEnvironment):
         return HostedStage(env, config)
-    return NativeStage(env, config)
+    return NativeStage(env, config, choices or chosen())
 
 
 def make_trainer(
@@ -69,6 +79,7 @@ def make_trainer(
     env: Environment | HostEnvironment,
     recipe: Recipe,
     more: Sequence[Settings] = (),
+    choices: Choices | None = None,
     batch: int | None = None,
 ) -> Trainer:
     """Training of a config, and of further settings beside it: all of them in one program.
@@ -82,6 +93,7 @@ def make_trainer(
         recipe: What learns.
         more: Settings of the same structure as the config's; a row for each of its seeds and each
             of them.
+        choices: As in :func:`make_stage`.
         batch: Rows that a device computes side by side; by default as the config says.
 
     Raises:
@@ -89,13 +101,13 @@ def make_trainer(
     """
     plan, game = plan_run(config, env.spec), game_of(env.spec)
     rule = Rule(recipe, game, config.settings.structure(recipe.settings))
-    store, stage = make_store(plan, config.settings, env.spec), make_stage(env, config)
+    store, stage = make_store(plan, config.settings, env.spec), make_stage(env, config, choices)
     all_settings = [config.settings, *more]
     rows = config.seeds * len(all_settings)
     mesh = stage.mesh(rows)
     seeds = tuple(map(int, padded(config.seed_ids * len(all_settings), mesh)))
     if batch is None:
-        batch = seed_batch(config.execution.seed_batch, share(rows, mesh))
+        batch = seed_batch(config.execution.seed_batch, share(rows, mesh), choices)
     loop = stage.loop(plan, rule, store, seeds, batch, mesh)
     settings = numbers.stacked(all_settings, config.seeds)
     if mesh is not None:
@@ -106,7 +118,7 @@ def make_trainer(
         seeds=seeds,
         seed_batch=batch,
         mesh=mesh,
-        with_batch=partial(make_trainer, config, env, recipe, more),
+        with_batch=partial(make_trainer, config, env, recipe, more, choices),
         init=partial(loop.init, settings),
         epoch=partial(loop.epoch, settings),
         compile_ahead=partial(loop.compile_ahead, settings),

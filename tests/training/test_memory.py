@@ -111,4 +111,4 @@ def test_as_many_seeds_side_by_side_as_fit(
     assert "To fit, 1 are computed side by side." in capsys.readouterr().out
     monkeypatch.setattr(memory, "free_bytes", lambda: held)
     assert cli.main([*line.split(), *small.split()]) == 0
-    assert "does not fit; groups of 4 or fewer seeds" in capsys.readouterr().out
+    assert "All seeds together do not fit: groups" in capsys.readouterr().out

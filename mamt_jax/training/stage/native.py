@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from mamt_jax.backend import Choices
 from mamt_jax.config import TrainConfig
 from mamt_jax.envs.base import Environment, EnvSpec, view
 from mamt_jax.envs.wrappers import VectorEnv, VectorState, VectorStep
@@ -42,6 +43,8 @@ class NativeStage:
 
     env: Environment
     config: TrainConfig
+    choices: Choices
+    """Of the device that its training is for."""
 
     @property
     def spec(self) -> EnvSpec:
@@ -57,10 +60,11 @@ class NativeStage:
     ) -> Loop:
         """Training, in one program."""
         del seeds
-        loop = _Loop(plan, rule, store, VectorEnv(self.env, plan.num_envs), batch, mesh)
+        env = VectorEnv(self.env, plan.num_envs)
+        loop = _Loop(plan, rule, store, env, batch, self.choices, mesh)
         init, epoch = _compiled(loop)
         episodes = self.config.execution.evaluation_episodes
-        evaluate = _evaluating(rule, VectorEnv(self.env, episodes), mesh)
+        evaluate = _evaluating(rule, VectorEnv(self.env, episodes), self.choices, mesh)
         return Loop(init, epoch, epoch.compile_ahead, evaluate, lambda: None)
 
     def evaluator(self, algorithm: Algorithm, episodes: int) -> Evaluator:
@@ -193,6 +197,7 @@ class _Loop:
     store: Store
     env: VectorEnv
     seed_batch: int
+    choices: Choices
     mesh: Mesh | None = None
 
     def init(self, settings: Settings, seeds: jax.Array) -> RunState:
@@ -263,11 +268,11 @@ def _compiled(loop: _Loop) -> tuple[Any, Program]:
     output = EpochOutput(ROWS, SAME, ROWS, ROWS, ROWS)  # type: ignore[arg-type]
     init = over(loop.init, loop.mesh, state)
     epoch = over(loop.epoch, loop.mesh, (state, output))
-    return as_written()(jax.jit(init)), Program(epoch, donate=(1,))
+    return as_written()(jax.jit(init)), Program(epoch, (1,), loop.choices)
 
 
 @kept
-def _evaluating(rule: Rule, env: VectorEnv, mesh: Mesh | None) -> Program:
+def _evaluating(rule: Rule, env: VectorEnv, choices: Choices, mesh: Mesh | None) -> Program:
     """The program that evaluates a run of this rule, whatever its numbers."""
 
     def evaluate(settings: Settings, learners: Any, keys: jax.Array) -> jax.Array:
@@ -276,7 +281,7 @@ def _evaluating(rule: Rule, env: VectorEnv, mesh: Mesh | None) -> Program:
 
         return _greedy_returns(env, build, learners, keys)
 
-    return Program(over(evaluate, mesh, ROWS))
+    return Program(over(evaluate, mesh, ROWS), choices=choices)
 
 
 def _greedy_returns(
