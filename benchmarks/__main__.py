@@ -6,14 +6,16 @@ import argparse
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from benchmarks import figures, files, plans, tables
+from benchmarks.ahead import TARGETS
 from benchmarks.batches import SHAPES
 from benchmarks.machine import hardware, load, warning
 from benchmarks.measure import IDIOMS
 from benchmarks.progress import each, note
 from mamt_jax.algorithms.registry import ALGORITHMS
+from mamt_jax.backend import Precision
 from mamt_jax.cli.guard import guarded
 from mamt_jax.settings.fields import check
 
@@ -80,6 +82,14 @@ def _parser() -> argparse.ArgumentParser:
     memory.add_argument("--algorithms", default=["mamt"], **names)
     memory.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     memory.add_argument("--buffer-sizes", type=int, nargs="+", default=[100_000, 1_000_000])
+    ahead = command(
+        "ahead", plans.ahead, "what training compiled for an absent GPU consists of", repeats=False
+    )
+    ahead.add_argument("--target", default="h100", choices=TARGETS)
+    ahead.add_argument("--envs", nargs="+", default=["spread", "rover_tower"], metavar="ENV")
+    ahead.add_argument("--algorithms", default=["maac", "mamt"], **names)
+    ahead.add_argument("--seeds", type=int, default=8)
+    ahead.add_argument("--precision", default="float32", choices=get_args(Precision))
     plot = commands.add_parser("plot", help="draws what files of measurements hold")
     plot.add_argument("files", nargs="+", type=Path)
     plot.add_argument("--out", type=Path, default=FOLDER, help=f"folder; {FOLDER} if left out")

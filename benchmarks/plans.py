@@ -9,6 +9,8 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from benchmarks import measure
+from benchmarks.ahead import TARGETS, device, native
+from benchmarks.ahead import training as compile_training
 from benchmarks.devices import have_torch, torch_device
 from benchmarks.environments import checked, throughput
 from benchmarks.measure import IDIOMS
@@ -106,6 +108,19 @@ def memory(chosen: argparse.Namespace) -> Plan:
             tasks.append((f"memory of {algorithm} on {env}, seeds: {seeds}, {what}", work))
     about = "on two cores each takes about a minute, more with many seeds"
     return Plan(tasks, about, lambda rows: {"memory": rows})
+
+
+def ahead(chosen: argparse.Namespace) -> Plan:
+    """Programs for a card, of every environment and algorithm."""
+    target = TARGETS[chosen.target]
+    device(target)  # raises where it cannot be compiled for
+    tasks: list[Task] = []
+    for env, algorithm in _trainable(chosen):
+        native(env)
+        sizes = chosen.seeds, target, chosen.precision
+        tasks.append((f"{algorithm} on {env}", partial(compile_training, env, algorithm, *sizes)))
+    about = "on two cores each takes one to three minutes"
+    return Plan(tasks, about, lambda rows: {"ahead": rows})
 
 
 def _opponents(chosen: argparse.Namespace) -> tuple[list[str], str]:

@@ -110,6 +110,22 @@ def _memory(rows: list[dict[str, Any]]) -> Table:
     return _table("Peak memory of training", columns, lines)
 
 
+def _ahead(rows: list[dict[str, Any]]) -> Table:
+    lines = [
+        [row["env"], row["algorithm"], part, str(found["kernels"]), f"{found['bytes'] / 1e6:,.1f}"]
+        + [f"{sum(found['multiply_adds'].values()) / 1e9:,.2f}"]
+        + [f"{found[f'ms_of_{what}']:.3f}" for what in ("launches", "bytes", "products")]
+        + [f"{found['floor_ms']:.3f}"]
+        + [f"{row['working_bytes'] / 1e6:,.0f}", f"{row['floor_seconds_of_the_budget']:.1f}"]
+        for row in rows
+        for part, found in row["parts"].items()
+    ]
+    columns = ["environment", "algorithm", "of one", "kernels", "MB moved", "10⁹ multiply-adds"]
+    columns += ["ms: launches", "bytes", "products", "at least", "MB beside the state", "budget, s"]
+    title = f"Training of {counted(rows[0]['seeds'], 'seed')} compiled for {rows[0]['target']}"
+    return _table(f"{title}, products in {rows[0]['precision']}", columns, lines)
+
+
 TABLES: dict[str, Callable[[list[dict[str, Any]]], Table]] = {
     "updates": _updates,
     "share_of_peak": _share,
@@ -117,4 +133,5 @@ TABLES: dict[str, Callable[[list[dict[str, Any]]], Table]] = {
     "environments": _environments,
     "compile": _compile,
     "memory": _memory,
+    "ahead": _ahead,
 }

@@ -6,8 +6,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
+from mamt_jax.algorithms.optimisers import global_norm
 from mamt_jax.algorithms.parts import VIEW_AXES, Critic, View
 from mamt_jax.networks.critic import SHARED_OVER_AGENTS, AttentionCritic
 from mamt_jax.ops import losses
@@ -127,7 +127,7 @@ def regression(
     chunked = in_chunks(learn, (VIEW_AXES, -1), (None, -2, None), critic.width, view.alive)
     gradient, trace, metrics = chunked(view, target)
     gradient = critic.balance(gradient)
-    metrics |= {"critic_grad_norm": optax.tree.norm(gradient)}
+    metrics |= {"critic_grad_norm": global_norm(gradient)}
     return gradient, view._replace(trace=trace), metrics
 
 

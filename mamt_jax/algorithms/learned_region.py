@@ -10,7 +10,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mamt_jax.algorithms.optimisers import Optimised, adam_settings, blend, clipped_adam, step
+from mamt_jax.algorithms.optimisers import (
+    Optimised,
+    adam_settings,
+    blend,
+    clipped_adam,
+    global_norm,
+    step,
+)
 from mamt_jax.algorithms.parts import (
     VIEW_AXES,
     Coordination,
@@ -222,7 +229,7 @@ class _LearnedRegion:
         def fast(trd: Optimised, _: None) -> tuple[Optimised, Metrics]:
             slope = jax.grad(loss, has_aux=True)
             gradient, metrics = self._mean_in_chunks(lambda view: slope(trd.params, view), view)
-            metrics |= {"trd_grad_norm": optax.tree.norm(gradient)}
+            metrics |= {"trd_grad_norm": global_norm(gradient)}
             return step(self.trd_optimiser, trd, gradient), metrics
 
         trd, metrics = jax.lax.scan(fast, state.trd, None, length=self.own.theta_steps)

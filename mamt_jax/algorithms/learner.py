@@ -19,6 +19,7 @@ from mamt_jax.algorithms.optimisers import (
     adam_settings,
     agent_norms,
     clipped_adam,
+    global_norm,
     per_agent,
     step,
 )
@@ -126,8 +127,8 @@ class Learner:
 
 
 def _decided(policy: distrax.Categorical, action: jax.Array) -> jax.Array:
-    """The actions, but -1 where the policy's probabilities are not finite."""
-    return jnp.where(jnp.isfinite(policy.probs).all(axis=-1), action, -1)
+    """The actions, but -1 where the policy's log-probabilities are not finite."""
+    return jnp.where(jnp.isfinite(policy.logits).all(axis=-1), action, -1)
 
 
 def agent_major(batch: Batch) -> Batch:
@@ -232,7 +233,7 @@ def joint_critic_step(
         return jnp.sum(error), metrics
 
     gradient, metrics = jax.grad(loss, has_aux=True)(critic.params)
-    metrics |= reward_moments(batch) | {"critic_grad_norm": optax.tree.norm(gradient)}
+    metrics |= reward_moments(batch) | {"critic_grad_norm": global_norm(gradient)}
     return step(optimiser, critic, gradient), metrics
 
 

@@ -45,9 +45,23 @@ def clipped_adam(
     """
     decay = optax.identity() if weight_decay is None else optax.add_decayed_weights(weight_decay)
     scale = optax.scale_by_adam(b1=adam.b1, b2=ADAM_B2, eps=adam.eps)
-    return optax.chain(
-        optax.clip_by_global_norm(clip), decay, scale, optax.scale(-adam.learning_rate)
-    )
+    return optax.chain(clip_by_norm(clip), decay, scale, optax.scale(-adam.learning_rate))
+
+
+def clip_by_norm(most: float) -> optax.GradientTransformation:
+    """``optax.clip_by_global_norm``, with :func:`global_norm`."""
+
+    def clip(updates: Params, params: Params | None = None) -> Params:
+        norm = global_norm(updates)
+        return jax.tree.map(lambda leaf: jnp.where(norm < most, leaf, leaf / norm * most), updates)
+
+    return optax.stateless(clip)
+
+
+def global_norm(tree: Params) -> jax.Array:
+    """Euclidean norm of all leaves, summed as one vector: a sum per leaf is a kernel per leaf."""
+    vector = jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+    return jnp.sqrt(jnp.sum(jnp.square(vector)))
 
 
 def per_agent(optimiser: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -76,7 +90,7 @@ def blend(target: Params, online: Params, tau: float) -> Params:
 
 def agent_norms(gradient: Params) -> jax.Array:
     """Global norm of each agent's gradient, stacked parameters ``[n, ...] -> [n]``."""
-    return jax.vmap(optax.tree.norm)(gradient)
+    return jax.vmap(global_norm)(gradient)
 
 
 def preconditioner(

@@ -17,9 +17,13 @@ import jax.numpy as jnp
 
 from mamt_jax.algorithms.registry import Recipe
 from mamt_jax.settings import Settings
+from mamt_jax.training import packing
 from mamt_jax.training.plan import Plan
 from mamt_jax.training.store import Store
 from mamt_jax.types import Algorithm, Batch, Game, Metrics
+
+COLLECT, UPDATES = "collect", "updates"
+"""Scopes in which environments are stepped and learners updated, as profiles name them."""
 
 
 class SeedState(NamedTuple):
@@ -146,4 +150,5 @@ class UpdateEvent:
             return self.algorithm.update(learner, *inputs)
 
         counts = count + jnp.arange(len(keys), dtype=count.dtype)
-        return jax.lax.scan(one, learner, (keys, batches, counts))
+        with jax.named_scope(UPDATES):
+            return packing.scan(one, learner, (keys, batches, counts))

@@ -55,13 +55,7 @@ class Replay:
             has = jnp.ones_like(new.reward, bool)
             had = jnp.full_like(has, inserted >= self.capacity)
         reward = moments.replace(state.reward, new.reward, old.reward, has, had)
-        storage = jax.tree.map(
-            lambda kept, rows: jax.lax.dynamic_update_slice_in_dim(
-                kept, rows.astype(kept.dtype), start, axis=0
-            ),
-            state.storage,
-            new,
-        )
+        storage = jax.tree.map(lambda kept, rows: _with_rows(kept, rows, start), state.storage, new)
         return ReplayState(storage, reward)
 
     def sample(self, state: ReplayState, key: jax.Array, inserted: jax.Array) -> Batch:
@@ -70,7 +64,7 @@ class Replay:
         key, recent_key = jax.random.split(key)
 
         def take(index: jax.Array) -> Transition:
-            return to_batch_types(jax.tree.map(lambda leaf: leaf[index], state.storage))
+            return to_batch_types(jax.tree.map(lambda leaf: _rows(leaf, index), state.storage))
 
         index = jax.random.randint(key, (self.batch_size,), 0, size)
         newest = None
@@ -80,3 +74,22 @@ class Replay:
             newest = take((inserted - 1 - age) % self.capacity)
         mean, std = moments.mean_and_std(state.reward)
         return Batch(take(index), mean, std, newest)
+
+
+def _flat(leaf: jax.Array) -> jax.Array:
+    """A transition in one row: an accelerator would else keep agents outermost while it trains.
+
+    That is how an update wants its batches, and costs a copy of the whole replay at both ends.
+    """
+    return leaf.reshape(len(leaf), -1)
+
+
+def _rows(leaf: jax.Array, index: jax.Array) -> jax.Array:
+    """``leaf[index]``."""
+    return _flat(leaf)[index].reshape(len(index), *leaf.shape[1:])
+
+
+def _with_rows(leaf: jax.Array, rows: jax.Array, start: jax.Array) -> jax.Array:
+    """The leaf with these rows from ``start`` on."""
+    new = _flat(rows.astype(leaf.dtype))
+    return jax.lax.dynamic_update_slice_in_dim(_flat(leaf), new, start, axis=0).reshape(leaf.shape)

@@ -11,13 +11,15 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from mamt_jax.backend import Choices
+from mamt_jax.backend import Choices, chosen
 from mamt_jax.config import TrainConfig
 from mamt_jax.envs.base import Environment, EnvSpec, view
 from mamt_jax.envs.wrappers import VectorEnv, VectorState, VectorStep
 from mamt_jax.errors import ConfigError
 from mamt_jax.settings import Settings, numbers
+from mamt_jax.training import packing
 from mamt_jax.training.learning import (
+    COLLECT,
     Carry,
     Collected,
     EpochOutput,
@@ -68,7 +70,7 @@ class NativeStage:
         return Loop(init, epoch, epoch.compile_ahead, evaluate, lambda: None)
 
     def evaluator(self, algorithm: Algorithm, episodes: int) -> Evaluator:
-        """One program for all seeds, one after another; compiled with the first call."""
+        """One program for all seeds; compiled with the first call."""
         vector = VectorEnv(self.env, episodes)
         return Program(partial(_greedy_returns, vector, lambda seed: algorithm))
 
@@ -216,7 +218,7 @@ class _Loop:
             event = UpdateEvent(self.plan, self.store, self.rule.algorithm(settings))
             collect_and_update = partial(self._event, event)
             carry = Carry(seed, state.transitions, state.updates)
-            carry, outputs = jax.lax.scan(collect_and_update, carry, jnp.asarray(self.plan.collect))
+            carry, outputs = packing.scan(collect_and_update, carry, jnp.asarray(self.plan.collect))
             return carry.seed, (*outputs, carry.transitions, carry.updates)
 
         seeds, outputs = map_seeds(one, settings, state.seeds, self.seed_batch)
@@ -235,7 +237,8 @@ class _Loop:
             return seed, jax.tree.map(jnp.add, so_far, new)
 
         start = carry.seed, Collected(jnp.float32(0), jnp.int32(0), jnp.bool_(False))
-        seed, collected = jax.lax.fori_loop(0, steps, collect, start)
+        with jax.named_scope(COLLECT):
+            seed, collected = jax.lax.fori_loop(0, steps, collect, start)
         transitions = carry.transitions + steps * self.env.num_envs
         carry, metrics, ready = event.learn(Carry(seed, transitions, carry.updates))
         return carry, (metrics, ready, collected)
@@ -287,7 +290,7 @@ def _evaluating(rule: Rule, env: VectorEnv, choices: Choices, mesh: Mesh | None)
 def _greedy_returns(
     env: VectorEnv, build: Callable[[jax.Array], Algorithm], learners: Any, keys: jax.Array
 ) -> jax.Array:
-    """Returns ``[S, E]`` of all seeds, which play one after another.
+    """Returns ``[S, E]`` of all seeds, as many of them side by side as suits the device.
 
     Args:
       env: E of them.
@@ -301,4 +304,7 @@ def _greedy_returns(
         returns: jax.Array = _Episodes(build(seed), env).play(learner, key).returns
         return returns
 
-    return jax.lax.map(one, (jnp.arange(len(keys)), learners, keys))
+    rows = jnp.arange(len(keys)), learners, keys
+    at_once = chosen().seeds_side_by_side is None
+    returns: jax.Array = jax.vmap(one)(rows) if at_once else jax.lax.map(one, rows)
+    return returns
