@@ -56,7 +56,7 @@ def logging_point(algorithm: str, env: str, seeds: int = 8, **options: Any) -> L
     environment = envs.make(env, **config.env_options)
     trainer = make_trainer(config, environment, get(algorithm))
     with compilation_cache():
-        kept = [trainer.init(jnp.arange(seeds))]
+        kept = [trainer.init(jnp.asarray(trainer.seeds))]
 
     def run() -> None:
         kept[0], output = trainer.epoch(kept[0])

@@ -47,7 +47,8 @@ class Execution:
     evaluation_episodes: Annotated[int, POSITIVE, _SIDE_BY_SIDE] = 10
     """Episodes per evaluation and seed."""
     seed_batch: CountOrNone = 0
-    """Seeds computed side by side; 0 means 1 on CPU and all on an accelerator."""
+    """Seeds that a device computes side by side; 0 means 1 on CPU and all on an accelerator. Fewer
+    where there is not the memory."""
     env_workers: CountOrNone = 0
     """Processes that step an environment on the host; 0 means one per core. Environments in JAX
     need none."""

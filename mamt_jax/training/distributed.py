@@ -200,7 +200,8 @@ def _train(own: TrainConfig, shard: RunDir, link: Link, shown: bool) -> None:
     try:
         notice(shown, "Compiling the update.")
         run_together([own], [shard.path], resume=True, callback=tell)
-        link.tell(point=1, points=1)
+        if not link.lost:  # else it may not have come to its end
+            link.tell(point=1, points=1)
     except DivergedError as error:
         warnings.warn(f"{error} The other processes go on.", stacklevel=3)
     except InterruptedRun as error:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mamt_jax.config import TrainConfig
@@ -22,14 +24,16 @@ from mamt_jax.training.result import Run
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.training.shards import (
     GROUPS,
+    POINTS,
     PROCESSES,
     Recorded,
     divide,
     evenly,
-    is_apart,
     is_lost,
+    leaves,
     part_of,
     shards,
+    why_apart,
 )
 from mamt_jax.training.trainer import Trainer
 
@@ -65,6 +69,8 @@ class Groups:
             rows: About how many rows fit.
             resume: The directories hold the runs already.
         """
+        if rows < configs[0].seeds:  # one seed that does not fit is refused before all else
+            fitted(prepare(part_of(configs[0], configs[0].seed_ids[:1]), self.objects).trainer)
         size, runs = max(1, min(rows // configs[0].seeds, len(configs) - 1)), []
         for place, config in zip(places, configs, strict=True):
             if place is not None and not resume:
@@ -115,7 +121,10 @@ class Groups:
                 return parts
 
     def shards(self, config: TrainConfig, place: RunDir) -> Recorded:
-        """Goes on with each shard of a run, one after the other; of several processes' together.
+        """Goes on with each shard of a run, one after the other.
+
+        First those are joined that were apart for no other reason than who trained them, or how far
+        they have come; for that, those behind catch up.
 
         A shard whose seeds have all diverged is lost, not those beside it.
 
@@ -126,8 +135,8 @@ class Groups:
         reasons: list[DivergedError] = []
         over: list[RunDir] = []
         with place.lock():
-            if is_apart(place):
-                divide(place, [range(config.seed, config.seed + config.seeds)], PROCESSES)
+            if why_apart(place) == PROCESSES or self._level(config, place):
+                divide(place, evenly(config, 1), PROCESSES)
             parts = shards(place)
             for part in parts:
                 own = part_of(config, part.read_config().seed_ids)
@@ -152,12 +161,27 @@ class Groups:
             warnings.warn(f"{reason} The other seeds went on.", stacklevel=4)
         return Recorded(place.path)
 
+    def _level(self, config: TrainConfig, place: RunDir) -> bool:
+        """Trains what is behind up to where the others are; whether anything was, and is there."""
+        if why_apart(place) != POINTS:
+            return False
+        done = {part: min(map(resuming.done, leaves(part))) for part in shards(place)}
+        behind = [part for part in done if done[part] < max(done.values()) and not is_lost(part)]
+        for part in behind:
+            with suppress(DivergedError):  # it is found lost when all go on
+                own = part_of(config, part.read_config().seed_ids)
+                self._train([own], [part.path], until=max(done.values()))
+        return bool(behind) and not self.enough
+
     def _is_over(self, part: RunDir, own: TrainConfig) -> bool:
         """Whether a shard is trained to its end, or lost."""
         finished = resuming.done(part) == self.trainer.plan.points
         return is_lost(part) or (finished and resuming.is_complete(part, self.trainer, own))
 
-    def _train(self, configs: Sequence[TrainConfig], outs: Sequence[Any]) -> list[Run]:
+    def _train(
+        self, configs: Sequence[TrainConfig], outs: Sequence[Any], until: int = 0
+    ) -> list[Run]:
+        """Trains one group, to its end or ``until`` a logging point."""
         recorded = None not in outs
         return self.train(
             configs,
@@ -165,11 +189,10 @@ class Groups:
             self.objects,
             resume=recorded,
             progress=self.progress,
-            callback=self.callback and self._call,
+            callback=partial(self._call, until) if self.callback or until else None,
         )
 
-    def _call(self, point: LoggingPoint) -> bool:
-        assert self.callback is not None
-        answer = self.callback(point)
+    def _call(self, until: int, point: LoggingPoint) -> bool:
+        answer = None if self.callback is None else self.callback(point)
         self.enough |= isinstance(answer, bool) and answer
-        return self.enough
+        return self.enough or point.point == until

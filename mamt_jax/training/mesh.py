@@ -33,8 +33,11 @@ def mesh_of(rows: int) -> Mesh | None:
 
 
 def on_devices(mesh: Mesh | None) -> str:
-    """ " on 8 devices" where there are several."""
-    return f" on {mesh.size} devices" if mesh else ""
+    """What to say of the devices where there are several."""
+    if mesh is not None:
+        return f" on {mesh.size} devices"
+    count = jax.local_device_count()
+    return f" on one of {count} devices" if count > 1 else ""
 
 
 def share(rows: int, mesh: Mesh | None) -> int:

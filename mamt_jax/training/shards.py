@@ -26,8 +26,9 @@ from mamt_jax.training import checkpoint, merging
 from mamt_jax.training.run_dir import RunDir, disk_errors
 from mamt_jax.types import Game
 
-PROCESSES, GROUPS = "processes", "groups"
-"""Why seeds are apart: trained by several processes at once, or one group after another."""
+PROCESSES, GROUPS, POINTS = "processes", "groups", "points"
+"""Why seeds are apart: trained by several processes at once; one group after another, because they
+do not fit together; or they have no checkpoint of the same logging point."""
 
 
 class Recorded(RunDir):
@@ -54,7 +55,7 @@ class Recorded(RunDir):
             raise RunError(f"{self.path} holds no metrics yet.")
         if missing:
             warnings.warn(f"Seeds {', '.join(missing)} have recorded nothing yet.", stacklevel=2)
-        return merging.joined(found, at_once=_why(self) == PROCESSES)
+        return merging.joined(found, at_once=why_apart(self) != GROUPS)
 
     def saved(self) -> dict[int, Path]:
         """Checkpoints that there are of all seeds, by logging points; the first shard's."""
@@ -92,9 +93,9 @@ def leaves(directory: RunDir) -> list[RunDir]:
     return [leaf for part in shards(directory) for leaf in leaves(part)] or [directory]
 
 
-def is_apart(directory: RunDir) -> bool:
-    """Whether several processes have trained a run, so that it can be joined again."""
-    return _why(directory) == PROCESSES
+def why_apart(directory: RunDir) -> str:
+    """``PROCESSES``, ``GROUPS`` or ``POINTS``; empty where a run is in one piece."""
+    return str(_listed(directory)["why"])
 
 
 def is_lost(directory: RunDir) -> bool:
@@ -132,7 +133,10 @@ def divide(directory: RunDir, parts: Sequence[range], why: str) -> list[RunDir]:
         RunError: It cannot be written, or read.
     """
     config, game, before = directory.read_config(), directory.read_game(), shards(directory)
-    folder, held = _folder(directory), [_held(leaf) for leaf in leaves(directory)]
+    folder = _folder(directory)
+    if before == [RunDir(folder / _name(seeds)) for seeds in parts]:
+        return before
+    held = [_held(leaf) for leaf in leaves(directory)]
     with disk_errors(directory.path, "divide the run", "it is kept as it was"):
         for seeds in parts:
             wanted = RunDir(folder / _name(seeds))
@@ -199,7 +203,7 @@ def _fill(
         seeds = range(piece[0].seeds[0], piece[-1].seeds[-1] + 1)
         parts.append(seeds)
         _fill(RunDir(_folder(directory) / _name(seeds)), part_of(config, seeds), game, [piece])
-    _write_list(directory, parts, GROUPS)
+    _write_list(directory, parts, POINTS)
 
 
 def _copy(directory: RunDir, piece: Sequence[_Held]) -> None:
@@ -228,10 +232,6 @@ def _folder(directory: RunDir) -> Path:
 
 def _name(seeds: Sequence[int]) -> str:
     return f"{seeds[0]}-{seeds[-1]}"
-
-
-def _why(directory: RunDir) -> str:
-    return str(_listed(directory)["why"])
 
 
 def _write_list(directory: RunDir, parts: Sequence[Sequence[int]], why: str) -> None:

@@ -118,11 +118,15 @@ def test_slurm_says_which_process_this_is(monkeypatch: pytest.MonkeyPatch) -> No
     assert position("[::1]:80", "1/2") == Position("::1", 80, 1, 2)
 
 
-def test_one_that_says_nothing_any_more_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_says_nothing_any_more_has_ended(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A machine that is gone closes no connection: its silence counts."""
     monkeypatch.setattr(link, "SILENCE", 0.3)
     monkeypatch.setattr(link, "BEAT", 60.0)
-    monkeypatch.setattr(link, "GRACE", 60.0)
+    monkeypatch.setattr(link, "GRACE", 0.1)
+    ended: list[int] = []
+    monkeypatch.setattr(link.os, "_exit", ended.append)
     port = free_port()
     ends = [Link(Position("127.0.0.1", port, i, 2), "run", lambda *_: None) for i in range(2)]
     threads = [threading.Thread(target=end.open) for end in ends]
@@ -132,8 +136,10 @@ def test_one_that_says_nothing_any_more_has_ended(monkeypatch: pytest.MonkeyPatc
         thread.join()
     ends[0].watch()
     end = time.monotonic() + 10
-    while not ends[0].lost and time.monotonic() < end:
+    while not ended and time.monotonic() < end:
         time.sleep(0.02)
+    assert ended == [1]  # whoever is in a computation that takes long is not waited for
+    assert "mamt: Process 1/2 has ended: nothing was heard of it" in capsys.readouterr().err
     assert ends[0].lost == "Process 1/2 has ended: nothing was heard of it for 0 s"
     with pytest.raises(RunError, match="Process 1/2 has ended"):
         ends[1].receive()

@@ -106,21 +106,28 @@ def test_a_run_is_divided_and_joined_again(whole: Run, tmp_path: Path) -> None:
     same(whole, load(place))
 
 
-def test_shards_at_different_points_stay_apart_until_the_end(whole: Run, tmp_path: Path) -> None:
+def test_a_shard_that_is_behind_catches_up(whole: Run, tmp_path: Path) -> None:
     place = tmp_path / "run"
     part = train(out=place, callback=lambda point: point.point == 1)
     divide(RunDir(place), evenly(part.config, 2), PROCESSES)
     ahead = RunDir(place / "shards/0-2")
     mamt_jax.train(
         CLIMBING, "toy_matching", **TINY | {"seeds": 3}, out=ahead.path, resume=True,
-        keep_checkpoints=2,
+        keep_checkpoints=2, callback=lambda point: point.point == 3,
     )  # fmt: skip
     assert load(place).metrics.sizes["update"] == 1 and load(place).policies.points == -1
-    with pytest.raises(RunError, match="holds no checkpoint 4"):
-        mamt_jax.load(place, 4)
+    with pytest.raises(RunError, match="holds no checkpoint 3"):
+        mamt_jax.load(place, 3)
     divide(RunDir(place), evenly(part.config, 1), PROCESSES)
     assert names(place) == ["0-2", "3-4"] and RunDir(place).path.joinpath("shards/0-4").exists()
-    same(whole, train(out=place, resume=True))
+    told: list[tuple[int, ...]] = []
+    run = train(
+        out=place,
+        resume=True,
+        callback=lambda point: told.append((*point.config.seed_ids, point.point)),
+    )
+    assert told == [(3, 4, 2), (3, 4, 3), (0, 1, 2, 3, 4, 4)] and names(place) == ["0-4"]
+    same(whole, run)
 
 
 def test_nothing_is_lost_where_dividing_fails(
