@@ -38,7 +38,8 @@ class Execution:
     """How a run is carried out: no part of what defines it, and free to change on resuming."""
 
     checkpoint_interval: Count = 10
-    """Logging points between checkpoints."""
+    """Logging points between checkpoints; more where writing them, with their replays, would take
+    more than a twentieth of the time."""
     keep_checkpoints: Annotated[Kept, _KEPT] = 5
     """Checkpoints that are kept, or "all": the newest two, from which a run can go on, and of
     earlier ones the policies, about evenly spaced over training, the first included."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -27,7 +27,9 @@ from mamt_jax.training.seeds import evaluation_keys
 from mamt_jax.training.trackers import Tracker, asked
 from mamt_jax.training.trainer import Trainer
 
-_POLL = 0.01  # seconds between looks at a computation, so that signals are handled meanwhile
+_POLL = 0.001  # seconds between looks at a computation, so that signals are handled meanwhile
+_SAVING_SHARE, _NOTICEABLE = 0.05, 0.5
+"""Most of the time that goes into checkpoints; seconds of a save below which none is put off."""
 _NOT_SAVED = "nothing is saved, because the run has no directory (out)."
 
 
@@ -166,11 +168,12 @@ def train_loop(
             line.update(points * plan.episodes_per_point, note)
             enough = _told(tell, state, books, clock, plan.points, stop)
             finished = points >= plan.points
-            due = points % config.execution.checkpoint_interval == 0
+            due = points % config.execution.checkpoint_interval == 0 and clock.may_save
             stopping = stop.requested  # read once: a signal may come at any moment
             if finished or due or stopping or enough:
-                for book in books:
-                    book.save(state, clock, plan.points)
+                with clock.saving():
+                    for book in books:
+                        book.save(state, clock, plan.points)
             if stopping and not finished:
                 raise InterruptedRun(_interruption(books, points, plan.points))
             if enough:
@@ -336,7 +339,8 @@ class _Clock:
     def __init__(self, before: float, steps_per_point: int, runs: int) -> None:
         self._origin = time.monotonic() - before
         self._steps, self._runs = steps_per_point, runs
-        self._last = time.monotonic()
+        self._last = self._saved = time.monotonic()
+        self._saving = 0.0
         self.pace = 0.0
         """Environment steps per second in the last epoch, summed over seeds."""
 
@@ -348,6 +352,24 @@ class _Clock:
         """Ends an epoch."""
         now = time.monotonic()
         self.pace, self._last = self._steps / max(now - self._last, 1e-9), now
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Around a save, to know how long one takes."""
+        begin = time.monotonic()
+        yield
+        self._saved = time.monotonic()
+        self._saving = self._saved - begin
+
+    @property
+    def may_save(self) -> bool:
+        """Whether a save would leave saving a small share of the time.
+
+        A GPU trains for a second between checkpoints whose replays take as long to write.
+        """
+        if self._saving < _NOTICEABLE:
+            return True
+        return time.monotonic() - self._saved > self._saving / _SAVING_SHARE
 
     def average(self, points: int) -> float:
         """Environment steps of one run per second since it began, compilation included."""
