@@ -156,6 +156,7 @@ def test_where_one_is_killed_the_other_ends_and_all_is_kept(tmp_path: Path) -> N
     """Two real processes on loopback."""
     place, port = tmp_path / "run", free_port()
     long = OPTIONS | {"episodes": 200_000, "evaluation_interval": 0, "seeds": 3}
+    long |= {"buffer_size": 100, "log_interval": 100}  # small checkpoints, as many as asked for
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in long.items()]
     command = [sys.executable, "-m", "mamt_jax", "train", "--distributed", *flags]
     command += [f"--out={place}", f"--coordinator=127.0.0.1:{port}"]
