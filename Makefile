@@ -4,7 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo test torch lint format clean
+# `make gpu` works in .venv, or, where PYTHON is given, with that Python and the wheels in .wheels.
+MINUTES ?= 9
+OUT ?= runs/benchmarks/gpu
+SITE := build/site
+GIVEN := $(filter command line environment,$(origin PYTHON))
+
+.PHONY: help install demo test torch gpu wheels lint format clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -27,6 +33,17 @@ test: $(STAMP) ## run the tests
 torch: $(STAMP) ## check the PyTorch side of benchmarks/; installs PyTorch, which make test does without
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python -m pytest -q benchmarks
+
+gpu: $(if $(GIVEN),,$(STAMP)) ## ask a GPU all there is to ask, within MINUTES=9; results in OUT=...
+ifeq ($(GIVEN),)
+	$(BIN)/python -m benchmarks gpu --minutes $(MINUTES) --out $(OUT) $(GPU)
+else
+	$(if $(wildcard .wheels/*.whl),$(PYTHON) -m benchmarks.wheels .wheels --install $(SITE))
+	PYTHONPATH=$(CURDIR):$(CURDIR)/$(SITE) $(PYTHON) -m benchmarks gpu --minutes $(MINUTES) --out $(OUT) $(GPU)
+endif
+
+wheels: $(STAMP) ## fetch what a GPU machine without network may lack into .wheels
+	$(BIN)/python -m benchmarks.wheels .wheels
 
 lint: $(STAMP) ## check format, style and types
 	$(BIN)/ruff format --check .

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
-from benchmarks import figures, files, plans, tables
+from benchmarks import figures, files, gpu, gpu_parts, plans, tables
 from benchmarks.ahead import TARGETS
 from benchmarks.batches import SHAPES
 from benchmarks.machine import hardware, load, warning
@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     memory.add_argument("--algorithms", default=["mamt"], **names)
     memory.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     memory.add_argument("--buffer-sizes", type=int, nargs="+", default=[100_000, 1_000_000])
+    _gpu(commands.add_parser("gpu", help="all that a GPU is asked, in so many minutes"))
     ahead = command(
         "ahead", plans.ahead, "what training compiled for an absent GPU consists of", repeats=False
     )
@@ -95,6 +96,23 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("--out", type=Path, default=FOLDER, help=f"folder; {FOLDER} if left out")
     plot.set_defaults(run=lambda chosen: figures.draw(chosen.files, chosen.out))
     return parser
+
+
+def _gpu(options: argparse.ArgumentParser) -> None:
+    """Options of the command for the day a GPU is there."""
+    options.add_argument("--minutes", type=float, default=9.0, help="after which all has ended")
+    options.add_argument("--out", type=Path, default=FOLDER / "gpu", help="folder")
+    parts = list(gpu_parts.PARTS)
+    options.add_argument(
+        "--parts", nargs="+", choices=parts, default=parts, metavar="PART", help=", ".join(parts)
+    )
+    options.add_argument(
+        "--only-runs", nargs="+", default=list(gpu_parts.RUNS), metavar="ALGORITHM:ENV",
+        help="of table10, in this order",
+    )  # fmt: skip
+    options.add_argument("--tiny", action="store_true", help="a rehearsal: everything small")
+    options.add_argument("--commit", help="of this source, where there is no git to ask")
+    options.set_defaults(run=gpu.measure)
 
 
 def _measure(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import subprocess
 import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
@@ -63,7 +64,20 @@ def hardware(now: Load) -> dict[str, Any]:
         "load_before": now.average,
         "busy_cores_before": now.busy,
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "gpus": gpus(),
     }
+
+
+def gpus() -> list[dict[str, str]]:
+    """Name, driver and memory of each NVIDIA GPU, as its driver says; none where there is none."""
+    fields = "name", "driver_version", "memory.total"
+    command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    lines = [line.split(", ") for line in said.stdout.strip().splitlines()]
+    return [dict(zip(fields, line, strict=False)) for line in lines]
 
 
 def cores() -> list[int]:

@@ -21,8 +21,8 @@ def show(found: dict[str, Any], console: Console | None = None) -> None:
     where = f"{machine['processor']}, {counted(machine['cores'], 'core')}, {machine['device']}"
     console.print(f"{where}; {versions}")
     for name, rows in found.items():
-        if name in TABLES and rows:
-            console.print(TABLES[name](rows))
+        if rows and (table := (TABLES | LISTS).get(name)):
+            console.print(table(rows))
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -32,27 +32,45 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
     return table
 
 
-def _spread(ms: dict[str, float]) -> str:
+def _spread(ms: dict[str, float] | None) -> str:
+    if ms is None:
+        return "–"
+    if ms["median"] < 1.0:
+        return f"{ms['median']:.3f} ({ms['min']:.3f} to {ms['max']:.3f})"
     return f"{ms['median']:.1f} ({ms['min']:.1f} to {ms['max']:.1f})"
 
 
 def _updates(rows: list[dict[str, Any]]) -> Table:
-    seeds = list(rows[0]["mamt_jax"])
+    seeds = list(dict.fromkeys(number for row in rows for number in row["mamt_jax"]))
     idioms = list(dict.fromkeys(i for row in rows for i in (*row["torch"], *row["left_out"])))
-    columns = ["shape", "algorithm", *(f"mamt_jax, {counted(number, 'seed')}" for number in seeds)]
+    columns = [
+        "shape",
+        "algorithm",
+        *(f"mamt_jax, {counted(int(number), 'seed')}" for number in seeds),
+    ]
     columns += [f"PyTorch {idiom}" for idiom in idioms] + [f"x {idiom}" for idiom in idioms]
     lines = [
-        [row["env"], row["algorithm"]]
-        + [_spread(row["mamt_jax"][number]) for number in seeds]
-        + [_threads(row["torch"][i]) if i in row["torch"] else "not written" for i in idioms]
+        [row["env"], _algorithm(row)]
+        + [_spread(row["mamt_jax"].get(number)) for number in seeds]
+        + [_threads(row["torch"][i]) if i in row["torch"] else _none(row, i) for i in idioms]
         + [f"{row['speedup'][i]:.2f}" if i in row["speedup"] else "–" for i in idioms]
         for row in rows
     ]
     return _table("Milliseconds per update and seed: median (fastest to slowest)", columns, lines)
 
 
-def _threads(ms: dict[str, float]) -> str:
-    return f"{_spread(ms)}, {counted(int(ms['threads']), 'thread')}"
+def _algorithm(row: dict[str, Any]) -> str:
+    exact = row.get("precision", "float32") == "float32"
+    return row["algorithm"] if exact else f"{row['algorithm']}, {row['precision']}"
+
+
+def _none(row: dict[str, Any], idiom: str) -> str:
+    return "not written" if idiom in row["left_out"] else "–"
+
+
+def _threads(ms: dict[str, Any]) -> str:
+    how = ms.get("how") or counted(int(ms["threads"]), "thread")
+    return f"{_spread(ms)}, {how}"
 
 
 def _training(rows: list[dict[str, Any]]) -> Table:
@@ -110,6 +128,67 @@ def _memory(rows: list[dict[str, Any]]) -> Table:
     return _table("Peak memory of training", columns, lines)
 
 
+def _golden(rows: list[dict[str, Any]]) -> Table:
+    lines = [
+        [
+            row["case"],
+            row["algorithm"],
+            row["precision"],
+            row["products"],
+            f"{row['beyond']} of {row['compared']}",
+        ]
+        + [row["worst"]["name"], f"{row['worst']['largest']:.1e}"]
+        + [f"{row['worst']['tolerance']:.0e}"]
+        for row in rows
+    ]
+    columns = [
+        "file",
+        "algorithm",
+        "numbers",
+        "products",
+        "beyond tolerance",
+        "nearest to it or beyond",
+    ]
+    return _table("Golden files", [*columns, "off by", "tolerance"], lines)
+
+
+def _deviations(rows: list[dict[str, Any]]) -> Table:
+    names = list(dict.fromkeys(name for row in rows for name in row["deviation"]))
+    lines = [
+        [row["env"], row["algorithm"], row["precision"]]
+        + [f"{row['deviation'][name]:.1e}" if name in row["deviation"] else "–" for name in names]
+        for row in rows
+    ]
+    title = "What less precise products change in a trained learner, of each quantity's spread"
+    return _table(title, ["environment", "algorithm", "products", *names], lines)
+
+
+def _points(rows: list[dict[str, Any]]) -> Table:
+    lines = [
+        [row["env"], row["algorithm"], str(row["seeds"]), f"{row['median']:.3f}"]
+        + [f"{row['steps'] / row['median']:,.0f}"]
+        + [f"{row['times_one_seed']:.2f}" if row["times_one_seed"] else "–"]
+        for row in rows
+    ]
+    columns = ["environment", "algorithm", "seeds", "s per logging point", "steps/s", "x one seed"]
+    return _table("Training of many seeds", columns, lines)
+
+
+def _runs(rows: list[dict[str, Any]]) -> Table:
+    lines = [
+        [row["env"], row["algorithm"], str(row["seeds"])]
+        + [f"{row['episodes']:,} of {row['planned']:,}", f"{row['seconds']:.0f}"]
+        + [f"{row['built_seconds']:.0f}", f"{row['last_return']:.2f}"]
+        for row in rows
+    ]
+    columns = ["environment", "algorithm", "seeds", "episodes", "s", "s before it", "last return"]
+    return _table("Runs of which a record is kept", columns, lines)
+
+
+def _left_out(rows: list[dict[str, Any]]) -> Table:
+    return _table("Left out", ["what", "why"], [[row["what"], row["why"]] for row in rows])
+
+
 def _ahead(rows: list[dict[str, Any]]) -> Table:
     lines = [
         [row["env"], row["algorithm"], part, str(found["kernels"]), f"{found['bytes'] / 1e6:,.1f}"]
@@ -133,5 +212,13 @@ TABLES: dict[str, Callable[[list[dict[str, Any]]], Table]] = {
     "environments": _environments,
     "compile": _compile,
     "memory": _memory,
-    "ahead": _ahead,
 }
+LISTS: dict[str, Callable[[list[dict[str, Any]]], Table]] = {
+    "ahead": _ahead,
+    "golden": _golden,
+    "deviations": _deviations,
+    "points": _points,
+    "runs": _runs,
+    "left_out": _left_out,
+}
+"""Of what has no figure."""

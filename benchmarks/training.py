@@ -13,6 +13,8 @@ from mamt_jax import envs
 from mamt_jax.algorithms.registry import get
 from mamt_jax.config import make_config
 from mamt_jax.settings import Rollout
+from mamt_jax.training.mesh import laid_out
+from mamt_jax.training.prepare import make_recipe
 from mamt_jax.training.programs import compilation_cache
 from mamt_jax.training.trainer import make_trainer
 from mamt_jax.types import Game
@@ -54,9 +56,11 @@ def logging_point(algorithm: str, env: str, seeds: int = 8, **options: Any) -> L
     settings = {"log_interval": EPISODES_PER_POINT, "episodes": 10_000} | options
     config = make_config(algorithm=algorithm, env=env, seeds=seeds, **settings)
     environment = envs.make(env, **config.env_options)
-    trainer = make_trainer(config, environment, get(algorithm))
+    trainer = make_trainer(config, environment, make_recipe(config))
+    ids = jnp.asarray(trainer.seeds)
+    trainer.compile_ahead(laid_out(jax.eval_shape(trainer.init, ids), trainer.mesh))
     with compilation_cache():
-        kept = [trainer.init(jnp.asarray(trainer.seeds))]
+        kept = [trainer.init(ids)]
 
     def run() -> None:
         kept[0], output = trainer.epoch(kept[0])

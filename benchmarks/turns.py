@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import statistics
 import subprocess
@@ -72,11 +73,21 @@ def in_turns(
 
 def title(spec: Spec) -> str:
     """What a contender is, to read."""
+    if spec["kind"] == "environment":
+        return f"{spec['num_envs']:,} x {spec['name']}"
     what = f"{spec.get('algorithm')} on {spec.get('env', 'spread')}"
+    if spec["kind"] == "deviations":
+        return f"what less precise products change, {what}"
+    if spec["kind"] == "golden":
+        kind = spec["precision"] if spec["products"] == "float32" else spec["products"]
+        return f"golden file {spec['case']}, {spec['algorithm']} in {kind}"
     if not spec["kind"].startswith("torch"):
-        return f"mamt_jax, {what}, {counted(spec.get('seeds', 1), 'seed')}"
+        return f"mamt_jax, {what}, {counted(spec.get('seeds', 1), 'seed')}" + (
+            f", {spec['precision']}" if "precision" in spec else ""
+        )
     how = [f"PyTorch {spec.get('idiom')}", what, counted(spec.get("threads", 1), "thread")]
     how += [f"core {core}" for core in spec.get("cores", ())]
+    how += [name for name in ("compiled", "graphs") if spec.get(name)]
     return ", ".join(how)
 
 
@@ -104,19 +115,24 @@ def _groups(count: int, together: tuple[int, ...]) -> list[tuple[int, ...]]:
     return [*alone, together] if together else alone
 
 
-def _ready(spec: Spec, stack: ExitStack) -> _Contender:
+def _ready(spec: Spec, stack: ExitStack) -> Contender:
     """A contender that is warm; ``stack`` ends it."""
     begin = time.monotonic()
-    process = stack.enter_context(_Contender(spec))
+    process = stack.enter_context(Contender(spec))
     process.warm()
     note(f"  ready after {duration(time.monotonic() - begin)}: {title(spec)}")
     return process
 
 
-class _Contender:
-    """A contender's process."""
+class Contender:
+    """A contender's process.
 
-    def __init__(self, spec: Spec) -> None:
+    Args:
+      spec: as :mod:`benchmarks.contender` reads it.
+      **environment: variables that it gets beside those of this process.
+    """
+
+    def __init__(self, spec: Spec, **environment: str) -> None:
         self.spec = spec
         self.first = self.seconds = 0.0  # of its first call, and of a warm one
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed on exit
@@ -130,15 +146,23 @@ class _Contender:
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
-            env=os.environ | tuned,
+            env=os.environ | tuned | environment,
         )
 
-    def __enter__(self) -> _Contender:
+    def __enter__(self) -> Contender:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Kills it; a second time does nothing."""
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None
+            with suppress(OSError):  # what it was told last may not have gone out
+                stream.close()
         self.errors.close()
 
     def warm(self) -> None:
@@ -152,8 +176,24 @@ class _Contender:
         with suppress(BrokenPipeError):  # its reply will be missing, which says why
             print("go", file=self.process.stdin, flush=True)
 
-    def reply(self) -> dict[str, Any]:
-        """Waits for its next line."""
+    def answers(self, seconds: float | None) -> bool:
+        """Whether its next line is there within so many seconds, or it has ended; None: waits."""
+        # There is one line for each that it was told, so that none waits in Python's buffer.
+        wait = None if seconds is None else max(seconds, 0.0)
+        assert self.process.stdout is not None
+        return bool(select.select([self.process.stdout], [], [], wait)[0])
+
+    def reply(self, seconds: float | None = None) -> dict[str, Any]:
+        """Waits for its next line.
+
+        Args:
+          seconds: how long at most; None for ever.
+
+        Raises:
+          ContenderError: it has ended, or was not done in time.
+        """
+        if not self.answers(seconds):
+            raise ContenderError(f"{title(self.spec)}: not done when its time was over.")
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:

@@ -39,6 +39,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
             "coordination_units": "raw",
             "delta_objective": "surrogate",
             "modelling_recent": 50,
+            "modelling_opponents": "one",
+            "region_samples": 5,
             "trd_monotone": True,
         },
     ),

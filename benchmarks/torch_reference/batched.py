@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from benchmarks.torch_reference.maths import (
     leaky_relu,
+    not_taken,
     opponents,
+    others_chances,
     select,
     squareplus,
     to_square,
@@ -240,13 +242,13 @@ class Critic(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1))
 
-    def alternatives(self, trace: Trace, encoding: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of every agent for every action, ``[n, A, B, K, H/K]`` each.
+    def alternatives(self, trace: Trace, action: Tensor, encoding: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of every agent for every other action, ``[n, A − 1, B, K, H/K]`` each.
 
         ``encoding`` [n, A, A] holds in row u how one-hot(u) is fed to the critic.
         """
         table = self.encode_action(encoding)
-        encoded = leaky_relu(trace.obs_part[:, None] + table[:, :, None])
+        encoded = leaky_relu(trace.obs_part[:, None] + not_taken(table[:, :, None], action))
         return self._split(self.key(encoded)), self._split(leaky_relu(self.value(encoded)))
 
     def effect_of(
@@ -264,7 +266,7 @@ class Critic(nn.Module):
 
         The average over the agents that remain is taken once, and each new key and value enters it
         with the sigmoid of its logit against theirs. The head's last layer is linear, so that the
-        mean over actions is taken before it.
+        mean over actions is taken before it. The action taken has no part in the difference.
         """
         scaled = (trace.logits * self.scale).masked_fill(~remaining[:, :, None, None], -torch.inf)
         total = scaled.logsumexp(1)
@@ -276,15 +278,16 @@ class Critic(nn.Module):
             n, actions, batch, -1
         )
         hidden = leaky_relu(hidden + trace.state_part[:, None])
-        mean = (hidden * policy[others].transpose(1, 2)[..., None]).sum(1)
-        return (select(self.head_out(mean), action) - actual).abs()
+        chance, total = others_chances(policy[others], action[others])
+        mean = (hidden * chance[..., None]).sum(1)
+        return total * (select(self.head_out(mean), action) - actual).abs()
 
     def effects(self, trace: Trace, action: Tensor, policy: Tensor, encoding: Tensor) -> Tensor:
         """Every pair's effect ``[n, n, B]``, zero diagonal; for three or more agents.
 
         One opponent of every agent at a time: all pairs at once would not stay in a cache.
         """
-        keys, values = self.alternatives(trace, encoding)
+        keys, values = self.alternatives(trace, action, encoding)
         actual = select(trace.q, action)
         pairs = [
             self.effect_of(

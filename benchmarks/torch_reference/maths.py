@@ -110,6 +110,23 @@ def select(values: Tensor, action: Tensor) -> Tensor:
     return values.gather(-1, action[..., None]).squeeze(-1)
 
 
+def not_taken(values: Tensor, action: Tensor) -> Tensor:
+    """Those of the other actions, in order: ``[..., A, B, *], [..., B] -> [..., A − 1, B, *]``."""
+    axis = action.ndim - 1
+    size = values.shape[axis] - 1
+    number = torch.arange(size, device=action.device)[:, None]
+    below = action.unsqueeze(axis) > number
+    below = below.reshape(below.shape + (1,) * (values.ndim - below.ndim))
+    return torch.where(below, values.narrow(axis, 0, size), values.narrow(axis, 1, size))
+
+
+def others_chances(policy: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+    """Chances ``[..., A − 1, B]`` of the actions not taken, given that it is one; and of that."""
+    chance = not_taken(policy.transpose(-1, -2), action)
+    total = chance.sum(-2)
+    return chance / total.clamp_min(1e-30).unsqueeze(-2), total
+
+
 def td_target(
     reward: Tensor, terminated: Tensor, next_q: Tensor, next_log_prob: Tensor, h: Any
 ) -> Tensor:

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from benchmarks.torch_reference.maths import (
     LEAK,
     leaky_relu,
+    not_taken,
     opponents,
+    others_chances,
     select,
     squareplus,
     to_square,
@@ -165,31 +167,34 @@ class Critic(nn.Module):
     def effects(self, trace: Trace, action: Tensor, policy: Tensor, encoding: Tensor) -> Tensor:
         """|Q_i(a\\j) − Q_i(a)| ``[n, n, B]`` (Eq. 5), zero diagonal; for three or more agents.
 
-        Every action of an opponent at once. The average over the agents that remain is taken once,
-        and a new key and value enter it with the sigmoid of their logit against the others'. The
-        head's last layer is linear, so that the mean over actions is taken before it.
+        Every other action of an opponent at once: the one taken has no part in the difference.
+        The average over the agents that remain is taken once, and a new key and value enter it
+        with the sigmoid of their logit against the others'. The head's last layer is linear, so
+        that the mean over actions is taken before it.
         """
         keys, values = [], []
-        for agent, obs, table in zip(self.agents, trace.x, encoding, strict=True):
+        for agent, obs, table, taken in zip(self.agents, trace.x, encoding, action, strict=True):
             weight, size = agent.encode.weight, obs.shape[-1]
             by_obs = F.linear(obs, weight[:, :size], agent.encode.bias)
-            encoded = leaky_relu(by_obs + F.linear(table, weight[:, size:])[:, None])
+            by_action = not_taken(F.linear(table, weight[:, size:])[:, None], taken)
+            encoded = leaky_relu(by_obs + by_action)
             keys.append(self._split(self.key(encoded)))
             values.append(self._split(leaky_relu(self.value(encoded))))
-        actual = select(trace.q, action)
+        actual, (chance, total) = select(trace.q, action), others_chances(policy, action)
         pairs = []
         for i, agent in enumerate(self.agents):
             hidden_size = trace.state.shape[-1]
             by_state = F.linear(trace.state[i], agent.head.weight[:, :hidden_size], agent.head.bias)
             row = []
             for k, j in enumerate(self.others[i]):
-                kept, total = self._remaining(trace, i, k)
-                gap = (trace.query[i] * keys[j]).sum(-1) * self.scale - total
+                kept, against = self._remaining(trace, i, k)
+                gap = (trace.query[i] * keys[j]).sum(-1) * self.scale - against
                 attended = kept + gap.sigmoid()[..., None] * (values[j] - kept)
                 by_attended = F.linear(attended.flatten(-2), agent.head.weight[:, hidden_size:])
                 hidden = leaky_relu(by_attended + by_state)
-                mean = (hidden * policy[j].T[..., None]).sum(0)
-                row.append((select(agent.head_out(mean), action[i]) - actual[i]).abs())
+                mean = (hidden * chance[j][..., None]).sum(0)
+                moved = select(agent.head_out(mean), action[i]) - actual[i]
+                row.append(total[j] * moved.abs())
             pairs.append(torch.stack(row))
         return to_square(torch.stack(pairs))
 

@@ -23,13 +23,14 @@ from mamt_jax.algorithms.parts import (
     Coordination,
     Nonstationarity,
     PolicyGradients,
+    Samples,
     TrustRegion,
     View,
 )
 from mamt_jax.algorithms.trust_region import for_every_sample
 from mamt_jax.networks.trd_net import TRDNet
 from mamt_jax.ops import losses
-from mamt_jax.ops.chunking import in_chunks
+from mamt_jax.ops.chunking import first, in_chunks
 from mamt_jax.ops.masking import alive_pairs, masked_mean, masked_var
 from mamt_jax.settings import LearnedRegion, Learning, Networks, Settings
 from mamt_jax.types import Game, Metrics, Params
@@ -138,7 +139,11 @@ class _LearnedRegion:
         )
 
     def observe(self, state: RegionState, view: View) -> tuple[RegionState, View, Metrics]:
-        """C, D, the modelling policies' step, and the fast steps on TRD-Net (Eq. 5-7)."""
+        """C, D, the modelling policies' step, and the fast steps on TRD-Net (Eq. 5-7).
+
+        The view gets C and D of the samples that the region looks at.
+        """
+        whole, view = view, self._part(view)
         rule, weights, metrics = self.coordination.measure(state.coordination, view)
         view = view._replace(coordination=weights)
         inner, found, more = self.nonstationarity.measure(state.nonstationarity, view)
@@ -153,7 +158,8 @@ class _LearnedRegion:
         }
         target = blend(state.target_trd, trd.params, self.own.trd_tau)
         state = state._replace(trd=trd, target_trd=target, coordination=rule, nonstationarity=inner)
-        return self._explore(state), view, metrics
+        whole = whole._replace(coordination=weights, nonstationarity=found)
+        return self._explore(state), whole, metrics
 
     def delta(self, state: RegionState) -> jax.Array:
         """The explored δ ``[n]``."""
@@ -166,7 +172,7 @@ class _LearnedRegion:
         due = (count + 1) % self.own.delta_period == 0
         state = jax.lax.cond(
             due,
-            lambda state: self._slow_step(state, view, gradients),
+            lambda state: self._slow_step(state, self._part(view), gradients),
             lambda state: state,
             state,
         )
@@ -194,6 +200,14 @@ class _LearnedRegion:
     def _predict(self, params: Params, view: View, log_delta: jax.Array) -> jax.Array:
         """KL_i ``[n, B]``."""
         return self.net.apply(params, view.x, view.encoded, log_delta, view.coordination)
+
+    def _part(self, view: View) -> View:
+        """The first ``region_samples``; modelling policies still learn from the whole batch."""
+        count, size = self.own.region_samples, view.x.shape[1]
+        if not 0 < count < size:
+            return view
+        recent = view.recent or Samples(view.x, view.action, view.alive)
+        return first(view, VIEW_AXES, count)._replace(recent=recent)
 
     def _mean_in_chunks(self, function: Callable[[View], Any], view: View) -> Any:
         """``function`` of the view, a mean over the batch, without filling the cache."""

@@ -66,7 +66,8 @@ class View(NamedTuple):
     trace: Trace | None = None
     """Critic's values and more, at the batch's actions. Added by the critic's regression."""
     coordination: jax.Array | None = None
-    """[n, n, B]: C_ij. Added by the trust region that needs it."""
+    """[n, n, B]: C_ij, or of the batch's first samples only. Added by the trust region that needs
+    it."""
     nonstationarity: jax.Array | None = None
     """[n, B]: D_i,ns, nats. Added likewise."""
 

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from mamt_jax.backend import chosen
 from mamt_jax.networks.layers import AgentDense, AgentOutput, SharedDense, leaky_relu
 from mamt_jax.ops.coordination import opponent_softmax, opponents, to_square
-from mamt_jax.ops.losses import select_output
 from mamt_jax.ops.masking import alive_pairs, masked, off_diagonal
 
 
@@ -32,6 +31,8 @@ class CriticTrace(NamedTuple):
     """[n, B, H]."""
     obs_part: jax.Array
     """[n, B, H]: the state-action encoder's first layer on o_i, before the action is added."""
+    hidden: jax.Array
+    """[n, B, H]: the head's hidden layer, of which ``q`` is a linear map."""
 
 
 _LANES = 8
@@ -60,6 +61,14 @@ def _zero_diagonal_gradient(_: None, gradient: jax.Array) -> tuple[jax.Array]:
 
 
 zero_diagonal.defvjp(lambda x: (zero_diagonal(x), None), _zero_diagonal_gradient)
+
+
+def not_taken(values: jax.Array, action: jax.Array) -> jax.Array:
+    """Values of the other actions ``[n, A, B, ...], [n, B] -> [n, A − 1, B, ...]``, in order."""
+    number = jnp.arange(values.shape[1] - 1)[None, :, None]
+    after = action[:, None] <= number
+    after = after.reshape(after.shape + (1,) * (values.ndim - after.ndim))
+    return jnp.where(after, values[:, 1:], values[:, :-1])
 
 
 class AttentionCritic(nn.Module):
@@ -108,8 +117,9 @@ class AttentionCritic(nn.Module):
         logits, weights = self._attend(query, key, alive)
         attended = jnp.sum(self._spread(weights) * value[None], axis=1)
         state_part = self.head_state(state)
-        q = self.head_out(leaky_relu(state_part + self.head_attended(attended)))
-        return CriticTrace(q, logits, weights, state_part, query, value, obs_part)
+        hidden = leaky_relu(state_part + self.head_attended(attended))
+        q = self.head_out(hidden)
+        return CriticTrace(q, logits, weights, state_part, query, value, obs_part, hidden)
 
     def _spread(self, per_head: jax.Array) -> jax.Array:
         """Repeats ``[..., K]`` over each head's width: ``[..., H]``."""
@@ -146,7 +156,9 @@ class AttentionCritic(nn.Module):
         """|Q_i(a\\j) − Q_i(a)|, agent j's action marginalised out under its policy (Eq. 5).
 
         Exact. Replacing one opponent's key and value changes one term of the attention average, so
-        only n·A encodings and the heads are computed.
+        only the encodings of the A − 1 actions that j did not take, and the heads, are computed:
+        Σ_u π_j(u) (Q_i(u, ·) − Q_i(a)) has no term of the action taken, and of the last layer,
+        which is linear, it needs one row.
 
         Args:
           trace: of the actions taken.
@@ -158,30 +170,37 @@ class AttentionCritic(nn.Module):
         Returns:
           ``[n, n, B]`` with a zero diagonal, and zero where either agent is not alive.
         """
-        table = self.encode_action(encoding)
-        encoded = leaky_relu(trace.obs_part[:, None] + table[:, :, None])
+        table = self.encode_action(encoding)[:, :, None]
+        encoded = leaky_relu(trace.obs_part[:, None] + not_taken(table, action))
         keys, values = self.key(encoded), leaky_relu(self.value(encoded))
-        actual, pairs = select_output(trace.q, action), alive_pairs(alive)
+        chance = not_taken(jnp.swapaxes(policy, 1, 2), action)[..., None]
+        kernel = self.head_out.variables["params"]["kernel"]
+        row = jnp.take_along_axis(kernel, action[..., None] % kernel.shape[1], axis=1)
+        pairs, others = alive_pairs(alive), jnp.asarray(opponents(action.shape[0]).T)
 
-        def effect(other: jax.Array) -> jax.Array:
-            hidden = self._with_replaced(trace, other, keys[other], values[other], pairs)
-            weight = jnp.swapaxes(policy[other], 1, 2)[..., None]
-            q = self.head_out(jnp.sum(weight * hidden, axis=1))  # linear: the mean comes first
-            return jnp.abs(select_output(q, action) - actual)
+        def score(other: jax.Array) -> jax.Array:
+            return self._per_head(trace.query[:, None] * keys[other]) * self._scale
 
-        others = jnp.asarray(opponents(action.shape[0]).T)
-        effects = to_square(jnp.moveaxis(jax.lax.map(effect, others), 0, 1))
+        def effect(given: tuple[jax.Array, jax.Array]) -> jax.Array:
+            other, score = given
+            hidden = self._with_replaced(trace, other, score, values[other], pairs)
+            mean = jnp.sum(chance[other] * (hidden - trace.hidden[:, None]), axis=1)
+            return jnp.abs(jnp.sum(row * mean, axis=-1))
+
+        # Scores in a loop of their own: XLA would compute their sums within what uses them.
+        given = others, jax.lax.map(score, others)
+        effects = to_square(jnp.moveaxis(jax.lax.map(effect, given), 0, 1))
         return masked(effects, pairs)
 
     def _with_replaced(
         self,
         trace: CriticTrace,
         other: jax.Array,
-        keys: jax.Array,
+        score: jax.Array,
         values: jax.Array,
         pairs: jax.Array | None,
     ) -> jax.Array:
-        """The head's hidden layer ``[n, A, B, H]`` if agent ``other[i]`` had each key and value.
+        """The head's hidden layer ``[n, U, B, H]`` if agent ``other[i]`` had each score and value.
 
         The average over the remaining agents is taken once; a new term then enters it with the
         share that its logit has against theirs, a sigmoid of the difference. No weight is computed
@@ -194,7 +213,6 @@ class AttentionCritic(nn.Module):
         total = jnp.maximum(jax.nn.logsumexp(scaled, axis=1), jnp.finfo(scaled.dtype).min)
         weights = self._spread(jnp.exp(scaled - total[:, None]))
         kept = jnp.sum(weights * trace.value[None], axis=1)
-        gap = self._per_head(trace.query[:, None] * keys) * self._scale - total[:, None]
-        share = self._spread(jax.nn.sigmoid(gap))
+        share = self._spread(jax.nn.sigmoid(score - total[:, None]))
         attended = kept[:, None] + share * (values - kept[:, None])
         return leaky_relu(trace.state_part[:, None] + self.head_attended(attended))

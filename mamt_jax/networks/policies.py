@@ -108,14 +108,22 @@ class ModellingPolicy(nn.Module):
     hidden_size: int
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """``[n, B, O]`` -> unmasked logits ``[n, n − 1, B, A]``, opponents as ``ops.opponents``."""
+    def __call__(self, x: jax.Array, opponent: jax.Array | None = None) -> jax.Array:
+        """Unmasked logits of all opponents ``[n, n − 1, B, A]``, or of one a sample ``[n, B, A]``.
+
+        Args:
+          x: ``[n, B, O]`` normalised observations.
+          opponent: int32 ``[n, B]``, the only j that each agent and sample asks about; None for
+            all, ordered as ``ops.opponents``.
+        """
         num_agents = x.shape[0]
         fan_in = tuple(size + num_agents for size in self.obs_sizes)
-        index = jnp.eye(num_agents)[opponents(num_agents)]
-        first = AgentDense(self.hidden_size, fan_in, name="obs")(x)[:, None]
-        first += AgentDense(self.hidden_size, fan_in, use_bias=False, name="agent")(index)[
-            :, :, None
-        ]
+        first = AgentDense(self.hidden_size, fan_in, name="obs")(x)
+        by_agent = AgentDense(self.hidden_size, fan_in, use_bias=False, name="agent")
+        if opponent is None:
+            index = by_agent(jnp.eye(num_agents)[opponents(num_agents)])
+            first = first[:, None] + index[:, :, None]
+        else:
+            first += by_agent(jax.nn.one_hot(opponent, num_agents, dtype=x.dtype))
         x = leaky_relu(AgentDense(self.hidden_size)(leaky_relu(first)))
         return AgentOutput(self.num_actions, name="out")(x)

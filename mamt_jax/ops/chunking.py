@@ -85,6 +85,15 @@ def take(tree: Any, axes: Any, rows: jax.Array) -> Any:
     return _map(leaf, axes, tree)
 
 
+def first(tree: Any, axes: Any, count: int) -> Any:
+    """The first ``count`` samples of a pytree whose batch axes are ``axes``, likewise."""
+
+    def leaf(axis: int | None, x: jax.Array) -> jax.Array:
+        return x if axis is None else jax.lax.slice_in_dim(x, 0, count, axis=axis)
+
+    return _map(leaf, axes, tree)
+
+
 def _map(function: Callable[..., Any], axes: Any, *trees: Any) -> Any:
     """``function(axis, *leaves)`` of all leaves, ``axes`` being a prefix of the trees."""
 

@@ -25,6 +25,7 @@ CoordinationUnits = Literal["relative", "raw"]
 BatchSize = Annotated[int, Accepts(lambda size: size >= 2, "2 or greater")]
 EntropicIndex = Annotated[float, Accepts(lambda q: 0 <= q < 2, "in [0, 2)")]
 DeltaObjective = Literal["lookahead", "surrogate", "kl_only"]
+Opponents = Literal["all", "one"]
 
 
 @dataclass(frozen=True)
@@ -230,6 +231,9 @@ class Modelling(Part):
     """Global-norm clip of each agent's modelling-policy gradient."""
     modelling_regularisation: NotNegative = 1e-3
     """Coefficient of mean(logits²) in the modelling-policy loss."""
+    modelling_opponents: Opponents = "all"
+    """Which opponents each sample of a batch trains an agent's modelling policy on: all, or one, an
+    unbiased estimate of the same gradient for a fraction of the work."""
 
 
 @dataclass(frozen=True)
@@ -269,6 +273,8 @@ class LearnedRegion(Part):
     trd_tau: Rate = 1e-3
     """Soft-update rate of the TRD-Net whose slope δ follows; ours, 1 (the newest parameters) is the
     paper's."""
+    region_samples: CountOrNone = 0
+    """C, D and TRD-Net are computed on at most this many samples of every batch; 0 means all."""
     trd_monotone: bool = False
     """Constrain TRD-Net's prediction to be non-decreasing in every δ_i."""
 

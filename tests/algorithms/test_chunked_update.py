@@ -14,15 +14,17 @@ from mamt_jax.ops import chunking
 from mamt_jax.types import Game
 from tests.algorithms import tiny
 from tests.networks import quick
+from tests.ops import chunks
 
 GAME = Game((4, 3, 4), (3, 3, 3), teams=((0, 1, 2),))
-CHUNKED = ("mamt", "mamt_ppo")
+CHUNKED = (("mamt", "all"), ("mamt", "one"), ("mamt_ppo", "all"))
 """Between them they have every part that goes through chunks."""
 
 
-@pytest.mark.parametrize("name", CHUNKED)
-def test_chunked_update(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = tiny.settings(delta_period=1, ppo_epochs=1, ppo_minibatches=1)
+@pytest.mark.parametrize(("name", "opponents"), CHUNKED)
+def test_chunked_update(name: str, opponents: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"delta_period": 1, "ppo_epochs": 1, "ppo_minibatches": 1}
+    settings = tiny.settings(**options, modelling_opponents=opponents)
     algorithm = make(name, GAME, settings)
     state, batch = tiny.grown(algorithm), tiny.batch_for(algorithm, *GAME[:2], size=12)
 
@@ -31,8 +33,7 @@ def test_chunked_update(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         return run(state, jax.random.key(3), batch, jnp.int32(0))
 
     whole = update()
-    monkeypatch.setattr(chunking, "MAX_VALUES", 60)
-    monkeypatch.setattr(chunking, "MIN_SAMPLES", 2)
+    chunks.cut(monkeypatch, 60, least=2)
     assert chunking.chunk_count(12, 12) == 3, "the update is meant to be in chunks"
     chunked = update()
 

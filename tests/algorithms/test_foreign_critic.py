@@ -20,10 +20,10 @@ from mamt_jax.algorithms.parts import Critic
 from mamt_jax.algorithms.proximal import proximal_actor_critic
 from mamt_jax.algorithms.trust_region import no_trust_region
 from mamt_jax.errors import ConfigError
-from mamt_jax.ops import chunking
 from mamt_jax.types import Algorithm, Game
 from tests.algorithms import tiny
 from tests.networks import quick
+from tests.ops import chunks
 
 GAME, BATCH, HIDDEN = Game((3, 2, 3), (3, 2, 3)), 6, 5
 
@@ -155,8 +155,7 @@ def test_its_counterfactuals_are_enumerated(leaving: bool, monkeypatch: pytest.M
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
     if leaving:
         return
-    monkeypatch.setattr(chunking, "MAX_VALUES", 2 * critic.width * 3)
-    monkeypatch.setattr(chunking, "MIN_SAMPLES", 2)
+    chunks.cut(monkeypatch, 2 * critic.width * 3, least=2)
     chunked = quick.jit(lambda view: counterfactual_effect(critic, view))(view)
     np.testing.assert_allclose(chunked, found, rtol=1e-5, atol=1e-6)
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from mamt_jax.algorithms.coordination import critic_coordination
 from mamt_jax.algorithms.learned_region import learned_trust_region
+from mamt_jax.algorithms.nonstationarity import modelled_nonstationarity
 from mamt_jax.algorithms.parts import (
     Coordination,
     Nonstationarity,
     PolicyGradients,
+    Samples,
     TrustRegion,
     View,
 )
@@ -256,4 +260,34 @@ def test_delta_follows_the_slow_average_of_trd_net() -> None:
         after.target_trd,
         state.target_trd,
         after.trd.params,
+    )
+
+
+def test_it_may_look_at_part_of_a_batch() -> None:
+    """C, D, TRD-Net and δ are those of the first samples; modelling policies learn from all."""
+    counts, part = (ACTIONS,) * 3, 5
+    critic, view = tiny.view(SIZES, counts, tiny.batch(SIZES, counts, 8), delta_period=1)
+    settings, game = tiny.settings(delta_period=1, trd_monotone=True), Game(SIZES, counts)
+
+    def region(**options: Any) -> TrustRegion:
+        chosen = settings.replace(options)
+        rules = critic_coordination(critic, chosen), modelled_nonstationarity(game, chosen)
+        return learned_trust_region(game, chosen, *rules)
+
+    @partial(quick.jit, static_argnums=0)
+    def turns(region: TrustRegion, state: Any, view: View) -> Any:
+        state, view, metrics = region.observe(state, view)
+        state, more = region.adapt(state, view, PolicyGradients(lambda: VALUE, SURROGATE), 0)
+        state = state._replace(key=jax.random.key_data(state.key))
+        return state, view.coordination, view.nonstationarity, metrics | more
+
+    cut = {name: getattr(view, name)[:, :part] for name in ("x", "action", "encoded")}
+    cut |= {name: getattr(view, name)[:, :part] for name in ("log_policy", "log_old_policy")}
+    trace = jax.tree.map(lambda leaf: leaf[..., :part, :], view.trace)
+    whole = Samples(view.x, view.action, None)
+    by_hand = view._replace(**cut, trace=trace, recent=whole)
+    state = quick.jit(region().init)(jax.random.key(0))
+    expected = turns(region(), state, by_hand)
+    chex.assert_trees_all_close(
+        turns(region(region_samples=part), state, view), expected, rtol=1e-5
     )

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from mamt_jax.algorithms.nonstationarity import modelled_nonstationarity
+from mamt_jax.algorithms.nonstationarity import (
+    Modelled,
+    modelled_nonstationarity,
+    opponent_of_turn,
+    opponents_in_turn,
+)
 from mamt_jax.algorithms.parts import Samples, View
 from mamt_jax.networks.layers import batch_norm
 from mamt_jax.types import Game
@@ -126,3 +133,48 @@ def test_modelling_policies_learn_the_replays_distribution() -> None:
             got = literal.softmax(values)[context == c][0]
             frequency = np.bincount(action[j][context == c], minlength=3) / (context == c).sum()
             np.testing.assert_allclose(got, frequency, atol=0.03)
+
+
+@pytest.mark.parametrize("leaving", [False, True])
+def test_one_opponent_a_sample_is_unbiased(leaving: bool) -> None:
+    """Over all starts of the turns, gradient and loss average to those of all opponents."""
+    game, size = Game((3, 2, 3, 2), (3, 2, 3, 3)), 7
+    rng = np.random.default_rng(0)
+    alive = jnp.asarray(rng.random((4, size)) < 0.7) if leaving else None
+    x = jnp.asarray(rng.normal(size=(4, size, 3)), jnp.float32)
+    action = jnp.asarray(rng.integers(0, np.array(game.action_counts)[:, None], (4, size)))
+    samples = Samples(x, action, alive)
+    part = Modelled(game, tiny.settings(modelling_regularisation=0.3))
+    params = quick.jit(part.init)(jax.random.key(0)).params
+    gradient, _, each = quick.jit(part.learn_of_all)(params, samples)
+    start = np.arange(3)[:, None, None]  # the same of every agent: they learn apart
+    turns = opponent_of_turn(jnp.asarray(start + np.zeros((3, 4, 1), int)), size)
+    of_one = quick.jit(jax.vmap(part.learn_of_one, (None, None, 0)))(params, samples, turns)
+    mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), of_one)
+    chex.assert_trees_all_close(mean, (gradient, each), rtol=1e-5, atol=1e-6)
+    assert np.ptp(of_one[1], axis=0).min() > 1e-3
+
+
+def test_opponents_take_turns() -> None:
+    drawn = jax.vmap(lambda key: opponents_in_turn(key, 4, 6))(
+        jax.random.split(jax.random.key(0), 99)
+    )
+    for i in range(4):
+        others = set(range(4)) - {i}
+        assert all(set(np.unique(drawn[:, i, b])) == others for b in range(6))
+        assert all(np.bincount(row, minlength=4)[j] == 2 for row in drawn[:, i] for j in others)
+    assert len(np.unique(drawn[:, :, 0] - drawn[:, :1, 0])) > 4
+
+
+def test_one_opponent_a_sample_measures_all_of_them() -> None:
+    """D is what it is with all, and the step is that of the drawn opponents' gradient."""
+    seen = weighed(random_view(0), np.ones((3, 3, BATCH)) * (1 - np.eye(3))[:, :, None])
+    seen = seen._replace(key=jax.random.key(5))
+    found, metrics = {}, {}
+    for opponents in ("all", "one"):
+        settings = tiny.settings(modelling_opponents=opponents)
+        part = modelled_nonstationarity(Game(SIZES, COUNTS), settings)
+        state = quick.jit(part.init)(jax.random.key(0))
+        _, found[opponents], metrics[opponents] = quick.jit(part.measure)(state, seen)
+    np.testing.assert_allclose(found["one"], found["all"], rtol=1e-5)
+    assert np.abs(metrics["one"]["modelling_loss"] - metrics["all"]["modelling_loss"]).max() > 1e-4

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mamt_jax.ops import chunking
 from mamt_jax.ops.chunking import chunk_count, in_chunks, take
+from tests.ops.chunks import cut
 
 IN_AXES = ({"x": -2, "action": -1, "absent": -1, "scale": None},)
 
@@ -33,8 +33,7 @@ def given() -> dict[str, Any]:
 
 @pytest.mark.parametrize("chunks", (1, 2, 3, 12))
 def test_chunks_are_put_where_they_belong(chunks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunking, "MAX_VALUES", 12 // chunks)
-    monkeypatch.setattr(chunking, "MIN_SAMPLES", 1)
+    cut(monkeypatch, 12 // chunks, least=1)
     chunked = in_chunks(parts, IN_AXES, (None, -2, -1), values=1)
     mean, rows, after = jax.jit(chunked)(given())
     program = str(jax.make_jaxpr(chunked)(given()))
@@ -56,7 +55,7 @@ def test_some_samples_are_taken_along_their_axes() -> None:
 
 
 def test_chunks_fit_and_divide_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunking, "MAX_VALUES", 1000)
+    cut(monkeypatch, 1000)
     assert chunk_count(64, 15) == 1
     assert chunk_count(64, 16) == 2
     assert chunk_count(96, 20) == 2
@@ -64,11 +63,11 @@ def test_chunks_fit_and_divide_the_batch(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_too_small_chunks_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunking, "MAX_VALUES", 1000)
+    cut(monkeypatch, 1000)
     assert chunk_count(64, 1000) == 2  # of 32 samples, the fewest, though they do not fit
     assert chunk_count(61, 1000) == 1  # a prime
 
 
 def test_masked_batches_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunking, "MAX_VALUES", 1000)
+    cut(monkeypatch, 1000)
     assert chunk_count(64, 100, jnp.ones((2, 64), bool)) == 1

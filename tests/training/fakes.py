@@ -62,6 +62,7 @@ class FakeTrainer(NamedTuple):
     seed_batch: int = 1
     mesh: None = None
     close: Any = lambda: None
+    compile_ahead: Any = lambda state: None
 
 
 def config(**options: Any) -> TrainConfig:
