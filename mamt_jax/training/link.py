@@ -221,7 +221,6 @@ class Link:
 
     def _follow(self, peer: _Peer) -> None:
         """Hears one process until it is done or gone."""
-        peer._connection.settimeout(SILENCE)
         while True:
             try:
                 message = peer.receive()
