@@ -20,7 +20,7 @@ from mamt_jax.analysis.returns import first_and_last
 from mamt_jax.config import make_config
 from mamt_jax.errors import InterruptedRun
 from mamt_jax.reports.record import open_directory, record
-from mamt_jax.training.memory import check_memory
+from mamt_jax.training.memory import fitted
 from mamt_jax.training.points import LoggingPoint
 from mamt_jax.training.prepare import prepare_together
 from mamt_jax.training.programs import Program, as_written
@@ -68,8 +68,8 @@ def run(
     """
     config = make_config(algorithm=algorithm, env=env, seeds=seeds, episodes=episodes, **options)
     prepared = prepare_together([config])
+    prepared = prepared._replace(trainer=fitted(prepared.trainer))
     trainer, place = prepared.trainer, MetricsOnly(Path(folder) / "run")
-    check_memory(trainer)
     _compile_all(trainer)
     parent = os.getppid()
     seen: list[LoggingPoint] = []

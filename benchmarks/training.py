@@ -13,6 +13,7 @@ from mamt_jax import envs
 from mamt_jax.algorithms.registry import get
 from mamt_jax.config import make_config
 from mamt_jax.settings import Rollout
+from mamt_jax.training.mesh import laid_out
 from mamt_jax.training.prepare import make_recipe
 from mamt_jax.training.programs import compilation_cache
 from mamt_jax.training.trainer import make_trainer
@@ -56,8 +57,8 @@ def logging_point(algorithm: str, env: str, seeds: int = 8, **options: Any) -> L
     config = make_config(algorithm=algorithm, env=env, seeds=seeds, **settings)
     environment = envs.make(env, **config.env_options)
     trainer = make_trainer(config, environment, make_recipe(config))
-    ids = jnp.arange(seeds)
-    trainer.compile_ahead(jax.eval_shape(trainer.init, ids))
+    ids = jnp.asarray(trainer.seeds)
+    trainer.compile_ahead(laid_out(jax.eval_shape(trainer.init, ids), trainer.mesh))
     with compilation_cache():
         kept = [trainer.init(ids)]
 

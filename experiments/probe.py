@@ -29,6 +29,7 @@ from mamt_jax.settings.fields import check
 from mamt_jax.training import checkpoint
 from mamt_jax.training.prepare import prepare
 from mamt_jax.training.programs import Program
+from mamt_jax.training.resume import state_shapes
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.types import Algorithm, Batch
 
@@ -64,7 +65,7 @@ def slopes(directory: RunDir, batches: int) -> tuple[int, Slopes]:
     check(batches > 0, "batches", batches, "greater than 0")
     config = directory.read_config()
     trainer, algorithm, _ = prepare(config)
-    like = jax.eval_shape(trainer.init, jnp.arange(config.seeds))
+    like = state_shapes(trainer, config.seeds)
     if not hasattr(getattr(like.learner, "region", None), "log_delta"):
         raise ConfigError(f"{config.algorithm} learns no trust region; probe a run of mamt.")
     state = directory.newest_intact(lambda step: checkpoint.restore(step, like))

@@ -48,7 +48,8 @@ class Execution:
     evaluation_episodes: Annotated[int, POSITIVE, _SIDE_BY_SIDE] = 10
     """Episodes per evaluation and seed."""
     seed_batch: CountOrNone = 0
-    """Seeds computed side by side; 0 means 1 on CPU and all on an accelerator."""
+    """Seeds that a device computes side by side; 0 means 1 on CPU and all on an accelerator. Fewer
+    where there is not the memory."""
     env_workers: CountOrNone = 0
     """Processes that step an environment on the host; 0 means one per core. Environments in JAX
     need none."""
@@ -191,6 +192,7 @@ _TAKEN = (
     _RUN
     | _EXECUTION
     | {"out", "resume", "progress", "callback", "settings", "env_option", "dry_run"}
+    | {"distributed", "coordinator", "process"}
 )
 
 

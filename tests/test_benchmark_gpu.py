@@ -167,7 +167,7 @@ def test_a_run_is_kept_whenever_it_ends(
 ) -> None:
     made = fakes.trainer()
     monkeypatch.setattr(gpu_runs, "prepare_together", lambda found: fakes.prepared(made)(found, ()))
-    monkeypatch.setattr(gpu_runs, "check_memory", lambda trainer: None)
+    monkeypatch.setattr(gpu_runs, "fitted", lambda trainer: trainer)
     monkeypatch.setattr(gpu_runs, "_compile_all", lambda trainer: None)
     work = gpu_runs.run(
         "mamt", "spread", 3, 70, str(tmp_path / "one"), time.time() + seconds, "Here."

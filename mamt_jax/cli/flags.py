@@ -80,6 +80,7 @@ def _primitive(metavar: str, kind: Any, read: Any) -> PrimitiveConstructorSpec[A
 Whole = Annotated[int, _primitive("INT", int, whole_number)]
 File = Annotated[Path, _primitive("PATH", Path, _path)]
 MaybeFile = Annotated[Path | None, _primitive("PATH", Path | None, _path)]
+Text = Annotated[str, _primitive("TEXT", str, str)]
 MaybeWhole = Annotated[int | None, _primitive("INT", int | None, whole_number)]
 KeptNumber = Annotated[int | str, _primitive("INT|all", int | str, _kept)]
 _KINDS: dict[Any, Any] = {

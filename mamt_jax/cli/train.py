@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
 from mamt_jax.algorithms import registry
 from mamt_jax.backend import chosen
 from mamt_jax.cli import flags
-from mamt_jax.cli.flags import MaybeFile
+from mamt_jax.cli.flags import MaybeFile, Text
 from mamt_jax.config import TrainConfig, make_config, unknown_setting
 from mamt_jax.errors import ConfigError
 from mamt_jax.files import quoted, user_path
+
+if TYPE_CHECKING:
+    from mamt_jax.training.link import Position
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,13 @@ class TrainFlags:
     """Option of the environment, as KEY=VALUE; quotes make a text of a value: KEY='"3"'."""
     dry_run: bool = False
     """Only say how long the run is and what memory it takes."""
+    distributed: bool = False
+    """This is one of several processes that train the run, each some of its seeds; under Slurm,
+    Open MPI or Kubernetes, or as the next two say."""
+    coordinator: Text = ""
+    """HOST:PORT at which process 0 listens, with --distributed."""
+    process: Text = ""
+    """I/K: this is process I of K, counted from 0, with --distributed."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +63,41 @@ class Train(TrainFlags):
         config = self.config
         if self.env_option:
             config = replace(config, env_options=read_options(config.env, self.env_option))
+        where = self._position()
         if self.dry_run:
-            return print_plan(config)
+            return print_plan(config, where)
         out = user_path(self.directory())
-        run = run_config(config, out=out, resume=self.resume, progress=True)
+        if where is None:
+            run = run_config(config, out=out, resume=self.resume, progress=True)
+        else:
+            from mamt_jax.training.distributed import train_distributed
+
+            found = train_distributed(config, out, where, self.resume, progress=True)
+            if found is None:
+                return None  # process 0 says how it was
+            run = found
         metrics = surviving(run.metrics)
         _, last = first_and_last(metrics)
         print(f"Return of the last episodes: {sentence(last, metrics.sizes['seed'])}")
         print(f"Recorded in {quoted(out)}; see: mamt report {quoted(out)}")
 
+    def _position(self) -> Position | None:
+        """Which process this is, if it is one of several."""
+        if self.distributed:
+            from mamt_jax.training.distributed import position
 
-def print_plan(config: TrainConfig) -> None:
+            return position(self.coordinator, self.process)
+        if self.coordinator or self.process:
+            raise ConfigError("--coordinator and --process go with --distributed.")
+        return None
+
+
+def print_plan(config: TrainConfig, where: Position | None = None) -> None:
     """Prints the length of a run and its memory; allocates nothing of it.
+
+    Args:
+        config: Of the run.
+        where: Which process this is, where it trains some of the seeds.
 
     Raises:
         ConfigError: As the run would, also where it does not fit.
@@ -73,6 +107,10 @@ def print_plan(config: TrainConfig) -> None:
     from mamt_jax.training.trackers import check_trackers
 
     check_trackers(config)
+    if where is not None:
+        from mamt_jax.training.distributed import seeds_of
+
+        config = seeds_of(config, where)
     trainer, _, config = prepare(config)
     plan, held = trainer.plan, memory.memory_of(trainer)
     print(f"{config.algorithm} on {config.env}, seeds: {config.seeds}. Each of them:")
@@ -83,6 +121,7 @@ def print_plan(config: TrainConfig) -> None:
     print("How it is computed:")
     for name, value in chosen().lines(config.precision, config.execution.seed_batch).items():
         print(f"  {name:<20} {value:>14}")
+    print(f"  {'devices':<20} {trainer.mesh.size if trainer.mesh else 1:>14}")
     print("Memory of all seeds:")
     free = memory.free_bytes()
     for name, size in {
@@ -91,7 +130,14 @@ def print_plan(config: TrainConfig) -> None:
         "free": free,
     }.items():
         print(f"  {name:<20} {'unknown' if size is None else f'{size / 1e6:,.1f} MB':>14}")
-    memory.check_memory(trainer)
+    try:
+        batch = memory.fitted(trainer).seed_batch
+    except memory.DoesNotFit:
+        if config.seeds == 1:
+            raise
+        return print("All seeds together do not fit: groups of them, one after another.")
+    if batch < trainer.seed_batch:
+        print(f"To fit, {batch} are computed side by side.")
     print("Whether the run fits is unknown." if free is None else "The run fits.")
 
 

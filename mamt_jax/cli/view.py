@@ -163,11 +163,11 @@ def _seeds(run: Run, asked: tuple[int | str, ...], place: Path) -> list[int]:
 
 def _checkpoints(place: Path, asked: tuple[int | str, ...]) -> list[int | None]:
     """Checkpoints whose policies play, the earliest first; None for the newest."""
-    from mamt_jax.training.run_dir import RunDir
+    from mamt_jax.training.shards import Recorded
 
     if not asked:
         return [None]
-    directory = RunDir(place)
+    directory = Recorded(place)
     chosen = sorted(_numbers(asked, directory.saved()))
     for point in chosen:
         directory.checkpoint_at(point)

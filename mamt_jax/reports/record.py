@@ -26,7 +26,7 @@ from mamt_jax.errors import RunError
 from mamt_jax.files import user_path, write_whole
 from mamt_jax.quantities import QUANTITIES
 from mamt_jax.training.metrics import DERIVED
-from mamt_jax.training.run_dir import RunDir
+from mamt_jax.training.shards import Recorded
 
 DIGITS = 4
 """Significant digits kept of every number."""
@@ -100,7 +100,7 @@ def open_directory(path: Path) -> tuple[TrainConfig, xr.Dataset]:
     Raises:
         RunError: It holds no run or no metrics, they cannot be read, or all seeds diverged.
     """
-    directory = RunDir(path)
+    directory = Recorded(path)
     config, metrics = directory.read_config(), directory.read_metrics()
     try:
         return config, over_seeds(surviving(metrics))

@@ -17,6 +17,7 @@ from mamt_jax.errors import RunError
 from mamt_jax.reports.record import open_directory, read_record
 from mamt_jax.reports.texts import counted
 from mamt_jax.training.run_dir import RunDir
+from mamt_jax.training.shards import Recorded
 
 
 def find_runs(paths: list[Path]) -> list[Path]:
@@ -88,7 +89,7 @@ def open_seeds(path: Path) -> xr.Dataset:
     """
     if path.is_file():
         return read_record(path)[1][["return_mean"]]
-    return surviving(RunDir(path).read_metrics())
+    return surviving(Recorded(path).read_metrics())
 
 
 def _below(folder: Path) -> Iterator[Path]:

@@ -10,7 +10,7 @@ from mamt_jax.errors import RunError
 from mamt_jax.files import user_path
 from mamt_jax.reports.report import draw, open_panels
 from mamt_jax.reports.sources import run_directories
-from mamt_jax.training.run_dir import RunDir
+from mamt_jax.training.shards import Recorded
 
 _INTERVAL = 5.0  # seconds between looks at the runs
 
@@ -49,7 +49,9 @@ def watch(
     drawn = None
     while True:
         runs = run_directories([user_path(path) for path in paths])
-        going = any([RunDir(run).is_written() for run in runs])  # asked first: then all is on disk
+        going = any(
+            [Recorded(run).is_written() for run in runs]
+        )  # asked first: then all is on disk
         state = [(run, _written_at(run)) for run in runs]
         if drawn != state or not going:
             try:
@@ -66,6 +68,6 @@ def watch(
 def _written_at(run: Path) -> int | None:
     """When a run's metrics were last written."""
     try:
-        return (RunDir(run).metrics / "zarr.json").stat().st_mtime_ns
+        return Recorded(run).written_at()
     except OSError:
         return None

@@ -23,13 +23,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from mamt_jax.errors import RunError
 from mamt_jax.files import write_whole
+from mamt_jax.training.mesh import on_host, padded, placed
 from mamt_jax.training.programs import as_written
 
 WHOLE = 2
 """Checkpoints, the newest ones, from which a run can go on."""
+_ROWS = ".seeds"  # where RunState keeps what has rows
 _LEARNER = ".seeds.learner"  # where RunState keeps the algorithm's state
 _STORAGE = ".seeds.store.storage"  # and where a replay has its transitions, [S, capacity, ...]
 _PIECE = 1 << 24  # bytes read at a time, so that no second replay is held
@@ -51,7 +54,12 @@ class Meta(NamedTuple):
 
 
 def save(
-    directory: Path, state: Any, meta: Meta, keep: int | str = "all", planned: int = 0
+    directory: Path,
+    state: Any,
+    meta: Meta,
+    keep: int | str = "all",
+    planned: int = 0,
+    rows: slice | None = None,
 ) -> None:
     """Writes a checkpoint, reads it back, and only then removes others.
 
@@ -64,12 +72,47 @@ def save(
         meta: Counters stored beside it.
         keep: How many checkpoints stay, this one included; or "all".
         planned: Logging points of the whole run.
+        rows: Which of the state's rows are the run's; None for all of them.
 
     Raises:
         OSError: It could not be written. Nothing of the earlier checkpoints is touched.
         CorruptCheckpoint: It was written and does not come back. As above.
     """
-    parts = _split(state)
+    _write(directory, meta, _split(state, rows))
+    found = {int(step.name): step for step in steps(directory)}
+    kept = thinned([points for points in found if points <= meta.points], keep, planned)
+    for points in set(found) - set(kept):
+        shutil.rmtree(found[points])
+    for points in kept[:-WHOLE]:
+        _keep_learner(found[points])
+
+
+def recut(directory: Path, sources: Sequence[tuple[Path, Sequence[int]]]) -> None:
+    """Writes a checkpoint of rows of others, of the same logging point; whole if they all are.
+
+    Args:
+        directory: Where its run has checkpoints.
+        sources: Checkpoints, and which rows of each, in the order that they come in.
+
+    Raises:
+        OSError, CorruptCheckpoint: As :func:`save`; or one of them is damaged.
+    """
+    parts: dict[str, dict[str, np.ndarray]] = {}
+    whole = all("rest" in _document(step)["files"] for step, _ in sources)
+    for part in ("learner", "rest")[: 1 + whole]:
+        read = [(_read(step, part), list(rows)) for step, rows in sources]
+        parts[part] = {
+            name: np.concatenate([leaves[name][rows] for leaves, rows in read])
+            if part == "learner" or name.startswith(_ROWS)
+            else leaf
+            for name, leaf in read[0][0].items()
+        }
+    metas = [read_meta(step) for step, _ in sources]
+    _write(directory, max(metas, key=lambda meta: meta.seconds), parts)
+
+
+def _write(directory: Path, meta: Meta, parts: dict[str, dict[str, np.ndarray]]) -> None:
+    """Writes a checkpoint and reads it back; errors as those of :func:`save`."""
     final = directory / f"{meta.points:06d}"
     temporary = directory / "incomplete"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -83,16 +126,11 @@ def save(
         if final.exists():
             shutil.rmtree(final)
         temporary.rename(final)
-        check_whole(final)
+        for part in parts:
+            _check(final, part)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    found = {int(step.name): step for step in steps(directory)}
-    kept = thinned([points for points in found if points <= meta.points], keep, planned)
-    for points in set(found) - set(kept):
-        shutil.rmtree(found[points])
-    for points in kept[:-WHOLE]:
-        _keep_learner(found[points])
 
 
 def thinned(points: Sequence[int], keep: int | str, planned: int) -> list[int]:
@@ -147,7 +185,12 @@ def check_whole(step: Path) -> Meta:
 
 
 def restore(step: Path, like: Any) -> Any:
-    """Reads a whole state.
+    """Reads a whole state; :func:`read` and :func:`place` in one."""
+    return place([read(step, like)], like)
+
+
+def read(step: Path, like: Any) -> list[np.ndarray]:
+    """Leaves of a whole state as NumPy arrays, random keys as their data.
 
     A replay that was stored with another capacity is brought to that of ``like``: a run of another
     length has another one, and until then neither was full.
@@ -165,18 +208,42 @@ def restore(step: Path, like: Any) -> Any:
 
 def restore_learner(step: Path, like: Any) -> Any:
     """Reads the learner alone; as :func:`restore`, with the structure of the learner."""
-    return _fill(step, like, _read(step, "learner"))
+    return place([_fill(step, like, _read(step, "learner"))], like)
 
 
-def _split(state: Any) -> dict[str, dict[str, np.ndarray]]:
+@as_written()
+def place(several: Sequence[list[np.ndarray]], like: Any, mesh: Mesh | None = None) -> Any:
+    """A state, of what :func:`read` has read of one run or of several side by side.
+
+    Args:
+        several: Leaves of each; used up, so that no second replay is held.
+        like: As of :func:`read`, of one of them.
+        mesh: The devices that share the rows; None for one.
+    """
+    made = []
+    for name, target in zip(_names(like), jax.tree.leaves(like), strict=True):
+        leaf, *others = (leaves.pop(0) for leaves in several)
+        if name.startswith(_ROWS):
+            leaf = padded(np.concatenate([leaf, *others]) if others else leaf, mesh)
+        array = placed(leaf, mesh)
+        made.append(jax.random.wrap_key_data(array) if _is_key(target) else array)
+    return jax.tree.unflatten(jax.tree.structure(like), made)
+
+
+def _is_key(leaf: Any) -> bool:
+    return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+
+
+def _split(state: Any, rows: slice | None) -> dict[str, dict[str, np.ndarray]]:
     """Leaves by name, the learner's apart from all others."""
     parts: dict[str, dict[str, np.ndarray]] = {"learner": {}, "rest": {}}
     for name, leaf in zip(_names(state), jax.tree.leaves(state), strict=True):
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
+        held = on_host(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        if rows is not None and name.startswith(_ROWS):
+            held = held[rows]
         inside = name.startswith(_LEARNER)
         short = name.removeprefix(_LEARNER) if inside else name
-        parts["learner" if inside else "rest"][short] = np.asarray(leaf, order="C")
+        parts["learner" if inside else "rest"][short] = held
     return parts
 
 
@@ -296,12 +363,11 @@ def _read(step: Path, part: str) -> dict[str, np.ndarray]:
 
 
 @as_written()
-def _fill(step: Path, like: Any, leaves: dict[str, np.ndarray]) -> Any:
-    """Puts named leaves into the structure of ``like``; they are used up."""
+def _fill(step: Path, like: Any, leaves: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Named leaves in the order of ``like``; they are used up."""
     filled = []
     for name, target in zip(_names(like), jax.tree.leaves(like), strict=True):
-        is_key = jnp.issubdtype(target.dtype, jax.dtypes.prng_key)
-        data = jax.eval_shape(jax.random.key_data, target) if is_key else target
+        data = jax.eval_shape(jax.random.key_data, target) if _is_key(target) else target
         leaf = leaves.pop(name, None)
         if leaf is not None and leaf.dtype.kind == "V" and leaf.itemsize == data.dtype.itemsize:
             leaf = leaf.view(data.dtype)  # bfloat16 and its like, which NumPy files do not name
@@ -311,9 +377,8 @@ def _fill(step: Path, like: Any, leaves: dict[str, np.ndarray]) -> Any:
             raise CorruptCheckpoint(
                 f"Checkpoint {step} does not fit this version of the algorithm: {name} differs."
             )
-        array = jnp.array(leaf, copy=True)  # a copy, because the training loop donates it
-        filled.append(jax.random.wrap_key_data(array) if is_key else array)
-    return jax.tree.unflatten(jax.tree.structure(like), filled)
+        filled.append(leaf)
+    return filled
 
 
 def _resized(leaf: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

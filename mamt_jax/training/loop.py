@@ -42,7 +42,7 @@ class Book:
     """Where; None keeps everything in memory."""
     recorder: Recorder
     rows: slice | None = None
-    """Which of the trainer's seeds are the run's; None for all of them."""
+    """Which of the trainer's rows are the run's; None for all of them."""
     name: str = ""
     """What sets it apart from those beside it."""
     lost: DivergedError | None = None
@@ -104,8 +104,8 @@ class Book:
         if self.lost:
             return
         meta = Meta(self.recorder.points, self.recorder.update_count, clock.seconds)
-        own = state._replace(seeds=self.part(state.seeds))
-        self.directory.save_checkpoint(own, meta, self.config.execution.keep_checkpoints, points)
+        keep = self.config.execution.keep_checkpoints
+        self.directory.save_checkpoint(state, meta, keep, points, self.rows)
 
 
 class Start(NamedTuple):
@@ -314,7 +314,7 @@ def _evaluate(trainer: Trainer, state: Any, books: list[Book], point: int) -> np
     """
     if not evaluation_due(point, trainer.plan.points, books[0].config):
         return None
-    keys = evaluation_keys(books[0].config.seed_ids * len(books), point=point)
+    keys = evaluation_keys(trainer.seeds, point=point)
     return np.asarray(trainer.evaluate(state.learner, keys)).mean(axis=1)
 
 

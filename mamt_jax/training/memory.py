@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mamt_jax.errors import ConfigError
+from mamt_jax.training.mesh import laid_out
 from mamt_jax.training.trainer import Trainer
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -36,42 +37,73 @@ def memory_of(trainer: Trainer) -> Memory:
 
 
 def working_bytes(trainer: Trainer) -> int | None:
-    """Bytes that the update program takes beside the state; None if unknown.
+    """Bytes that the update program takes beside the state, in each memory; None if unknown.
 
     Compiles it, for the training that follows as well.
     """
     compiled = trainer.compile_ahead(_shapes(trainer))
     analysis = compiled and compiled.memory_analysis()
-    return None if analysis is None else int(analysis.temp_size_in_bytes)
+    if analysis is None:
+        return None
+    together = trainer.mesh.size if trainer.mesh and _memories(trainer) == 1 else 1
+    return int(analysis.temp_size_in_bytes) * together
 
 
-def check_memory(trainer: Trainer) -> None:
-    """Refuses a run that does not fit: its state at once, with what an update takes once compiled.
+class DoesNotFit(ConfigError):
+    """A run takes more memory than there is."""
+
+    def __init__(self, text: str, rows: int) -> None:
+        super().__init__(text)
+        self.rows = rows
+        """About how many of its rows would fit; at least one."""
+
+
+def fitted(trainer: Trainer) -> Trainer:
+    """The same training, with as many seeds side by side as there is memory for.
+
+    Its state is looked at first, and what an update takes beside it once that is compiled.
 
     Raises:
-        ConfigError: With the numbers and what to change.
+        DoesNotFit: Not even one seed after another; with the numbers and what to change.
     """
     held, free = memory_of(trainer), free_bytes()
     if free is None:
-        return
+        return trainer
     _check_fits(held, 0, free, trainer)
-    _check_fits(held, working_bytes(trainer) or 0, free, trainer)
+    working, room = working_bytes(trainer) or 0, free - held.total // _memories(trainer)
+    while working > room and trainer.seed_batch > 1:
+        rows, batch = len(trainer.seeds), trainer.seed_batch
+        rows //= trainer.mesh.size if trainer.mesh else 1
+        fitting = max(1, min(batch - 1, batch * room // working))
+        trainer = trainer.with_batch(-(-rows // -(-rows // fitting)))
+        working = working_bytes(trainer) or 0
+    _check_fits(held, working, free, trainer)
+    return trainer
+
+
+def _memories(trainer: Trainer) -> int:
+    """Devices with a memory of their own among which the state is divided."""
+    apart = trainer.mesh is not None and jax.default_backend() != "cpu"
+    return trainer.mesh.size if trainer.mesh and apart else 1
 
 
 def _check_fits(held: Memory, working: int, free: int, trainer: Trainer) -> None:
-    needed = held.total + working
+    count, each = _memories(trainer), held.total // len(trainer.seeds)
+    needed, free = held.total + working * count, free * count
     if needed > free:
-        update = f" and {working / 1e9:,.1f} GB within an update" if working else ""
-        raise ConfigError(
+        update = f" and {working * count / 1e9:,.1f} GB within an update" if working else ""
+        raise DoesNotFit(
             f"The run takes {needed / 1e9:,.1f} GB ({held.replay / 1e9:,.1f} GB for the "
             f"replay, seeds: {len(trainer.seeds)}{update}) and {free / 1e9:.1f} GB are free; lower "
-            f"buffer_size, seeds, episodes or batch_size."
+            f"buffer_size, seeds, episodes or batch_size.",
+            rows=max(1, (free - working * count) // max(each, 1)),
         )
 
 
 def _shapes(trainer: Trainer) -> Any:
-    """Shapes of the state of a run."""
-    return jax.eval_shape(trainer.init, jnp.asarray(trainer.seeds, jnp.int32))
+    """Shapes of the state of a run, and where it lies."""
+    shapes = jax.eval_shape(trainer.init, jnp.asarray(trainer.seeds, jnp.int32))
+    return laid_out(shapes, trainer.mesh)
 
 
 def _size(tree: Any) -> int:
@@ -80,12 +112,13 @@ def _size(tree: Any) -> int:
 
 
 def free_bytes() -> int | None:
-    """Free memory of the device, or of the host where the device is the CPU; None if unknown."""
-    device = jax.devices()[0]
-    if device.platform != "cpu":
-        stats = device.memory_stats() or {}
-        limit = stats.get("bytes_limit")
-        return None if limit is None else limit - stats.get("bytes_in_use", 0)
+    """Free memory of each device, or of the host where that is the CPU; None if unknown."""
+    devices = jax.local_devices()
+    if devices[0].platform != "cpu":
+        stats = [device.memory_stats() or {} for device in devices]
+        if not all("bytes_limit" in each for each in stats):
+            return None
+        return min(each["bytes_limit"] - each.get("bytes_in_use", 0) for each in stats)
     found = (_machine_bytes(), _container_bytes())
     return min((free for free in found if free is not None), default=None)
 

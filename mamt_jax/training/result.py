@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
@@ -17,11 +18,13 @@ from mamt_jax.errors import ConfigError, RunError
 from mamt_jax.training import checkpoint, summary
 from mamt_jax.training.episodes import options_text, playing_with, record
 from mamt_jax.training.game import check_unchanged, game_of
+from mamt_jax.training.merging import joined
 from mamt_jax.training.playing import Playing
 from mamt_jax.training.policies import Policies
 from mamt_jax.training.prepare import NAMES_ONLY, Objects, make_env
 from mamt_jax.training.programs import as_written
 from mamt_jax.training.run_dir import RunDir
+from mamt_jax.training.shards import Recorded, is_lost, shards
 from mamt_jax.training.stage.base import Stage
 from mamt_jax.training.trainer import make_stage
 from mamt_jax.trajectories.recording import Recording
@@ -203,7 +206,7 @@ class Run:
         if self.path is None:
             raise ConfigError("checkpoint: a run in memory has none; give it a directory (out).")
         policies = self.policies
-        found = read_policies(policies.algorithm, self.config, RunDir(self.path), points)
+        found = read_policies(policies.algorithm, self.config, Recorded(self.path), points)
         return replace(found, game=policies.game)
 
 
@@ -213,9 +216,13 @@ def read_policies(
 ) -> Policies:
     """Policies at the checkpoint after that many logging points, or the newest intact one.
 
+    Of a run in shards, which may have come to different points, the newest of each.
+
     Raises:
         RunError: There is none.
     """
+    if parts := shards(directory):
+        return _side_by_side([_of_shard(algorithm, part, points) for part in parts])
     seeds = config.seed_ids
     like = jax.eval_shape(jax.vmap(algorithm.init), jax.random.split(jax.random.key(0), len(seeds)))
     if points is None:
@@ -228,3 +235,43 @@ def read_policies(
     else:
         learner = checkpoint.restore_learner(directory.checkpoint_at(points), like)
     return Policies(algorithm, learner, seeds, points=points)
+
+
+def _of_shard(algorithm: Algorithm, part: RunDir, points: int | None) -> Policies:
+    """As :func:`read_policies`; NaN where all seeds were lost before there was a checkpoint."""
+    config = part.read_config()
+    try:
+        return read_policies(algorithm, config, part, points)
+    except RunError:
+        if not is_lost(part):
+            raise
+    seeds = config.seed_ids
+    keys = jax.random.split(jax.random.key(0), len(seeds))
+    learner = jax.tree.map(
+        lambda leaf: leaf * jnp.nan if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf,
+        jax.vmap(algorithm.init)(keys),
+    )
+    return Policies(algorithm, learner, seeds)
+
+
+def _side_by_side(each: Sequence[Policies]) -> Policies:
+    """Policies of some seeds and of others, as those of one run."""
+    learner = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *(one.learner for one in each))
+    points = {one.points for one in each}
+    return replace(
+        each[0],
+        learner=learner,
+        seeds=tuple(seed for one in each for seed in one.seeds),
+        points=points.pop() if len(points) == 1 else -1,
+    )
+
+
+def side_by_side(runs: Sequence[Run], config: TrainConfig) -> Run:
+    """One run, of groups of its seeds that were trained one after another in memory."""
+    metrics = joined([run.metrics for run in runs], at_once=False)
+    policies = _side_by_side([run.policies for run in runs])
+    return Run(config, metrics, None, partial(_same, policies))
+
+
+def _same(policies: Policies) -> Policies:
+    return policies

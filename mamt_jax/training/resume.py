@@ -19,6 +19,7 @@ from mamt_jax.training.loop import Book, Start, evaluation_due
 from mamt_jax.training.metrics import Recorder
 from mamt_jax.training.prepare import Objects, prepare
 from mamt_jax.training.run_dir import RunDir
+from mamt_jax.training.shards import is_lost
 from mamt_jax.training.trainer import Trainer
 
 
@@ -58,7 +59,8 @@ def books(
         ids, agents = list(config.seed_ids), trainer.game.agents
         per_event = trainer.plan.updates_per_event
         recorder = Recorder(ids, per_event, agents, trainer.quantities)
-        rows = None if len(configs) == 1 else slice(index * seeds, (index + 1) * seeds)
+        all_rows = seeds == len(trainer.seeds)
+        rows = None if all_rows else slice(index * seeds, (index + 1) * seeds)
         values = config.settings.flat()
         label = ", ".join(f"{name}={values[name]}" for name in varied)
         books.append(Book(config, directory, recorder, rows, label))
@@ -73,19 +75,12 @@ def restore(
     Raises:
         RunError: There are some, and none of the same logging point that is intact.
     """
-    seeds = configs[0].seeds
-    ids = configs[0].seed_ids * len(configs)
-    shapes = jax.eval_shape(trainer.init, jnp.asarray(ids, jnp.int32))
-
-    def of_one_run(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((seeds, *leaf.shape[1:]), leaf.dtype)
-
-    like = shapes._replace(seeds=jax.tree.map(of_one_run, shapes.seeds))
+    like = state_shapes(trainer, configs[0].seeds)
     upto = _newest_of_all(directories) if len(directories) > 1 else None
-    found: list[tuple[checkpoint.Meta, Any]] = []
+    found: list[tuple[checkpoint.Meta, list[np.ndarray]]] = []
     for directory in directories:
         one = directory.newest_intact(
-            lambda step: (checkpoint.read_meta(step), checkpoint.restore(step, like)), upto
+            lambda step: (checkpoint.read_meta(step), checkpoint.read(step, like)), upto
         )
         if one is None:
             return None
@@ -97,11 +92,18 @@ def restore(
             raise RunError(f"The metrics in {directory.path} end before its checkpoint.")
         per_event = trainer.plan.updates_per_event
         book.recorder = Recorder.from_dataset(metrics, meta.points, per_event, trainer.quantities)
-    states = [state for _, state in found]
-    if len(states) > 1:
-        joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *[s.seeds for s in states])
-        states = [states[0]._replace(seeds=joined)]
-    return Start(states[0], restored, found[0][0].seconds)
+    state = checkpoint.place([leaves for _, leaves in found], like, trainer.mesh)
+    return Start(state, restored, found[0][0].seconds)
+
+
+def state_shapes(trainer: Trainer, rows: int) -> Any:
+    """Shapes of the state of so many rows."""
+    shapes = jax.eval_shape(trainer.init, jnp.asarray(trainer.seeds, jnp.int32))
+
+    def of_some(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((rows, *leaf.shape[1:]), leaf.dtype)
+
+    return shapes._replace(seeds=jax.tree.map(of_some, shapes.seeds))
 
 
 def _newest_of_all(directories: Sequence[RunDir]) -> int | None:
@@ -131,15 +133,8 @@ def lost(directories: Sequence[RunDir | None]) -> list[RunDir]:
 
     Nobody where that is so of all: then it is found out again, and said.
     """
-    found = [each for each in directories if each is not None and _is_lost(each)]
+    found = [each for each in directories if each is not None and is_lost(each)]
     return found if len(found) < len(directories) else []
-
-
-def _is_lost(directory: RunDir) -> bool:
-    if not directory.metrics.exists():
-        return False
-    metrics = directory.read_metrics()
-    return "diverged_at_update" in metrics and bool(np.isfinite(metrics.diverged_at_update).all())
 
 
 def done(directory: RunDir) -> int:

@@ -21,8 +21,10 @@ from mamt_jax.files import user_path
 from mamt_jax.settings.fields import check
 from mamt_jax.training import resume as resuming
 from mamt_jax.training.call import check_env, read_call
+from mamt_jax.training.groups import Groups
 from mamt_jax.training.loop import Start, train_loop
-from mamt_jax.training.memory import check_memory
+from mamt_jax.training.memory import DoesNotFit, fitted
+from mamt_jax.training.mesh import on_devices, on_one
 from mamt_jax.training.points import Callback
 from mamt_jax.training.policies import Policies
 from mamt_jax.training.prepare import (
@@ -34,8 +36,9 @@ from mamt_jax.training.prepare import (
 )
 from mamt_jax.training.programs import as_written, compilation_cache
 from mamt_jax.training.progress import StopRequest, notice
-from mamt_jax.training.result import Run, read_policies
+from mamt_jax.training.result import Run, read_policies, side_by_side
 from mamt_jax.training.run_dir import RunDir
+from mamt_jax.training.shards import Recorded, shards
 from mamt_jax.training.trackers import check_trackers
 from mamt_jax.training.trainer import Trainer
 from mamt_jax.types import Algorithm
@@ -138,16 +141,58 @@ def run_together(
     if resume and (lost := resuming.lost([place for place in places if place is not None])):
         return _beside_lost(lost, prepared, places, objects, progress, callback)
     trainer = prepared.trainer
+    groups = Groups(run_together, trainer, objects, progress, callback)
+    if resume and any(shards(place) for place in places if place is not None):
+        return _in_groups(groups, prepared, places, None, True)
     with StopRequest() as stop:
         done = [resuming.done(place) for place in places if place is not None] if resume else []
+        unfit = None
         if not done or min(done) < trainer.plan.points:
-            notice(progress, "Compiling the update of all seeds.")
-            check_memory(trainer)
-        for place, config in zip(places, prepared.configs, strict=True):
-            if place is not None and not resume:
-                place.create(config, trainer.game)
-        runs = run_trainers(prepared, places, resume, progress, stop, callback)
-    return [replace(run, _objects=objects) for run in runs]
+            notice(progress, f"Compiling the update of all seeds{on_devices(trainer.mesh)}.")
+            try:
+                trainer = fitted(trainer)
+            except DoesNotFit as error:
+                if len(configs) * configs[0].seeds == 1:
+                    raise
+                unfit = error
+        if unfit is None:
+            if trainer.seed_batch < prepared.trainer.seed_batch:
+                notice(progress, f"To fit, {trainer.seed_batch} are computed side by side.")
+            for place, config in zip(places, prepared.configs, strict=True):
+                if place is not None and not resume:
+                    place.create(config, trainer.game)
+            prepared = prepared._replace(trainer=trainer)
+            runs = run_trainers(prepared, places, resume, progress, stop, callback)
+            return [replace(run, _objects=objects) for run in runs]
+    return _in_groups(groups, prepared, places, unfit.rows, resume)
+
+
+def _in_groups(
+    groups: Groups,
+    prepared: PreparedTogether,
+    places: Sequence[RunDir | None],
+    rows: int | None,
+    resume: bool,
+) -> list[Run]:
+    """Trains one group after another: of so many rows, or those that there are already."""
+    configs = prepared.configs
+    if rows is not None and len(configs) > 1:
+        return groups.settings(configs, places, rows, resume)
+    runs = []
+    for algorithm, config, place in zip(prepared.algorithms, configs, places, strict=True):
+        if place is not None and shards(place):
+            made: Recorded | list[Run] = groups.shards(config, place)
+        elif rows is not None:
+            made = groups.seeds(config, place, rows, resume)
+        else:  # one of several, and in one piece
+            outs = [None if place is None else place.path]
+            runs += run_together([config], outs, groups.objects, resume=True)
+            continue
+        if isinstance(made, list):
+            runs.append(side_by_side(made, config))
+        else:
+            runs.append(load_with(algorithm, config, made))
+    return [replace(run, _objects=groups.objects) for run in runs]
 
 
 def _beside_lost(
@@ -229,7 +274,7 @@ def run_trainers(
                 return [load_with(*one) for one in zip(algorithms, configs, found, strict=True)]
         if start is None:
             books = resuming.books(configs, directories, trainer)
-            ids = jnp.asarray(configs[0].seed_ids * len(configs), jnp.int32)
+            ids = jnp.asarray(trainer.seeds, jnp.int32)
             with compilation_cache():
                 start = Start(trainer.init(ids), books, 0.0)
         start = start._replace(seconds=start.seconds + time.monotonic() - begin)
@@ -237,7 +282,7 @@ def run_trainers(
             state, datasets = train_loop(trainer, start, progress, stop, callback)
     runs = []
     for book, algorithm, metrics in zip(start.books, algorithms, datasets, strict=True):
-        learner = book.part(state.learner)
+        learner = book.part(on_one(state.learner) if trainer.mesh else state.learner)
         points = book.recorder.points
         policies = Policies(algorithm, learner, book.config.seed_ids, trainer.game, points)
         path = book.directory.path if book.directory else None
@@ -274,7 +319,7 @@ def load(
     """
     if env is not None:
         check_env(env)
-    directory = RunDir(user_path(path))
+    directory = Recorded(user_path(path))
     config = directory.read_config()
     if checkpoint is not None:
         directory.checkpoint_at(checkpoint)

@@ -240,7 +240,12 @@ class RunDir:
         return loaded
 
     def save_checkpoint(
-        self, state: Any, meta: checkpoint.Meta, keep: int | str = "all", planned: int = 0
+        self,
+        state: Any,
+        meta: checkpoint.Meta,
+        keep: int | str = "all",
+        planned: int = 0,
+        rows: slice | None = None,
     ) -> None:
         """Writes a checkpoint and reads it back; arguments as those of :func:`checkpoint.save`.
 
@@ -251,7 +256,7 @@ class RunDir:
         kept = "the metrics and earlier checkpoints are kept"
         try:
             with disk_errors(self.path, "write a checkpoint", kept):
-                checkpoint.save(self.checkpoints, state, meta, keep, planned)
+                checkpoint.save(self.checkpoints, state, meta, keep, planned, rows)
         except checkpoint.CorruptCheckpoint as error:
             raise RunError(
                 f"A checkpoint in {self.path} was written and could not be read back: {error} "
@@ -339,7 +344,7 @@ def versions() -> dict[str, Any]:
     for package in _PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
             found[package.replace("-", "_")] = importlib.metadata.version(package)
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     return found | {
         "git_commit": _git_commit(),
         "platform": platform.platform(),

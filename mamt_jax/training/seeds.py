@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from mamt_jax.backend import Choices, chosen
-from mamt_jax.errors import ConfigError
 from mamt_jax.settings import Settings, numbers
 from mamt_jax.training.programs import as_written
 
@@ -25,16 +24,10 @@ def seed_batch(asked: int, rows: int, choices: Choices | None = None) -> int:
 
     Args:
       asked: ``Execution.seed_batch``; 0 where it leaves this open.
-      rows: seeds, of all settings that are trained together.
+      rows: seeds on one device, of all settings that are trained together.
       choices: of the device; JAX's own where left out.
-
-    Raises:
-      ConfigError: if it does not divide the number of seeds.
     """
-    batch = asked or (choices or chosen()).seeds_side_by_side or rows
-    if rows % batch:
-        raise ConfigError(f"seed_batch must divide seeds ({rows}), got {batch}.")
-    return batch
+    return min(asked or (choices or chosen()).seeds_side_by_side or rows, rows)
 
 
 def map_seeds(
@@ -52,21 +45,21 @@ def map_seeds(
       function: (settings, state) of one seed -> (state, outputs).
       settings: the same for all seeds, but for numbers ``[S]``.
       seeds: states, leaves ``[S, ...]``.
-      batch: a divisor of S.
+      batch: at most S; where it does not divide S, the last batch is smaller.
     """
     count, axes = jax.tree.leaves(seeds)[0].shape[0], numbers.axes(settings)
     if batch == count > 1:
         return jax.vmap(function, in_axes=(axes, 0))(settings, seeds)
 
-    def body(stacked: Seeds, start: jax.Array) -> tuple[Seeds, Any]:
-        part = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, batch), stacked)
-        if batch == 1:
+    def some(stacked: Seeds, start: Any, size: int) -> tuple[Seeds, Any]:
+        part = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, size), stacked)
+        if size == 1:
             one = jax.tree.map(lambda leaf: leaf[0], part)
             part, out = function(numbers.row(settings, start), one)
             part, out = jax.tree.map(lambda leaf: leaf[None], (part, out))
         else:
-            some = numbers.row(settings, start, batch)
-            part, out = jax.vmap(function, in_axes=(axes, 0))(some, part)
+            rows = numbers.row(settings, start, size)
+            part, out = jax.vmap(function, in_axes=(axes, 0))(rows, part)
         stacked = jax.tree.map(
             lambda leaf, rows: jax.lax.dynamic_update_slice_in_dim(leaf, rows, start, axis=0),
             stacked,
@@ -74,8 +67,14 @@ def map_seeds(
         )
         return stacked, out
 
-    seeds, outputs = jax.lax.scan(body, seeds, jnp.arange(0, count, batch))
-    return seeds, jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), outputs)
+    rest, last = count % batch, count - count % batch
+    each = partial(some, size=batch)
+    seeds, outputs = jax.lax.scan(each, seeds, jnp.arange(0, last, batch))
+    outputs = jax.tree.map(lambda leaf: leaf.reshape(last, *leaf.shape[2:]), outputs)
+    if rest:
+        seeds, out = some(seeds, last, rest)
+        outputs = jax.tree.map(lambda *both: jnp.concatenate(both), outputs, out)
+    return seeds, outputs
 
 
 @as_written()

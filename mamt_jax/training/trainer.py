@@ -7,6 +7,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
+from jax.sharding import Mesh
 
 from mamt_jax.algorithms.registry import Recipe
 from mamt_jax.backend import Choices, chosen
@@ -17,7 +19,9 @@ from mamt_jax.quantities import QUANTITIES, Quantity
 from mamt_jax.settings import Settings, numbers
 from mamt_jax.training.game import game_of
 from mamt_jax.training.learning import EpochOutput, Rule, RunState
+from mamt_jax.training.mesh import padded, placed, share
 from mamt_jax.training.plan import Plan, plan_run
+from mamt_jax.training.seeds import seed_batch
 from mamt_jax.training.stage.base import Evaluator, Stage
 from mamt_jax.training.stage.hosted import HostedStage
 from mamt_jax.training.stage.native import NativeStage
@@ -31,7 +35,14 @@ class Trainer(NamedTuple):
     plan: Plan
     store: Store
     seeds: tuple[int, ...]
-    """The seed of each row, of all settings that are trained together."""
+    """The seed of each row, of all settings that are trained together, and then of rows that only
+    fill up the devices."""
+    seed_batch: int
+    """Rows that a device computes side by side."""
+    mesh: Mesh | None
+    """The devices that share the rows; None for one."""
+    with_batch: Callable[[int], Trainer]
+    """The same training with so many rows side by side."""
     init: Callable[[jax.Array], RunState]
     """As in :class:`~mamt_jax.training.stage.base.Loop`, for the run's settings; so the next
     two."""
@@ -69,6 +80,7 @@ def make_trainer(
     recipe: Recipe,
     more: Sequence[Settings] = (),
     choices: Choices | None = None,
+    batch: int | None = None,
 ) -> Trainer:
     """Training of a config, and of further settings beside it: all of them in one program.
 
@@ -82,6 +94,7 @@ def make_trainer(
         more: Settings of the same structure as the config's; a row for each of its seeds and each
             of them.
         choices: As in :func:`make_stage`.
+        batch: Rows that a device computes side by side; by default as the config says.
 
     Raises:
         ConfigError: The run cannot be.
@@ -90,13 +103,22 @@ def make_trainer(
     rule = Rule(recipe, game, config.settings.structure(recipe.settings))
     store, stage = make_store(plan, config.settings, env.spec), make_stage(env, config, choices)
     all_settings = [config.settings, *more]
-    seeds = config.seed_ids * len(all_settings)
-    loop = stage.loop(plan, rule, store, seeds)
+    rows = config.seeds * len(all_settings)
+    mesh = stage.mesh(rows)
+    seeds = tuple(map(int, padded(config.seed_ids * len(all_settings), mesh)))
+    if batch is None:
+        batch = seed_batch(config.execution.seed_batch, share(rows, mesh), choices)
+    loop = stage.loop(plan, rule, store, seeds, batch, mesh)
     settings = numbers.stacked(all_settings, config.seeds)
+    if mesh is not None:
+        settings = jax.tree.map(partial(_on_all, mesh=mesh), settings)
     return Trainer(
         plan=plan,
         store=store,
         seeds=seeds,
+        seed_batch=batch,
+        mesh=mesh,
+        with_batch=partial(make_trainer, config, env, recipe, more, choices),
         init=partial(loop.init, settings),
         epoch=partial(loop.epoch, settings),
         compile_ahead=partial(loop.compile_ahead, settings),
@@ -105,3 +127,8 @@ def make_trainer(
         quantities={**QUANTITIES, **recipe.quantities},
         close=loop.close,
     )
+
+
+def _on_all(leaf: Any, mesh: Mesh) -> jax.Array:
+    """A number where its rows are."""
+    return placed(padded(np.asarray(leaf), mesh) if np.ndim(leaf) else np.asarray(leaf), mesh)

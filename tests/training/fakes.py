@@ -58,6 +58,9 @@ class FakeTrainer(NamedTuple):
     evaluate: Any
     game: Game = Game((12, 12), (5, 5), None, ("left", "right"))
     quantities: Any = QUANTITIES
+    seeds: tuple[int, ...] = (0, 1, 2)
+    seed_batch: int = 1
+    mesh: None = None
     close: Any = lambda: None
     compile_ahead: Any = lambda state: None
 

@@ -75,7 +75,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"num_envs": 0}, "num_envs must be greater than 0"),
         ({"batch_size": 64, "buffer_size": 32}, r"batch_size must be at most buffer_size"),
         ({"batch_size": 10**5, "buffer_size": 10**6}, "batch_size must be at most the transitions"),
-        ({"seed_batch": 3, "seeds": 4}, "seed_batch must divide seeds"),
         ({"hidden_size": 9}, "multiple of attention_heads"),
         ({"learning_rate": "nan"}, "learning_rate must be a finite number"),
         ({"env_option": "wheels=3"}, "wheels"),

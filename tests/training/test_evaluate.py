@@ -61,7 +61,7 @@ def test_every_point_has_its_own_starts() -> None:
     at = {point: _evaluate(trainer, state, books(), point) for point in (1, 2)}
     assert not np.allclose(at[1], at[2])
     np.testing.assert_array_equal(at[1], _evaluate(trainer, state, books(), 1))
-    later = _evaluate(trainer, state, books(seed=1), 1)
+    later = _evaluate(trainer._replace(seeds=(1, 2, 3)), state, books(seed=1), 1)
     np.testing.assert_array_equal(at[1][1:], later[:2])  # seeds 1 and 2, second and third before
 
 

@@ -164,7 +164,8 @@ def test_each_run_of_a_list_is_told(tmp_path: Path) -> None:
     places = [RunDir(tmp_path / name) for name in ("low", "high")]
     for place, config in zip(places, configs, strict=True):
         place.create(config)
-    together = PreparedTogether(fakes.trainer(), [fakes.algorithm()] * 2, configs)  # type: ignore[arg-type]
+    trainer = fakes.trainer()._replace(seeds=(0, 1, 2) * 2)
+    together = PreparedTogether(trainer, [fakes.algorithm()] * 2, configs)  # type: ignore[arg-type]
     runs = run_trainers(together, places, callback=callback)
     assert [point.point for point in seen] == [1, 1, 2, 2]
     assert [point.path for point in seen] == [run.path for run in runs] * 2
@@ -183,7 +184,7 @@ def test_the_note_of_a_callback_counts_runs_that_go_on(tmp_path: Path) -> None:
             raise KeyError("mine")
 
     configs = [fakes.config(learning_rate=rate) for rate in (1e-3, 1e-2)]
-    trainer = fakes.trainer(nan_at=(1, 1, 1))
+    trainer = fakes.trainer(nan_at=(1, 1, 1))._replace(seeds=(0, 1, 2) * 2)
     together = PreparedTogether(trainer, [fakes.algorithm()] * 2, configs)  # type: ignore[arg-type]
     with pytest.raises(KeyError) as raised:
         run_trainers(together, [None, None], callback=callback)

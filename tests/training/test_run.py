@@ -177,10 +177,10 @@ def test_a_signal_while_programs_are_compiled(
     """Nothing is trained then, and the run can be begun from its directory."""
     config, trainer = fakes.config(), fakes.trainer()
     monkeypatch.setattr(run_module, "prepare_together", fakes.prepared(trainer))
-    monkeypatch.setattr(run_module, "check_memory", lambda *_: os.kill(os.getpid(), sent))
+    monkeypatch.setattr(run_module, "fitted", lambda made: (os.kill(os.getpid(), sent), made)[1])
     with pytest.raises(InterruptedRun, match="after 0 of 7 logging points; the settings are saved"):
         run_module.run_config(config, out=tmp_path / "run")
-    monkeypatch.setattr(run_module, "check_memory", lambda *_: None)
+    monkeypatch.setattr(run_module, "fitted", lambda made: made)
     again = run_module.run_config(config, out=tmp_path / "run", resume=True)
     assert_same(start(tmp_path / "whole"), again)
 
@@ -218,7 +218,7 @@ def test_nothing_depends_on_the_characters_of_a_path(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the environment changes the working directory after the run has begun."""
-    monkeypatch.setattr(run_module, "check_memory", lambda *_: None)
+    monkeypatch.setattr(run_module, "fitted", lambda made: made)
     monkeypatch.setitem(registry.ALGORITHMS, "mamt", fakes.recipe(fakes.algorithm(), "mamt"))
     (tmp_path / "here").mkdir()
     (tmp_path / "there").mkdir()

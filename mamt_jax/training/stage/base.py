@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
+from jax.sharding import Mesh
 
 from mamt_jax.envs.base import EnvSpec
 from mamt_jax.settings import Settings
@@ -60,8 +61,29 @@ class Stage(Protocol):
         """Of its environment."""
         ...
 
-    def loop(self, plan: Plan, rule: Rule, store: Store, seeds: Sequence[int]) -> Loop:
-        """Training of these seeds on this stage."""
+    def mesh(self, rows: int) -> Mesh | None:
+        """The devices on which it trains that many rows; None for one."""
+        ...
+
+    def loop(
+        self,
+        plan: Plan,
+        rule: Rule,
+        store: Store,
+        seeds: Sequence[int],
+        batch: int,
+        mesh: Mesh | None,
+    ) -> Loop:
+        """Training of these seeds on this stage.
+
+        Args:
+            plan: Sizes of the run.
+            rule: What learns.
+            store: Where transitions go.
+            seeds: Of each row, padded to as many on each device.
+            batch: Rows that a device computes side by side.
+            mesh: The devices, as :meth:`mesh` has them.
+        """
         ...
 
     def evaluator(self, algorithm: Algorithm, episodes: int) -> Evaluator:

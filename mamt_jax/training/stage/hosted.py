@@ -25,7 +25,7 @@ from mamt_jax.settings import Settings, numbers
 from mamt_jax.training.learning import EpochOutput, Rule, RunState, SeedState, UpdateEvent
 from mamt_jax.training.plan import Plan
 from mamt_jax.training.programs import Program, as_written, kept
-from mamt_jax.training.seeds import map_seeds, seed_batch
+from mamt_jax.training.seeds import map_seeds
 from mamt_jax.training.stage.base import Evaluator, Loop, Player
 from mamt_jax.training.stage.hosted_play import (
     Acting,
@@ -61,9 +61,15 @@ class HostedStage:
         """Of the environment."""
         return self.env.spec
 
-    def loop(self, plan: Plan, rule: Rule, store: Store, seeds: Sequence[int]) -> Loop:
+    def mesh(self, rows: int) -> None:
+        """One device: what it waits for is the host."""
+        del rows
+
+    def loop(
+        self, plan: Plan, rule: Rule, store: Store, seeds: Sequence[int], batch: int, mesh: Any
+    ) -> Loop:
         """Training; its workers start with the first epoch."""
-        batch = seed_batch(self.config.execution.seed_batch, len(seeds))
+        del mesh
         programs = _compiled(_Loop(plan, rule, store, batch))
         loop = _Training(self.config.execution, plan, programs, self.env, seeds)
         episodes = self.config.execution.evaluation_episodes

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from mamt_jax.backend import Choices, chosen
 from mamt_jax.config import TrainConfig
@@ -27,9 +28,10 @@ from mamt_jax.training.learning import (
     SeedState,
     UpdateEvent,
 )
+from mamt_jax.training.mesh import ROWS, SAME, mesh_of, over
 from mamt_jax.training.plan import Plan
 from mamt_jax.training.programs import Program, as_written, kept
-from mamt_jax.training.seeds import map_seeds, seed_batch
+from mamt_jax.training.seeds import map_seeds
 from mamt_jax.training.stage.base import Evaluator, Loop, Player
 from mamt_jax.training.store import Store
 from mamt_jax.trajectories.trajectory import Played, as_trajectory
@@ -51,14 +53,20 @@ class NativeStage:
         """Of the environment."""
         return self.env.spec
 
-    def loop(self, plan: Plan, rule: Rule, store: Store, seeds: Sequence[int]) -> Loop:
+    def mesh(self, rows: int) -> Mesh | None:
+        """All devices of this machine that have something to do."""
+        return mesh_of(rows)
+
+    def loop(
+        self, plan: Plan, rule: Rule, store: Store, seeds: Sequence[int], batch: int, mesh: Any
+    ) -> Loop:
         """Training, in one program."""
-        batch = seed_batch(self.config.execution.seed_batch, len(seeds), self.choices)
+        del seeds
         env = VectorEnv(self.env, plan.num_envs)
-        loop = _Loop(plan, rule, store, env, batch, self.choices)
+        loop = _Loop(plan, rule, store, env, batch, self.choices, mesh)
         init, epoch = _compiled(loop)
         episodes = self.config.execution.evaluation_episodes
-        evaluate = _evaluating(rule, VectorEnv(self.env, episodes), self.choices)
+        evaluate = _evaluating(rule, VectorEnv(self.env, episodes), self.choices, mesh)
         return Loop(init, epoch, epoch.compile_ahead, evaluate, lambda: None)
 
     def evaluator(self, algorithm: Algorithm, episodes: int) -> Evaluator:
@@ -192,6 +200,7 @@ class _Loop:
     env: VectorEnv
     seed_batch: int
     choices: Choices
+    mesh: Mesh | None = None
 
     def init(self, settings: Settings, seeds: jax.Array) -> RunState:
         def one(settings: Settings, seed: jax.Array) -> SeedState:
@@ -203,7 +212,7 @@ class _Loop:
         return RunState(states, jnp.int32(0), jnp.int32(0))
 
     def epoch(self, settings: Settings, state: RunState) -> tuple[RunState, EpochOutput]:
-        """One logging point: all seeds, ``plan.collect`` events each."""
+        """One logging point: all seeds of a device, ``plan.collect`` events each."""
 
         def one(settings: Settings, seed: SeedState) -> tuple[SeedState, tuple[Any, ...]]:
             event = UpdateEvent(self.plan, self.store, self.rule.algorithm(settings))
@@ -258,11 +267,15 @@ class _Loop:
 @kept
 def _compiled(loop: _Loop) -> tuple[Any, Program]:
     """The programs that begin and go on with a run."""
-    return as_written()(jax.jit(loop.init)), Program(loop.epoch, (1,), loop.choices)
+    state = RunState(ROWS, SAME, SAME)  # type: ignore[arg-type]
+    output = EpochOutput(ROWS, SAME, ROWS, ROWS, ROWS)  # type: ignore[arg-type]
+    init = over(loop.init, loop.mesh, state)
+    epoch = over(loop.epoch, loop.mesh, (state, output))
+    return as_written()(jax.jit(init)), Program(epoch, (1,), loop.choices)
 
 
 @kept
-def _evaluating(rule: Rule, env: VectorEnv, choices: Choices) -> Program:
+def _evaluating(rule: Rule, env: VectorEnv, choices: Choices, mesh: Mesh | None) -> Program:
     """The program that evaluates a run of this rule, whatever its numbers."""
 
     def evaluate(settings: Settings, learners: Any, keys: jax.Array) -> jax.Array:
@@ -271,7 +284,7 @@ def _evaluating(rule: Rule, env: VectorEnv, choices: Choices) -> Program:
 
         return _greedy_returns(env, build, learners, keys)
 
-    return Program(evaluate, choices=choices)
+    return Program(over(evaluate, mesh, ROWS), choices=choices)
 
 
 def _greedy_returns(
