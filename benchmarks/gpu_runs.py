@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.contender import Work
+from benchmarks.work import Work
 from mamt_jax.analysis.returns import first_and_last
 from mamt_jax.config import make_config
 from mamt_jax.errors import InterruptedRun
