@@ -216,7 +216,7 @@ class Learner:
         hyper = self.hyper
         loss, drift, metrics = self._modelling_loss(x, action, weights, log_policy)
         gradient = steps.gradient(loss, self.modelling)
-        metrics["modelling_grad_norm"] = self._clip_agents(gradient)
+        metrics["modelling_grad_norm"] = self._clip_agents(gradient, self.hyper.modelling_clip)
         self.modelling_optimiser.step()
         explored = self._explored()
         for _ in range(hyper.theta_steps):
@@ -260,10 +260,11 @@ class Learner:
         """Sampled actions; penalty − advantage, advantage and divergence, ``[n, B]`` each."""
         hyper = self.hyper
         action = (log_policy + noise).argmax(-1)
-        q = self.critic.read(x, self._encode(action)[0])
-        advantage = maths.advantage(q, log_policy, action)
+        values = self.critic.read(x, self._encode(action)[0])
+        advantage = maths.advantage(values, log_policy, action)
         log_prob, log_old_prob = maths.select(log_policy, action), maths.select(log_old, action)
-        divergence = maths.tsallis_divergence(log_prob, log_old_prob, hyper.tsallis_q)
+        q = getattr(hyper, "tsallis_q", 1.0)  # maac has no region, and KL is reported of it
+        divergence = maths.tsallis_divergence(log_prob, log_old_prob, q)
         if self.algorithm == "maac":
             penalty = log_prob / hyper.soft_reward_scale
         else:
@@ -295,7 +296,7 @@ class Learner:
                 for of in (advantage, divergence)
             ]
         gradient = steps.gradient(loss, self.actor)
-        norm = self._clip_agents(gradient)
+        norm = self._clip_agents(gradient, hyper.policy_clip)
         self._shrink = maths.clip_factor(norm, hyper.policy_clip)
         self.actor_optimiser.step()
         return metrics | {"policy_grad_norm": norm}
@@ -341,10 +342,10 @@ class Learner:
         low, high = math.log(self.hyper.delta_min), math.log(self.hyper.delta_max)
         return (self.log_delta + self.offset).clamp(low, high)
 
-    def _clip_agents(self, gradient: list[Tensor]) -> Tensor:
+    def _clip_agents(self, gradient: list[Tensor], clip: float) -> Tensor:
         """Clips each agent's gradient; the norms ``[n]`` before."""
         norms = self.nets.agent_norms(gradient, self.num_agents)
-        self.nets.agent_scale(gradient, maths.clip_factor(norms, self.hyper.modelling_clip))
+        self.nets.agent_scale(gradient, maths.clip_factor(norms, clip))
         return norms
 
     @torch.no_grad()
