@@ -24,7 +24,7 @@ from benchmarks.gpu_runs import STATUS, STOP, pack
 from benchmarks.gpu_sheet import KEPT, RESERVE, Clock, Sheet
 from benchmarks.machine import cores, hardware, load, warning
 from benchmarks.progress import duration
-from benchmarks.turns import QUIET, Contender, ContenderError, Spec, title
+from benchmarks.turns import QUIET, Contender, ContenderError, Spec, started, title
 from mamt_jax.errors import ConfigError, OutputError
 from mamt_jax.settings.fields import check
 from mamt_jax.training.run_dir import versions
@@ -105,9 +105,9 @@ def environment() -> dict[str, str]:
     return QUIET | fraction | {"MAMT_JAX_CACHE": os.environ.get("MAMT_JAX_CACHE", "")}
 
 
-def _contender(spec: Spec) -> Contender:
+def _contender(spec: Spec, stack: ExitStack) -> Contender:
     """A process, with the compilation cache that was asked for."""
-    return Contender(spec, MAMT_JAX_CACHE=os.environ.get("MAMT_JAX_CACHE", ""))
+    return started(spec, stack, MAMT_JAX_CACHE=os.environ.get("MAMT_JAX_CACHE", ""))
 
 
 def _part(part: str, session: Session) -> None:
@@ -182,7 +182,7 @@ def work(wave: Wave, sheet: Sheet, repetitions: int) -> None:
             continue
         sheet.say(f"{wave.name}: {len(specs)} compile side by side")
         with ExitStack() as stack:
-            going = [stack.enter_context(_contender(spec)) for spec in specs]
+            going = [_contender(spec, stack) for spec in specs]
             for contender, built in list(_built(going, sheet)):
                 _measured(contender, built, sheet, repetitions)
                 contender.end()
@@ -265,7 +265,7 @@ def _start(spec: Spec, session: Session) -> None:
     about += [f"{spec['seeds']} seeds in one process", f"commit {content['commit'][:7]}"]
     stop_at = time.time() + session.sheet.clock.left - SAVING
     more = {"folder": str(place), "stop_at": stop_at, "note": f"{', '.join(about)}."}
-    session.coming[name] = session.stack.enter_context(_contender(spec | more))
+    session.coming[name] = _contender(spec | more, session.stack)
 
 
 def _follow(run: Contender, built: float, session: Session) -> None:

@@ -118,10 +118,27 @@ def _groups(count: int, together: tuple[int, ...]) -> list[tuple[int, ...]]:
 def _ready(spec: Spec, stack: ExitStack) -> Contender:
     """A contender that is warm; ``stack`` ends it."""
     begin = time.monotonic()
-    process = stack.enter_context(Contender(spec))
+    process = started(spec, stack)
     process.warm()
     note(f"  ready after {duration(time.monotonic() - begin)}: {title(spec)}")
     return process
+
+
+def started(spec: Spec, stack: ExitStack, **environment: str) -> Contender:
+    """A contender, which ``stack`` ends.
+
+    Ctrl-C waits until it does: within the call that starts a process it would leave one behind.
+    """
+    came: list[int] = []
+    stops = signal.SIGINT, signal.SIGTERM
+    before = {stop: signal.signal(stop, lambda number, _: came.append(number)) for stop in stops}
+    try:
+        return stack.enter_context(Contender(spec, **environment))
+    finally:
+        for stop, handler in before.items():
+            signal.signal(stop, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 class Contender:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -174,6 +175,25 @@ def test_stopping_ends_all_contenders_and_leaves_no_file(tmp_path: Path, stop: i
     assert rest == "mamt: stopped at once.\n"
     assert not [pid for pid in contenders if Path(f"/proc/{pid}").exists()]
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_while_a_contender_starts_ends_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+
+    class Starting:
+        def __init__(self, spec: dict[str, str]) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+        def __enter__(self) -> None:
+            pass
+
+        def __exit__(self, *_: object) -> None:
+            ended.append(True)
+
+    monkeypatch.setattr(turns, "Contender", Starting)
+    with pytest.raises(KeyboardInterrupt), ExitStack() as stack:
+        turns.started({}, stack)
+    assert ended
 
 
 def test_a_contender_that_dies_ends_the_command_in_one_sentence(

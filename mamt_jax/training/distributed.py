@@ -125,7 +125,8 @@ def train_distributed(
         go_on = f"mamt train --distributed --resume --out {quoted(out)}"
         link.how_to_go_on = f"stopped; what was saved is kept. To go on: {go_on}"
         with closing(link):
-            notice(line.shown, f"Waiting for {where.count} processes.")
+            others = f"process 0 at {where.host}:{where.port}" if where.index else "the others"
+            notice(progress, f"{where.name.capitalize()} waits for {others}.")
             link.open()
             if where.index == 0:
                 lock = _prepared(config, place, where.count, resume, link)
