@@ -86,9 +86,9 @@ class Body:
             yield from ((times * count, kernel) for count, kernel in inner.total())
 
     def find(self, scope: str) -> Body | None:
-        """The body of the first loop whose operation was traced in this ``jax.named_scope``."""
+        """The body of the loop that is a ``jax.named_scope``; None where XLA has unrolled it."""
         for loop in self.loops:
-            if f"{scope}/" in f"{loop.scope}/":
+            if loop.scope.endswith(f"{scope}/while"):
                 return loop.body
         inner = (*(loop.body for loop in self.loops), *self.branches)
         return next((found for body in inner if (found := body.find(scope))), None)
@@ -131,7 +131,7 @@ def _body(module: Module, name: str) -> Body:
         elif line.opcode == "conditional":
             names = [line.attribute(f"{side}_computation") for side in ("true", "false")]
             if None in names:
-                names = _NAME.findall("%" + (line.attribute("branch_computations") or ""))
+                names = _NAME.findall(line.attribute("branch_computations") or "")
             branches = [_body(module, branch) for branch in names if branch]
             found.branches.append(max(branches, key=lambda body: sum(n for n, _ in body.total())))
         elif line.opcode == "call":
@@ -146,7 +146,9 @@ def _body(module: Module, name: str) -> Body:
 
 def _kernel(module: Module, line: Instruction, shapes: dict[str, str]) -> Kernel:
     inside = module.get(line.attribute("calls") or "", [])
-    products = [(_multiply_adds(dot, inside), _precision(dot)) for dot in inside + [line]]
+    known = {other.name: other.shape for other in inside}
+    products = [(_multiply_adds(dot, known), _precision(dot)) for dot in inside]
+    products.append((_multiply_adds(line, shapes), _precision(line)))
     made = [(count, precision) for count, precision in products if count]
     sizes = [size_of(shapes.get(operand, "")) for operand in line.operands]
     written = size_of(line.shape if line.opcode != "fusion-start" else line.shape.split("), ")[-1])
@@ -186,12 +188,11 @@ def _part(user: Instruction, names: set[str], shapes: dict[str, str]) -> int | N
     return 0 if user.opcode == "dynamic-update-slice" else None
 
 
-def _multiply_adds(line: Instruction, inside: list[Instruction]) -> int:
+def _multiply_adds(line: Instruction, shapes: dict[str, str]) -> int:
     """Of one matrix product; 0 of anything else."""
     contracted = line.attribute("lhs_contracting_dims")
     if line.opcode != "dot" or contracted is None:
         return 0
-    shapes = {other.name: other.shape for other in inside}
     left = dims_of(shapes[line.operands[0]])
     return prod(dims_of(line.shape)) * prod(left[int(d)] for d in contracted.split(",") if d)
 

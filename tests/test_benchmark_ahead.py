@@ -89,6 +89,14 @@ def test_multiply_adds_of_a_compiled_loop_are_those_of_its_shapes() -> None:
     assert products(body_of(function, x, jnp.ones((48, 48)))) == 7 * 64 * 48 * 48
 
 
+def test_branches_and_products_outside_of_fusions_are_found() -> None:
+    def function(x: jax.Array, w: jax.Array, i: jax.Array) -> jax.Array:
+        return jax.lax.switch(i, [lambda: x, lambda: jnp.sin(x @ w), lambda: x @ w @ w @ w])
+
+    body = body_of(function, jnp.ones((64, 64)), jnp.ones((64, 64)), jnp.int32(1))
+    assert len(body.branches) == 1 and products(body) == 3 * 64**3
+
+
 def test_a_kernel_takes_its_launch_its_bytes_or_its_products() -> None:
     small = hlo.Kernel("", 4, 4, 0, "")
     wide = hlo.Kernel("", 10**9, 10**9, 10**6, "highest")
