@@ -39,7 +39,8 @@ class Choices:
     chunk_values: int | None
     """Values of one layer's activations that a batch is cut to; None: batches stay whole."""
     agents_in_turn: bool
-    """Whether what belongs to one agent or opponent is computed in a loop over them."""
+    """Whether the gradient of attention scores is computed in a loop over agents, for a CPU.
+    Counterfactuals go through opponents in turn on every device: each is large work by itself."""
     products: Mapping[str, str] = field(hash=False)
     """:data:`Precision` -> what ``jax.default_matmul_precision`` is told."""
     compiler_options: Mapping[str, str] = field(hash=False)
@@ -52,7 +53,6 @@ class Choices:
             "device": self.platform,
             "seeds at once": "all" if side_by_side is None else str(side_by_side),
             "batches": "in chunks" if self.chunk_values else "whole",
-            "opponents": "in turn" if self.agents_in_turn else "at once",
             "matrix products": self.products[precision],
         }
 
@@ -61,12 +61,12 @@ class Choices:
 def choices_for(platform: str) -> Choices:
     """The choices for a kind of device.
 
-    On CPU activations have to stay in the cache: one seed at a time, batches in chunks, opponents
-    in turn. There XLA's dot fusions are off, too: they evaluate what surrounds a matrix product
-    with unvectorised broadcasts, and the update then takes 2.3 times as long (jaxlib 0.10.2, one
-    core). All matrix products are float32.
+    On CPU activations have to stay in the cache: one seed at a time, batches in chunks. There
+    XLA's dot fusions are off, too: they evaluate what surrounds a matrix product with unvectorised
+    broadcasts, and the update then takes 2.3 times as long (jaxlib 0.10.2, one core). All matrix
+    products are float32.
 
-    On an accelerator everything is computed at once: launches are what small work costs.
+    On an accelerator seeds and batches are computed whole: launches are what small work costs.
     """
     if platform == "cpu":
         plain = dict.fromkeys(_GPU, "float32")
