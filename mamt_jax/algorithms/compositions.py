@@ -19,6 +19,7 @@ from mamt_jax.algorithms.nonstationarity import (
 from mamt_jax.algorithms.opponent_shaping import shaping_actor_critic
 from mamt_jax.algorithms.proximal import proximal_actor_critic
 from mamt_jax.algorithms.trust_region import (
+    budgeted_trust_region,
     fixed_trust_region,
     no_trust_region,
     prior_trust_region,
@@ -39,6 +40,12 @@ def mamd(game: Game, settings: Settings) -> Algorithm:
     """Mirror descent with the same fixed trust region for every agent."""
     actors, critic = build_actors(game, settings), attention_critic(game, settings)
     return actor_critic("mamd", actors, critic, fixed_trust_region(game, settings), settings)
+
+
+def mamd_kl(game: Game, settings: Settings) -> Algorithm:
+    """MAMD with the width that a budget of local KL allows: MAMT's level without its shares."""
+    actors, critic = build_actors(game, settings), attention_critic(game, settings)
+    return actor_critic("mamd_kl", actors, critic, budgeted_trust_region(game, settings), settings)
 
 
 def mamd_op(game: Game, settings: Settings) -> Algorithm:

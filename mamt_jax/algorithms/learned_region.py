@@ -27,7 +27,8 @@ from mamt_jax.algorithms.parts import (
     TrustRegion,
     View,
 )
-from mamt_jax.algorithms.trust_region import for_every_sample
+from mamt_jax.algorithms.trust_region import for_every_sample, local_kl
+from mamt_jax.algorithms.width import Evidence, WidthRule, clip_width, width_rule
 from mamt_jax.networks.trd_net import TRDNet
 from mamt_jax.ops import losses
 from mamt_jax.ops.chunking import first, in_chunks
@@ -45,7 +46,8 @@ class RegionState(NamedTuple):
     """float32 [n]: exploration, added to log δ in the last policy step."""
     key: jax.Array
     """Source of the offsets."""
-    delta_opt: optax.OptState
+    rule: Any
+    """Of what moves log δ."""
     trd: Optimised
     target_trd: Params
     """Slow average of θ: the slope that δ follows is small beside what one batch does to θ."""
@@ -61,7 +63,7 @@ def learned_trust_region(
     coordination: Coordination,
     nonstationarity: Nonstationarity,
 ) -> TrustRegion:
-    """Trust regions that trade value against predicted non-stationarity (Eq. 8).
+    """Trust regions whose widths are learned against predicted non-stationarity (Eq. 8).
 
     Args:
       game: sizes of the environment.
@@ -96,14 +98,9 @@ class _LearnedRegion:
         return self.settings[LearnedRegion]
 
     @property
-    def limits(self) -> tuple[jax.Array, jax.Array]:
-        """Of log δ_i."""
-        return jnp.log(self.own.delta_min), jnp.log(self.own.delta_max)
-
-    @property
-    def budget(self) -> float:
-        """δ, the soft limit on Σ_i δ_i."""
-        return self.own.delta_total_per_agent * self.num_agents
+    def rule(self) -> WidthRule:
+        """What moves log δ."""
+        return width_rule(self.settings)
 
     @property
     def net(self) -> TRDNet:
@@ -115,11 +112,6 @@ class _LearnedRegion:
         clip = self.settings[Learning].critic_clip_per_agent * self.num_agents
         return clipped_adam(adam_settings(self.settings), clip)
 
-    @property
-    def delta_optimiser(self) -> optax.GradientTransformation:
-        adam = adam_settings(self.settings)
-        return optax.adam(adam.learning_rate, b1=adam.b1, eps=adam.eps)
-
     def init(self, key: jax.Array) -> RegionState:
         trd_key, other_key, offset_key = jax.random.split(key, 3)
         n, zeros = self.num_agents, jnp.zeros(self.num_agents)
@@ -130,7 +122,7 @@ class _LearnedRegion:
             log_delta=log_delta,
             offset=zeros,
             key=offset_key,
-            delta_opt=self.delta_optimiser.init(log_delta),
+            rule=self.rule.init(log_delta),
             trd=Optimised(params, self.trd_optimiser.init(params)),
             target_trd=params,
             coordination=self.coordination.init(),
@@ -177,9 +169,10 @@ class _LearnedRegion:
             state,
         )
         delta = jnp.exp(state.log_delta)
+        limit = self.own.delta_total_per_agent * self.num_agents
         return state, {
             "delta": delta,
-            "delta_within_budget": (jnp.sum(delta) <= self.budget).astype(jnp.float32),
+            "delta_within_budget": (jnp.sum(delta) <= limit).astype(jnp.float32),
             "delta_grad_value": state.terms[0],
             "delta_grad_kl": state.terms[1],
         }
@@ -216,7 +209,7 @@ class _LearnedRegion:
 
     def _explored(self, state: RegionState) -> jax.Array:
         """log δ as the policies feel it: the learned value with its offset, within the clip."""
-        return jnp.clip(state.log_delta + state.offset, *self.limits)
+        return clip_width(state.log_delta + state.offset, self.own)
 
     def _explore(self, state: RegionState) -> RegionState:
         """Draws the offsets of this update's policy step.
@@ -250,22 +243,27 @@ class _LearnedRegion:
         return trd, jax.tree.map(lambda leaf: leaf[-1], metrics)
 
     def _slow_step(self, state: RegionState, view: View, gradients: PolicyGradients) -> RegionState:
-        """One Adam step on log δ, up the gradient of F at the δ of this update's policy step."""
+        """One step of the rule on log δ, at the δ of this update's policy step."""
+        assert view.coordination is not None
         explored = self._explored(state)
-        delta = jnp.exp(explored)
 
         def cost(log_delta: jax.Array, view: View) -> jax.Array:
             predicted = self._predict(state.target_trd, view, log_delta)
             return jnp.sum(masked_mean(predicted, view.alive, axis=1))
 
-        by_value = delta * self._gradient_of_value(delta, gradients)
-        by_kl = self._mean_in_chunks(lambda view: jax.grad(cost)(explored, view), view)
-        learned = jnp.exp(state.log_delta)
-        excess = learned * (jnp.sum(learned) > self.budget)
-        ascent = by_value - by_kl - excess
-        updates, opt = self.delta_optimiser.update(-ascent, state.delta_opt)
-        log_delta = jnp.clip(state.log_delta + updates, *self.limits)
-        return state._replace(log_delta=log_delta, delta_opt=opt, terms=(by_value, by_kl))
+        def terms() -> tuple[jax.Array, jax.Array]:
+            delta = jnp.exp(explored)
+            by_value = delta * self._gradient_of_value(delta, gradients)
+            return by_value, self._mean_in_chunks(lambda view: jax.grad(cost)(explored, view), view)
+
+        pairs = alive_pairs(view.alive)
+        evidence = Evidence(
+            kl=masked_mean(local_kl(view), view.alive, axis=-1),
+            terms=terms,
+            weight=jnp.sum(masked_mean(view.coordination, pairs, axis=-1), axis=0),
+        )
+        moved = self.rule.step(state.rule, state.log_delta, evidence)
+        return state._replace(log_delta=moved.log_delta, rule=moved.state, terms=moved.terms)
 
     def _gradient_of_value(self, delta: jax.Array, gradients: PolicyGradients) -> jax.Array:
         """∂V_i/∂δ_i ``[n]``, by the configured objective."""

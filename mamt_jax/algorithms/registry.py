@@ -27,6 +27,7 @@ from mamt_jax.settings import (
     Networks,
     OpponentShaping,
     Part,
+    RegionWidth,
     Replay,
     ReplayModelling,
     Settings,
@@ -117,6 +118,7 @@ def _proximal(*more: Part) -> Settings:
 
 _HERE = "mamt_jax.algorithms.compositions"
 _LEARNED = MirrorDescent(), LearnedRegion()
+_PROXIMAL_REGION = LearnedRegion(delta_rule="penalty", delta_total_per_agent=1.0)
 _MAMT = _soft(*_LEARNED, Coordination(), ReplayModelling())
 ALGORITHMS: dict[str, Recipe] = {
     "mamt": Recipe(
@@ -126,6 +128,11 @@ ALGORITHMS: dict[str, Recipe] = {
         f"{_HERE}:mamd",
         _soft(MirrorDescent(), FixedRegion()),
         "Mirror descent with fixed, equal trust regions (Li et al. 2022, Eq. 4)",
+    ),
+    "mamd_kl": Recipe(
+        f"{_HERE}:mamd_kl",
+        _soft(MirrorDescent(), RegionWidth()),
+        "MAMD with equal regions that hold a budget of local KL; ours",
     ),
     "mamd_op": Recipe(
         f"{_HERE}:mamd_op",
@@ -161,7 +168,7 @@ ALGORITHMS: dict[str, Recipe] = {
     ),
     "mamt_ppo": Recipe(
         f"{_HERE}:mamt_ppo",
-        _proximal(LearnedRegion(delta_total_per_agent=1.0), Coordination(), Modelling()),
+        _proximal(_PROXIMAL_REGION, Coordination(), Modelling()),
         "MAMT, PPO in place of mirror descent, on-policy",
     ),
 }

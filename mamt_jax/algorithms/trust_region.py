@@ -1,15 +1,16 @@
-"""Trust regions that are not learned: none (soft policies), fixed, or from prior knowledge."""
+"""Trust regions without TRD-Net: none (soft policies), fixed, within a budget, from knowledge."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 
-from mamt_jax.algorithms.parts import TrustRegion, View
+from mamt_jax.algorithms.parts import PolicyGradients, TrustRegion, View
+from mamt_jax.algorithms.width import within_budget
 from mamt_jax.errors import ConfigError
 from mamt_jax.ops import divergences
 from mamt_jax.ops.masking import masked_mean, seen
-from mamt_jax.settings import FixedRegion, Settings
+from mamt_jax.settings import FixedRegion, RegionWidth, Settings
 from mamt_jax.types import Game, Metrics
 
 
@@ -31,6 +32,33 @@ def fixed_trust_region(game: Game, settings: Settings) -> TrustRegion:
         delta=lambda state: delta,
         observe=lambda state, view: (state, view, {"delta": delta}),
         inspect=lambda state, view: {"delta": for_every_sample(delta, view)},
+    )
+
+
+def budgeted_trust_region(game: Game, settings: Settings) -> TrustRegion:
+    """The same δ for every agent, as wide as a budget of local KL allows.
+
+    What MAMT with equal shares does, without TRD-Net, C and D.
+    """
+    own = settings[RegionWidth]
+
+    def every(level: jax.Array) -> jax.Array:
+        return jnp.full(game.num_agents, jnp.exp(level))
+
+    def adapt(
+        level: jax.Array, view: View, gradients: PolicyGradients, count: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
+        kl = masked_mean(local_kl(view), view.alive, axis=-1)
+        due = (count + 1) % own.delta_period == 0
+        level = jnp.where(due, within_budget(level, kl, own), level)
+        return level, {"delta": every(level)}
+
+    return TrustRegion(
+        constrained=(True,) * game.num_agents,
+        init=lambda key: jnp.log(jnp.float32(own.delta_init)),
+        delta=every,
+        adapt=adapt,
+        inspect=lambda level, view: {"delta": for_every_sample(every(level), view)},
     )
 
 

@@ -25,6 +25,8 @@ CoordinationUnits = Literal["relative", "raw"]
 BatchSize = Annotated[int, Accepts(lambda size: size >= 2, "2 or greater")]
 EntropicIndex = Annotated[float, Accepts(lambda q: 0 <= q < 2, "in [0, 2)")]
 DeltaObjective = Literal["lookahead", "surrogate", "kl_only"]
+DeltaRule = Literal["budget", "penalty"]
+DeltaShares = Literal["trd_net", "coordination", "equal"]
 Opponents = Literal["all", "one"]
 
 
@@ -245,29 +247,55 @@ class ReplayModelling(Modelling):
 
 
 @dataclass(frozen=True)
-class LearnedRegion(Part):
-    """MAMT's trust regions: TRD-Net and δ on two timescales (Eq. 5-8)."""
+class RegionWidth(Part):
+    """Trust regions as wide as a budget of local KL allows."""
 
     group: ClassVar[str] = "learned trust region"
 
-    nonstationarity_max: Positive = 100.0
-    """Upper end of the projection Π_ns (Eq. 6)."""
-    delta_objective: DeltaObjective = "lookahead"
-    """How V depends on δ in Eq. 8: through the next policy step, a surrogate, or not at all."""
     delta_init: Positive = 1.0
     """Initial local trust region δ_i."""
-    delta_total_per_agent: Positive = 20.0
-    """Soft limit δ on Σ_i δ_i, divided by the number of agents. On-policy 1, which is what
-    PPO's own clip ranges add up to."""
     delta_min: Positive = 0.01
     """Lower clip of δ_i."""
     delta_max: Positive = 100.0
     """Upper clip of δ_i."""
+    delta_period: Period = 2
+    """Updates per slow step on δ (Eq. 8)."""
+    kl_budget: Positive = 0.1
+    """Local KL to the old policy, in nats: mean over agents and over the life of an old policy."""
+    width_rate: Positive = 0.01
+    """By how much a slow step may change the mean of log δ, to meet the budget."""
+
+    def check(self) -> None:
+        """As in :class:`Part`."""
+        inside = self.delta_min <= self.delta_init <= self.delta_max
+        accepted = f"between delta_min and delta_max ([{self.delta_min}, {self.delta_max}])"
+        check(inside, "delta_init", self.delta_init, accepted)
+
+
+@dataclass(frozen=True)
+class LearnedRegion(RegionWidth):
+    """MAMT's trust regions: TRD-Net and δ on two timescales (Eq. 5-8)."""
+
+    delta_rule: DeltaRule = "budget"
+    """What moves δ: "penalty" is Eq. 8, the paper's; "budget", ours, holds kl_budget with the mean
+    of log δ and divides it by delta_shares."""
+    delta_shares: DeltaShares = "trd_net"
+    """How regions differ within the budget: by what Eq. 8's two terms say of each agent relative to
+    the others, by coordination alone (δ_j as 1/Σ_i C_ij), or not at all."""
+    share_rate: Rate = 2e-3
+    """Rate of the slow average of what regions should differ by, per slow step."""
+    share_limit: NotNegative = 1.0
+    """By how much log δ_i may be off its mean, within the budget."""
+    nonstationarity_max: Positive = 100.0
+    """Upper end of the projection Π_ns (Eq. 6)."""
+    delta_objective: DeltaObjective = "lookahead"
+    """How V depends on δ in Eq. 8: through the next policy step, a surrogate, or not at all."""
+    delta_total_per_agent: Positive = 20.0
+    """Soft limit δ on Σ_i δ_i, divided by the number of agents, of the rule "penalty". On-policy 1,
+    which is what PPO's own clip ranges add up to."""
     delta_exploration: NotNegative = 0.5
     """Standard deviation of the random offset on log δ_i, drawn afresh in every update; ours, 0 is
     the paper's."""
-    delta_period: Period = 2
-    """Updates per slow step on δ (Eq. 8)."""
     theta_steps: Count = 1
     """Fast steps on TRD-Net per update (Eq. 8)."""
     trd_tau: Rate = 1e-3
@@ -277,12 +305,6 @@ class LearnedRegion(Part):
     """C, D and TRD-Net are computed on at most this many samples of every batch; 0 means all."""
     trd_monotone: bool = False
     """Constrain TRD-Net's prediction to be non-decreasing in every δ_i."""
-
-    def check(self) -> None:
-        """As in :class:`Part`."""
-        inside = self.delta_min <= self.delta_init <= self.delta_max
-        accepted = f"between delta_min and delta_max ([{self.delta_min}, {self.delta_max}])"
-        check(inside, "delta_init", self.delta_init, accepted)
 
 
 @dataclass(frozen=True)

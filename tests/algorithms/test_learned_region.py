@@ -35,10 +35,18 @@ WEIGHTS = jnp.full((3, 3, BATCH), 0.5) * (1 - jnp.eye(3))[:, :, None]
 FOUND = jnp.asarray(RNG.uniform(0.5, 1.5, (3, BATCH)), jnp.float32)
 VALUE = jnp.array([0.3, -0.2, 0.1])
 SURROGATE = jnp.array([-0.5, 0.4, 0.2])
-VIEW = tiny.empty_view(x=X, encoded=ACTION)
+LOGITS = jnp.asarray(RNG.normal(size=(2, 3, BATCH, ACTIONS)), jnp.float32)
+NEW, OLD = jax.nn.log_softmax(LOGITS)
+VIEW = tiny.empty_view(x=X, encoded=ACTION, log_policy=NEW, log_old_policy=OLD)
 
 # Without momentum and with a constant denominator Adam is plain ascent: log δ += RATE · gradient.
-ASCENT = {"learning_rate": RATE * 1e6, "adam_b1": 0.0, "adam_eps": 1e6, "delta_exploration": 0.0}
+ASCENT = {
+    "delta_rule": "penalty",
+    "learning_rate": RATE * 1e6,
+    "adam_b1": 0.0,
+    "adam_eps": 1e6,
+    "delta_exploration": 0.0,
+}
 
 
 class Case(NamedTuple):
@@ -172,7 +180,7 @@ def test_budget_pushes_back_only_when_it_is_exceeded() -> None:
 
 def test_default_adam_moves_log_delta_by_its_learning_rate() -> None:
     case = make(learning_rate=1e-3, adam_b1=0.9, adam_eps=1e-7, delta_objective="kl_only")
-    state = case.state._replace(delta_opt=optax.adam(1e-3).init(case.state.log_delta))
+    state = case.state._replace(rule=optax.adam(1e-3).init(case.state.log_delta))
     log_delta = case.adapt(state, VALUE, 1)[0].log_delta
     np.testing.assert_allclose(log_delta - state.log_delta, -1e-3, rtol=1e-2)
 
