@@ -46,11 +46,11 @@ def budgeted_trust_region(game: Game, settings: Settings) -> TrustRegion:
         return jnp.full(game.num_agents, jnp.exp(level))
 
     def adapt(
-        level: jax.Array, view: View, gradients: PolicyGradients, count: jax.Array
+        state: jax.Array, view: View, gradients: PolicyGradients, count: jax.Array
     ) -> tuple[jax.Array, Metrics]:
         kl = masked_mean(local_kl(view), view.alive, axis=-1)
         due = (count + 1) % own.delta_period == 0
-        level = jnp.where(due, within_budget(level, kl, own), level)
+        level = jnp.where(due, within_budget(state, kl, own), state)
         return level, {"delta": every(level)}
 
     return TrustRegion(
