@@ -68,19 +68,28 @@ SMALL_BATCH = {"batch_size": 256}
 """For environments with long episodes, on one core."""
 
 
+EQ_8 = {"delta_rule": "penalty"}
+"""The rule for δ that MAMT had before there was a budget of KL."""
+
+
+def _rule(algorithm: str) -> dict[str, str]:
+    """How δ moved in the records of an algorithm, where that is a setting with another default."""
+    return EQ_8 if algorithm in ("mamt", "mamt_ws") else {}
+
+
 def _early(run: Run, **recorded: Any) -> Run:
     """A run whose config says what today's default and whole logging points come to, or less."""
     return replace(run, recorded={"log_interval": 60} | recorded)
 
 
 def _spread(algorithm: str) -> Run:
-    return Run(f"spread/{algorithm}", algorithm, "spread", seeds=8, episodes=10_000)
+    return Run(f"spread/{algorithm}", algorithm, "spread", 8, 10_000, _rule(algorithm))
 
 
 def _three(algorithm: str, dependence: str) -> Run:
     """Three agents, of which some depend on each other: sep none, mix two, ful all."""
     env, seeds = f"spread3_{dependence}", 4 if dependence == "mix" else 2
-    return Run(f"{env}/{algorithm}", algorithm, env, seeds, 5040, SMALL_REPLAY)
+    return Run(f"{env}/{algorithm}", algorithm, env, seeds, 5040, SMALL_REPLAY | _rule(algorithm))
 
 
 def _early_three(algorithm: str, dependence: str) -> Run:
@@ -88,7 +97,8 @@ def _early_three(algorithm: str, dependence: str) -> Run:
 
 
 def _whole_replay(record: str, algorithm: str, stopped_at: int | None = None) -> Run:
-    run = Run(record, algorithm, "spread3_mix", 4, 5040, stopped_at=stopped_at)
+    settings = _rule(algorithm)
+    run = Run(record, algorithm, "spread3_mix", 4, 5040, settings, stopped_at=stopped_at)
     return _early(run, episodes=5000)
 
 
@@ -106,7 +116,7 @@ def _alpha_001(seed: int, stopped_at: int) -> Run:
 _ROVERS = SMALL_BATCH | {"log_interval": 120}
 _PURSUIT = SMALL_BATCH | {"buffer_size": 160_000}
 _MIX = _early_three("maac", "mix"), _early_three("mamd", "mix")
-_ONE = {"modelling_opponents": "one"}
+_ONE = EQ_8 | {"modelling_opponents": "one"}
 
 STUDIES = {
     "spread": Study(
@@ -158,7 +168,7 @@ STUDIES = {
         "Rover-Tower with eight agents, on a quarter of the paper's episodes and less.",
         (
             Run("rover_tower/maac", "maac", "rover_tower", 3, 12_000, _ROVERS),
-            Run("rover_tower/mamt", "mamt", "rover_tower", 2, 8000, _ROVERS),
+            Run("rover_tower/mamt", "mamt", "rover_tower", 2, 8000, _ROVERS | EQ_8),
         ),
         ("learning_curve.png", "delta.png", "coordination.png"),
     ),
@@ -169,7 +179,7 @@ STUDIES = {
     ),
     "pursuit_mamt": Study(
         "A first look at MAMT on Pursuit.",
-        (Run("pursuit/mamt", "mamt", "pursuit", 2, 72, _PURSUIT | {"buffer_size": 40_000}),),
+        (Run("pursuit/mamt", "mamt", "pursuit", 2, 72, _PURSUIT | EQ_8 | {"buffer_size": 40_000}),),
         (),
     ),
     "multiwalker": Study(
@@ -184,13 +194,13 @@ STUDIES = {
     ),
     "gpu": Study(
         "What a GPU gives, at the budget of Spread.",
-        (Run("gpu/spread_mamt_h200", "mamt", "spread", 8, 10_000),),
+        (Run("gpu/spread_mamt_h200", "mamt", "spread", 8, 10_000, EQ_8),),
         (),
     ),
     "less_work": Study(
         "Does MAMT learn as well on one opponent a sample, and C and D of a part of it?",
         (
-            Run("gpu/rover_tower_mamt", "mamt", "rover_tower", 8, 10_000, stopped_at=8420),
+            Run("gpu/rover_tower_mamt", "mamt", "rover_tower", 8, 10_000, EQ_8, stopped_at=8420),
             Run(
                 "gpu/rover_tower_mamt_one", "mamt", "rover_tower", 8, 10_000, _ONE, stopped_at=8900
             ),

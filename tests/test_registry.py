@@ -27,7 +27,7 @@ OBS, ACTIONS, BATCH, ENVS = (5, 3, 4), (5, 3, 4), 12, 400
 """Agents that differ in what they see and in what they can do."""
 THREE, TWO = Game(OBS, ACTIONS, teams=((0, 2), (1,))), Game(OBS[:2], ACTIONS[:2])
 
-RECOMBINED = ("mamd_op", "mamt_random", "mamt_fixed", "mamt_ws", "mamt_ppo")
+RECOMBINED = ("mamd_op", "mamd_kl", "mamt_random", "mamt_fixed", "mamt_ws", "mamt_ppo")
 """Algorithms of which every part is another's, but for one that has a test of its own."""
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -37,6 +37,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "coordination": "released",
             "coordination_units": "raw",
+            "delta_rule": "penalty",
             "delta_objective": "surrogate",
             "modelling_recent": 50,
             "modelling_opponents": "one",

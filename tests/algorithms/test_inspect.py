@@ -24,6 +24,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mamt": {"trd_monotone": True},
     "mamt_ws": {},
     "mamd": {"delta_fixed": 0.7},
+    "mamd_kl": {"delta_init": 0.7},
     "mamt_ppo": {},
     "maddpg": {},
     "lola_dqn": {},
@@ -32,7 +33,7 @@ VALUED = {"probability", "q", "value", "advantage"}
 REGION = {"coordination", "divergence", "nonstationarity", "delta", "local_kl_predicted"}
 SAID = {
     **dict.fromkeys(("mamt", "mamt_ws"), VALUED | REGION | {"attention", "local_kl"}),
-    "mamd": VALUED | {"attention", "local_kl", "delta"},
+    **dict.fromkeys(("mamd", "mamd_kl"), VALUED | {"attention", "local_kl", "delta"}),
     "mamt_ppo": REGION | {"probability", "value", "attention"},
     "maddpg": VALUED,
     "lola_dqn": VALUED,

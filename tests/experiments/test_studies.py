@@ -26,8 +26,15 @@ CONSTANTS = {
     "modelling_opponents": "all",
     "region_samples": 0,
     "precision": "float32",
+    "delta_rule": "penalty",
+    "delta_shares": "trd_net",
+    "share_rate": 2e-3,
+    "share_limit": 1.0,
+    "kl_budget": 0.1,
+    "width_rate": 0.01,
 }
-"""What was no setting yet when some records were made, and the value that it had."""
+"""What was no setting yet when some records were made, and the value that it had; of δ's
+budget, which did not exist, today's."""
 
 
 def read(record: str) -> dict[str, Any]:
@@ -79,7 +86,8 @@ def test_a_setting_that_is_not_the_studys_is_found() -> None:
     run = RUNS["rover_tower/mamt"]
     config = read(run.record)["config"]
     assert differences(run, config) == {}
-    other = replace(run, settings={"batch_size": 512, "log_interval": 120}, seeds=3)
+    settings = {**run.settings, "batch_size": 512}
+    other = replace(run, settings=settings, seeds=3)
     assert differences(other, config) == {"batch_size": (512, 256), "seeds": (3, 2)}
     del config["settings"]["learned trust region"]["delta_init"]
     assert differences(run, config) == {"delta_init": (1.0, None)}

@@ -23,7 +23,8 @@ from mamt_jax.errors import ConfigError
 from mamt_jax.settings import AttentionNetworks, Coordination, Settings
 from mamt_jax.types import Game
 
-ALGORITHMS = ("maac", "mamd", "mamd_op", "mamt", "mamt_random", "mamt_fixed", "mamt_ws")
+_REGIONS = ("mamd", "mamd_kl", "mamd_op", "mamt", "mamt_random", "mamt_fixed", "mamt_ws")
+ALGORITHMS = ("maac", *_REGIONS)
 """Those whose policies and critic networks.mjs has."""
 
 
