@@ -25,6 +25,7 @@ _OPTIONS: dict[str, Any] = {
     "target_tau": 0.05,
     "trd_tau": 0.1,
     "old_policy_period": 7,
+    "delta_rule": "penalty",
     "delta_total_per_agent": 0.5,
 }
 

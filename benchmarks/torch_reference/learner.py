@@ -72,6 +72,7 @@ class Learner:
             start = math.log(hyper.delta_init)
             self.log_delta = torch.full((n,), start, device=self.device, dtype=dtype)
             self.offset = torch.zeros_like(self.log_delta)
+            self.share = torch.zeros_like(self.log_delta)
             self.terms = (torch.zeros_like(self.offset),) * 2
             self.modelling_optimiser = steps.adam(self.modelling.parameters(), hyper)
             self.trd_optimiser = steps.adam(self.trd.parameters(), hyper)
@@ -145,7 +146,8 @@ class Learner:
         metrics |= self._policy_step(x, log_policy, square, log_old, noise.action)
         if self.algorithm == "mamt":
             if (self.updates + 1) % hyper.delta_period == 0:
-                self._slow_step(x, encoded, weights)
+                kl = (seen.exp() * (seen - log_old)).sum(-1).mean(-1)
+                self._slow_step(x, encoded, weights, kl)
             metrics["delta"] = self.log_delta.exp()
             metrics["delta_grad_value"], metrics["delta_grad_kl"] = self.terms
         elif self.algorithm == "mamd":
@@ -301,18 +303,25 @@ class Learner:
         self.actor_optimiser.step()
         return metrics | {"policy_grad_norm": norm}
 
-    def _slow_step(self, x: Tensor, encoded: Tensor, weights: Tensor) -> None:
-        """One Adam step on log δ, up the gradient of F (Eq. 8)."""
+    def _slow_step(self, x: Tensor, encoded: Tensor, weights: Tensor, kl: Tensor) -> None:
+        """log δ by its rule, from this update's terms of Eq. 8 and local KL ``[n]``."""
         hyper, explored = self.hyper, self._explored()
+        if hyper.delta_rule == "budget" and hyper.delta_shares != "trd_net":
+            raise NotImplementedError(f"delta_shares {hyper.delta_shares!r} is not written here.")
         slope = self._delta_slope(x, encoded, explored, weights)
-        budget = hyper.delta_total_per_agent * self.num_agents
+        limit = hyper.delta_total_per_agent * self.num_agents
         ascent, by_value = maths.delta_ascent(
-            self._value_term(), slope, explored, self.log_delta, budget
+            self._value_term(), slope, explored, self.log_delta, limit
         )
+        self.terms = (by_value, slope)
+        if hyper.delta_rule == "budget":
+            target = maths.relative(by_value) - maths.relative(slope)
+            self.share = self.share + hyper.share_rate * (target - self.share)
+            self.log_delta.copy_(maths.budgeted(self.log_delta, self.share, kl, hyper))
+            return
         self.log_delta.grad = -ascent
         self.delta_optimiser.step()
         self.log_delta.clamp_(math.log(hyper.delta_min), math.log(hyper.delta_max))
-        self.terms = (by_value, slope)
 
     def _delta_slope(
         self, x: Tensor, encoded: Tensor, log_delta: Tensor, weights: Tensor

@@ -6,6 +6,7 @@ loops over samples or agents, no copies to the host.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -225,6 +226,27 @@ def delta_ascent(
     by_value = value_term / explored.exp()
     delta = log_delta.exp()
     return by_value - slope - delta * (delta.sum() > budget), by_value
+
+
+def relative(values: Tensor) -> Tensor:
+    """``[n]`` over the mean of their absolute values."""
+    return values / values.abs().mean().clamp_min(1e-12)
+
+
+def budgeted(log_delta: Tensor, share: Tensor, kl: Tensor, hyper: Any) -> Tensor:
+    """log δ after a step towards the budget of KL, with agents apart by their bounded share.
+
+    Args:
+      log_delta: ``[n]``, before.
+      share: ``[n]``, after its own step.
+      kl: KL[π_i ‖ π_i_old] ``[n]``.
+      hyper: settings.
+    """
+    low, high = math.log(hyper.delta_min), math.log(hyper.delta_max)
+    left = (1.0 - kl.mean() / hyper.kl_budget).clamp(-1.0, 1.0)
+    level = (log_delta.mean() + hyper.width_rate * left).clamp(low, high)
+    apart = (share - share.mean()).clamp(-hyper.share_limit, hyper.share_limit)
+    return (level + apart - apart.mean()).clamp(low, high)
 
 
 def generalised_advantages(

@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.torch_reference import convert, golden, states
+from benchmarks.torch_reference import convert, golden, maths, numbers, states
 from benchmarks.torch_reference.cases import CASES, PROXIMAL, PROXIMAL_CASES, settings
 from benchmarks.torch_reference.learner import ALGORITHMS, IDIOMS, Learner
 from benchmarks.torch_reference.loop import Replay, train
 from benchmarks.torch_reference.rollouts import Training
 from benchmarks.torch_reference.spread import EPISODE_LENGTH, Spread
 from mamt_jax import envs
-from mamt_jax.algorithms.registry import make
+from mamt_jax.algorithms.registry import get, make
+from mamt_jax.algorithms.width import Evidence, width_rule
 from mamt_jax.envs.particles import State
 
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -138,3 +139,24 @@ def test_spread_is_ours(num_agents: int) -> None:
         bumps += int((theirs._apart()[1] < 0.3).sum() > 6 * num_agents)
         state = expected.state
     assert bumps
+
+
+def test_budgets_of_kl_move_delta_alike() -> None:
+    """PyTorch's step within a budget, against the rule, from where δ is and at the clip's ends."""
+    rng = np.random.default_rng(0)
+    own = get("mamt").settings.replace(
+        {"delta_rule": "budget", "share_rate": 0.5, "kl_budget": 0.1}
+    )
+    hyper, rule = numbers.flat(own, "mamt"), width_rule(own)
+    for level in (-4.5, 0.0, 1.5, 4.6):
+        log_delta, value, slope = level + 0.3 * rng.normal(size=4), *rng.normal(size=(2, 4))
+        kl, share = rng.uniform(0.0, 0.3, 4), rng.normal(size=4)
+        terms = jnp.asarray(value), jnp.asarray(slope)
+        found = Evidence(jnp.asarray(kl), partial(tuple, terms), jnp.ones(4))
+        moved = rule.step(jnp.asarray(share), jnp.asarray(log_delta), found)
+        ours = [torch.tensor(values) for values in (log_delta, share, kl, value, slope)]
+        target = maths.relative(ours[3]) - maths.relative(ours[4])
+        shares = ours[1] + 0.5 * (target - ours[1])
+        theirs = maths.budgeted(ours[0], shares, ours[2], hyper)
+        np.testing.assert_allclose(moved.log_delta, theirs.numpy(), rtol=2e-5, atol=2e-6)
+        np.testing.assert_allclose(moved.state, shares.numpy(), rtol=2e-5, atol=2e-6)

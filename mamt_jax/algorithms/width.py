@@ -73,36 +73,32 @@ def penalty_rule(settings: Settings) -> WidthRule:
     return WidthRule(optimiser.init, step)
 
 
-class Shares(NamedTuple):
-    """State of the rule with a budget: log δ_i = level + how agent i differs from the mean."""
-
-    level: jax.Array
-    """[]: mean of log δ."""
-    share: jax.Array
-    """[n]: slow average of what agents should differ by."""
-
-
 def budget_rule(settings: Settings) -> WidthRule:
-    """One level for all by dual ascent on measured KL, and a bounded share for each agent."""
+    """One level for all by dual ascent on measured KL, and a bounded share for each agent.
+
+    The level is the mean of log δ. The state is a slow average of what agents should differ by.
+    """
     own = settings[LearnedRegion]
 
-    def init(log_delta: jax.Array) -> Shares:
-        return Shares(jnp.mean(log_delta), jnp.zeros_like(log_delta))
-
-    def step(state: Shares, log_delta: jax.Array, evidence: Evidence) -> Moved:
+    def step(state: jax.Array, log_delta: jax.Array, evidence: Evidence) -> Moved:
         zeros = jnp.zeros_like(log_delta)
-        level = within_budget(state.level, evidence.kl, own)
         target, terms = zeros, (zeros, zeros)
         if own.delta_shares == "trd_net":
             terms = evidence.terms()
-            target = jax.tree.reduce(jnp.subtract, jax.tree.map(relative, terms))
+            target = relative(terms[0]) - relative(terms[1])
         elif own.delta_shares == "coordination":
             target = -jnp.log(jnp.maximum(evidence.weight, SMALLEST_WEIGHT))
-        share = state.share + own.share_rate * (target - state.share)
-        apart = jnp.clip(share - jnp.mean(share), -own.share_limit, own.share_limit)
-        return Moved(Shares(level, share), clip_width(level + apart, own), terms)
+        state = state + own.share_rate * (target - state)
+        apart = jnp.clip(centred(state), -own.share_limit, own.share_limit)
+        level = within_budget(jnp.mean(log_delta), evidence.kl, own)
+        return Moved(state, clip_width(level + centred(apart), own), terms)
 
-    return WidthRule(init, step)
+    return WidthRule(jnp.zeros_like, step)
+
+
+def centred(values: jax.Array) -> jax.Array:
+    """``[n]`` less their mean."""
+    return values - jnp.mean(values)
 
 
 SMALLEST_WEIGHT = 0.05
