@@ -141,6 +141,10 @@ def test_spread_is_ours(num_agents: int) -> None:
     assert bumps
 
 
+def evidence(kl: np.ndarray, value: np.ndarray, slope: np.ndarray) -> Evidence:
+    return Evidence(jnp.asarray(kl), lambda: (jnp.asarray(value), jnp.asarray(slope)), jnp.ones(4))
+
+
 def test_budgets_of_kl_move_delta_alike() -> None:
     """PyTorch's step within a budget, against the rule, from where δ is and at the clip's ends."""
     rng = np.random.default_rng(0)
@@ -151,9 +155,7 @@ def test_budgets_of_kl_move_delta_alike() -> None:
     for level in (-4.5, 0.0, 1.5, 4.6):
         log_delta, value, slope = level + 0.3 * rng.normal(size=4), *rng.normal(size=(2, 4))
         kl, share = rng.uniform(0.0, 0.3, 4), rng.normal(size=4)
-        terms = jnp.asarray(value), jnp.asarray(slope)
-        found = Evidence(jnp.asarray(kl), partial(tuple, terms), jnp.ones(4))
-        moved = rule.step(jnp.asarray(share), jnp.asarray(log_delta), found)
+        moved = rule.step(jnp.asarray(share), jnp.asarray(log_delta), evidence(kl, value, slope))
         ours = [torch.tensor(values) for values in (log_delta, share, kl, value, slope)]
         target = maths.relative(ours[3]) - maths.relative(ours[4])
         shares = ours[1] + 0.5 * (target - ours[1])
