@@ -291,8 +291,7 @@ class Learner:
         )
         chosen = maths.select(log_policy, action)
         loss = ((chosen * weight).mean(-1) + hyper.logit_regularisation * square).sum()
-        slow = self.algorithm == "mamt" and (self.updates + 1) % hyper.delta_period == 0
-        if slow:
+        if self._asks_for_terms and (self.updates + 1) % hyper.delta_period == 0:
             self._pulls = [
                 torch.autograd.grad((chosen * of).mean(-1).sum(), parameters, retain_graph=True)
                 for of in (advantage, divergence)
@@ -303,25 +302,33 @@ class Learner:
         self.actor_optimiser.step()
         return metrics | {"policy_grad_norm": norm}
 
+    @property
+    def _asks_for_terms(self) -> bool:
+        """Whether δ goes by the two terms of Eq. 8."""
+        if self.algorithm != "mamt":
+            return False
+        return self.hyper.delta_rule == "penalty" or self.hyper.delta_shares == "trd_net"
+
     def _slow_step(self, x: Tensor, encoded: Tensor, weights: Tensor, kl: Tensor) -> None:
-        """log δ by its rule, from this update's terms of Eq. 8 and local KL ``[n]``."""
-        hyper, explored = self.hyper, self._explored()
-        if hyper.delta_rule == "budget" and hyper.delta_shares != "trd_net":
-            raise NotImplementedError(f"delta_shares {hyper.delta_shares!r} is not written here.")
-        slope = self._delta_slope(x, encoded, explored, weights)
-        limit = hyper.delta_total_per_agent * self.num_agents
-        ascent, by_value = maths.delta_ascent(
-            self._value_term(), slope, explored, self.log_delta, limit
-        )
-        self.terms = (by_value, slope)
-        if hyper.delta_rule == "budget":
-            target = maths.relative(by_value) - maths.relative(slope)
-            self.share = self.share + hyper.share_rate * (target - self.share)
-            self.log_delta.copy_(maths.budgeted(self.log_delta, self.share, kl, hyper))
+        """log δ by its rule, from this update's terms of Eq. 8 or its local KL ``[n]``."""
+        hyper = self.hyper
+        if self._asks_for_terms:
+            slope = self._delta_slope(x, encoded, self._explored(), weights)
+            self.terms = self._value_term() / self._explored().exp(), slope
+        if hyper.delta_rule == "penalty":
+            limit = hyper.delta_total_per_agent * self.num_agents
+            self.log_delta.grad = -maths.delta_ascent(*self.terms, self.log_delta, limit)
+            self.delta_optimiser.step()
+            self.log_delta.clamp_(math.log(hyper.delta_min), math.log(hyper.delta_max))
             return
-        self.log_delta.grad = -ascent
-        self.delta_optimiser.step()
-        self.log_delta.clamp_(math.log(hyper.delta_min), math.log(hyper.delta_max))
+        if hyper.delta_shares == "coordination":
+            target = -weights.mean(-1).sum(0).clamp_min(0.05).log()
+        elif hyper.delta_shares == "trd_net":
+            target = maths.relative(self.terms[0]) - maths.relative(self.terms[1])
+        else:
+            target = torch.zeros_like(kl)
+        self.share = self.share + hyper.share_rate * (target - self.share)
+        self.log_delta.copy_(maths.budgeted(self.log_delta, self.share, kl, hyper))
 
     def _delta_slope(
         self, x: Tensor, encoded: Tensor, log_delta: Tensor, weights: Tensor

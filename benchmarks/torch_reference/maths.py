@@ -211,21 +211,17 @@ def clip_factor(norm: Tensor, limit: float) -> Tensor:
     return (limit / norm.clamp_min(1e-30)).clamp_max(1.0)
 
 
-def delta_ascent(
-    value_term: Tensor, slope: Tensor, explored: Tensor, log_delta: Tensor, budget: float
-) -> tuple[Tensor, Tensor]:
-    """The gradient of F in log δ, and its part that comes from the value (Eq. 8): ``[n]`` each.
+def delta_ascent(by_value: Tensor, slope: Tensor, log_delta: Tensor, limit: float) -> Tensor:
+    """The gradient of F in log δ (Eq. 8), ``[n]``.
 
     Args:
-      value_term: ⟨g_A, P g_KL⟩.
-      slope: ∂ΣKL/∂log δ at the explored δ.
-      explored: log δ of this update's policy step.
+      by_value: ∂V_i/∂log δ_i at the explored δ.
+      slope: ∂ΣKL/∂log δ likewise.
       log_delta: log δ without its offset.
-      budget: soft limit on Σδ.
+      limit: soft limit on Σδ.
     """
-    by_value = value_term / explored.exp()
     delta = log_delta.exp()
-    return by_value - slope - delta * (delta.sum() > budget), by_value
+    return by_value - slope - delta * (delta.sum() > limit)
 
 
 def relative(values: Tensor) -> Tensor:

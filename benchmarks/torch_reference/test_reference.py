@@ -148,9 +148,8 @@ def evidence(kl: np.ndarray, value: np.ndarray, slope: np.ndarray) -> Evidence:
 def test_budgets_of_kl_move_delta_alike() -> None:
     """PyTorch's step within a budget, against the rule, from where δ is and at the clip's ends."""
     rng = np.random.default_rng(0)
-    own = get("mamt").settings.replace(
-        {"delta_rule": "budget", "share_rate": 0.5, "kl_budget": 0.1}
-    )
+    chosen = {"delta_shares": "trd_net", "share_rate": 0.5, "kl_budget": 0.1}
+    own = get("mamt").settings.replace(chosen)
     hyper, rule = numbers.flat(own, "mamt"), width_rule(own)
     for level in (-4.5, 0.0, 1.5, 4.6):
         log_delta, value, slope = level + 0.3 * rng.normal(size=4), *rng.normal(size=(2, 4))

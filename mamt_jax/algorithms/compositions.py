@@ -57,8 +57,9 @@ def mamd_op(game: Game, settings: Settings) -> Algorithm:
 def mamt(game: Game, settings: Settings) -> Algorithm:
     """Mirror descent with trust regions learned against modelled non-stationarity.
 
-    Three defaults are ours, because δ does not follow Eq. 8 without them (results/README.md). The
-    paper's are ``coordination_units="raw"``, ``delta_exploration=0`` and ``trd_tau=1``.
+    Five defaults are ours (results/README.md says why). The paper's are ``delta_rule="penalty"``,
+    with which ``delta_shares`` has no say, ``coordination_units="raw"``, ``delta_exploration=0``
+    and ``trd_tau=1``.
     """
     actors, critic = build_actors(game, settings), attention_critic(game, settings)
     coordination = critic_coordination(critic, settings)

@@ -279,9 +279,9 @@ class LearnedRegion(RegionWidth):
     delta_rule: DeltaRule = "budget"
     """What moves δ: "penalty" is Eq. 8, the paper's; "budget", ours, holds kl_budget with the mean
     of log δ and divides it by delta_shares."""
-    delta_shares: DeltaShares = "trd_net"
-    """How regions differ within the budget: by what Eq. 8's two terms say of each agent relative to
-    the others, by coordination alone (δ_j as 1/Σ_i C_ij), or not at all."""
+    delta_shares: DeltaShares = "coordination"
+    """How regions differ within the budget: by who depends on an agent (δ_j as 1/Σ_i C_ij), by what
+    Eq. 8's two terms say of each agent relative to the others ("trd_net"), or not at all."""
     share_rate: Rate = 2e-3
     """Rate of the slow average of what regions should differ by, per slow step."""
     share_limit: NotNegative = 1.0

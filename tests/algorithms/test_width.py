@@ -24,6 +24,7 @@ VALUE, SLOPE = jnp.array([3e-4, 1e-4, -1e-4]), jnp.array([0.2, 0.1, 0.3])
 
 def rule(**options: Any) -> width.WidthRule:
     chosen = {"delta_rule": "budget", "kl_budget": BUDGET, "width_rate": RATE, "share_rate": 1.0}
+    chosen |= {"delta_shares": "trd_net"}
     return width.width_rule(tiny.settings(**chosen | options))
 
 

@@ -27,7 +27,7 @@ CONSTANTS = {
     "region_samples": 0,
     "precision": "float32",
     "delta_rule": "penalty",
-    "delta_shares": "trd_net",
+    "delta_shares": "coordination",
     "share_rate": 2e-3,
     "share_limit": 1.0,
     "kl_budget": 0.1,
