@@ -137,3 +137,18 @@ def test_with_two_agents_coordination_has_one_value(name: str) -> None:
         state = state._replace(region=state.region._replace(coordination=()))
         ends.append(quick.plain((state, metrics)))
     jax.tree.map(np.testing.assert_array_equal, *ends)
+
+
+def test_mamt_with_equal_shares_moves_policies_as_mamd_kl_does() -> None:
+    """TRD-Net, C and D then only say what they see; δ and all policies are the same."""
+    game, ends = Game(*SIZES), []
+    batch = tiny.batch(*game[:2])
+    for name in ("mamt", "mamd_kl"):
+        options = {"delta_shares": "equal", "delta_exploration": 0.0, "kl_budget": 1e-3}
+        algorithm = make(name, game, tiny.settings(name, **options))
+        state, update = quick.jit(algorithm.init)(jax.random.key(0)), quick.jit(algorithm.update)
+        for count in range(4):
+            state, metrics = update(state, jax.random.key(count), batch, jnp.int32(count))
+        ends.append((state.actor.params, state.critic.params, metrics["delta"]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *ends)
+    assert (np.abs(np.log(ends[0][2])) > 0.01).all()
