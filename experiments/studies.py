@@ -113,6 +113,30 @@ def _alpha_001(seed: int, stopped_at: int) -> Run:
     return replace(run, stopped_at=stopped_at)
 
 
+_WIDTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+_STARTS = (0.1, 1.0, 30.0)
+
+
+def _widths(game: str, env: str, episodes: int, **settings: Any) -> tuple[Run, ...]:
+    """MAMD with each of several widths."""
+
+    def run(width: float) -> Run:
+        chosen = SMALL_BATCH | settings | {"delta_fixed": width}
+        return Run(f"width/{game}_mamd_{width:g}", "mamd", env, 3, episodes, chosen)
+
+    return tuple(map(run, _WIDTHS))
+
+
+def _starts(game: str, env: str, seeds: int, episodes: int, **settings: Any) -> tuple[Run, ...]:
+    """MAMT from each of several widths."""
+
+    def run(width: float) -> Run:
+        chosen = SMALL_BATCH | settings | {"delta_init": width}
+        return Run(f"width/{game}_mamt_from_{width:g}", "mamt", env, seeds, episodes, chosen)
+
+    return tuple(map(run, _STARTS))
+
+
 _ROVERS = SMALL_BATCH | {"log_interval": 120}
 _PURSUIT = SMALL_BATCH | {"buffer_size": 160_000}
 _MIX = _early_three("maac", "mix"), _early_three("mamd", "mix")
@@ -191,6 +215,27 @@ STUDIES = {
             _alpha_001(seed=1, stopped_at=18832),
         ),
         ("learning_curve.png",),
+    ),
+    "width_spread": Study(
+        "How wide should regions be on Spread?",
+        _widths("spread", "spread", 6000),
+        ("learning_curve.png",),
+    ),
+    "width_mix": Study(
+        "How wide should regions be on Spread-3-Mix, and does MAMT find it?",
+        (
+            *_widths("mix", "spread3_mix", 2520, **SMALL_REPLAY, log_interval=60),
+            *_starts("mix", "spread3_mix", 2, 2520, **SMALL_REPLAY, log_interval=60),
+        ),
+        ("learning_curve.png", "delta.png"),
+    ),
+    "width_rover": Study(
+        "Do regions within a budget of KL learn Rover-Tower, from any width at the start?",
+        (
+            Run("width/rover_mamd_kl", "mamd_kl", "rover_tower", 5, 12_000, _ROVERS),
+            *_starts("rover", "rover_tower", 1, 6000, log_interval=120, modelling_opponents="one"),
+        ),
+        ("learning_curve.png", "delta.png"),
     ),
     "gpu": Study(
         "What a GPU gives, at the budget of Spread.",
