@@ -26,7 +26,7 @@ def multiwalker() -> Callable[[np.random.Generator], bool]:
     """PettingZoo's multiwalker_v9 with discrete torques, in one process."""
     from pettingzoo.sisl import multiwalker_v9
 
-    from mamt_jax.envs.multiwalker import DiscreteTorques
+    from mamt_jax.envs.multiwalker_host import DiscreteTorques
 
     return _parallel(DiscreteTorques(multiwalker_v9.parallel_env()))
 
@@ -61,7 +61,12 @@ def _parallel(env: Any) -> Callable[[np.random.Generator], bool]:
     return step
 
 
-ORIGINALS = {"pursuit": pursuit, "rover_tower": rover_tower, "multiwalker": multiwalker}
+ORIGINALS = {
+    "pursuit": pursuit,
+    "rover_tower": rover_tower,
+    "multiwalker": multiwalker,
+    "multiwalker_host": multiwalker,
+}
 
 
 def steps_per_second(step: Callable[[np.random.Generator], bool], seconds: float) -> float:

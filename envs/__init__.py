@@ -55,6 +55,7 @@ _REGISTRY: dict[str, str | type[Any]] = {
     "rover_tower": "mamt_jax.envs.rover_tower:RoverTower",
     "pursuit": "mamt_jax.envs.pursuit:Pursuit",
     "multiwalker": "mamt_jax.envs.multiwalker:MultiWalker",
+    "multiwalker_host": "mamt_jax.envs.multiwalker_host:MultiWalkerHost",
     "pettingzoo": "mamt_jax.envs.bridge:PettingZoo",
     "toy_matching": "mamt_jax.envs.toy:ToyMatching",
     "toy_survival": "mamt_jax.envs.toy:ToySurvival",

@@ -28,7 +28,8 @@ class EnvSpec:
       name: registered name.
       num_agents: number of agents n.
       obs_sizes: observation size of each agent, length n.
-      action_counts: number of discrete actions of each agent, length n.
+      action_counts: number of discrete actions of each agent, length n; 0 of one whose actions are
+        no choices, for which there is no algorithm.
       episode_length: environment steps after which an episode is truncated; of an environment on
         the host that ends its episodes by itself, those of a typical one.
       summary: one line for people.

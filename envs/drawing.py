@@ -120,6 +120,11 @@ class Canvas:
         for k, fill in enumerate(fills):
             self._pen().pieslice(box, k * angle - 90.0, (k + 1) * angle - 90.0, fill)
 
+    def polygon(self, corners: Sequence[Point], fill: Colour, outline: Colour) -> None:
+        """A polygon with a thin rim."""
+        places = [self._pixel(corner) for corner in corners]
+        self._pen().polygon(places, fill, outline, _OVERSAMPLING)
+
     def line(
         self, start: Point, end: Point, colour: Colour, alpha: float = 1.0, width: float = 1.5
     ) -> None:

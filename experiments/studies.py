@@ -103,9 +103,13 @@ def _whole_replay(record: str, algorithm: str, stopped_at: int | None = None) ->
 
 
 def _walkers(name: str, seeds: int, episodes: int, **settings: Any) -> Run:
-    """Episodes are planned at 500 steps each, and most end far earlier."""
-    chosen = SMALL_BATCH | settings
-    return Run(f"multiwalker/{name}", "maac", "multiwalker", seeds, episodes, chosen)
+    """Episodes are planned at 500 steps each, and most end far earlier.
+
+    They were run when the environment of this name was PettingZoo's own, on the host.
+    """
+    chosen, then = SMALL_BATCH | settings, {"env": "multiwalker"}
+    record = f"multiwalker/{name}"
+    return Run(record, "maac", "multiwalker_host", seeds, episodes, chosen, recorded=then)
 
 
 def _alpha_001(seed: int, stopped_at: int) -> Run:

@@ -109,8 +109,8 @@ def test_a_kernel_takes_its_launch_its_bytes_or_its_products() -> None:
 
 
 def test_what_cannot_be_compiled_for_is_refused() -> None:
-    with pytest.raises(ConfigError, match="multiwalker is stepped on the host"):
-        native("multiwalker")
+    with pytest.raises(ConfigError, match="multiwalker_host is stepped on the host"):
+        native("multiwalker_host")
 
 
 def test_without_the_plugin_it_says_what_to_install() -> None:

@@ -119,6 +119,11 @@ def make_algorithm(
 ) -> tuple[Algorithm, Environment | HostEnvironment]:
     """The config's algorithm and environment; unknown names raise ConfigError."""
     env = make_env(config, objects)
+    if not all(env.spec.action_counts):
+        raise ConfigError(
+            f"{env.spec.name} takes continuous actions with these options; algorithms choose among "
+            f"discrete ones, so leave out continuous."
+        )
     return make_recipe(config, objects)(game_of(env.spec), config.settings), env
 
 

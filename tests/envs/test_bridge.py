@@ -15,7 +15,7 @@ import pytest
 
 from mamt_jax import envs
 from mamt_jax.envs.hosted import HostEpisodes
-from mamt_jax.envs.multiwalker import torques
+from mamt_jax.envs.walkers.options import torques
 from mamt_jax.envs.workers import HostVectorEnv, WorkerError
 from tests.envs import parallel_games
 
@@ -66,8 +66,9 @@ def test_what_cannot_be_trained_on_is_refused(options: dict[str, Any], sentence:
     ],
 )
 def test_options_of_multiwalker_are_checked(options: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
-        envs.make("multiwalker", **options)
+    for name in ("multiwalker", "multiwalker_host"):
+        with pytest.raises(ValueError, match=f"{name}: {sentence}"):
+            envs.make(name, **options)
 
 
 def test_the_length_of_episodes_is_found() -> None:
@@ -118,8 +119,8 @@ def test_what_fails_while_it_is_read_is_one_sentence() -> None:
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (ImportError("no box"), r"multiwalker needs more packages: pip install .* \(no box\)"),
-        (OSError("no display"), "multiwalker cannot be loaded: OSError: no display"),
+        (ImportError("no box"), r"multiwalker_host needs more packages: pip install .* \(no box\)"),
+        (OSError("no display"), "multiwalker_host cannot be loaded: OSError: no display"),
     ],
 )
 def test_packages_that_cannot_be_loaded(
@@ -134,7 +135,7 @@ def test_packages_that_cannot_be_loaded(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
     with pytest.raises(ValueError, match=sentence):
-        _ = envs.make("multiwalker").spec
+        _ = envs.make("multiwalker_host").spec
 
 
 def test_agents_that_leave_are_told_from_those_that_are_cut_off() -> None:
@@ -347,7 +348,7 @@ def test_a_worker_that_hangs_ends_with_its_parent() -> None:
 @pytest.mark.parametrize("remove", [False, True])
 def test_walkers_that_fall_may_leave(terminate: bool, remove: bool) -> None:
     env = envs.make(
-        "multiwalker", max_cycles=80, terminate_on_fall=terminate, remove_on_fall=remove
+        "multiwalker_host", max_cycles=80, terminate_on_fall=terminate, remove_on_fall=remove
     )
     episodes, random, left = HostEpisodes(env), np.random.default_rng(0), False
     for seed in range(4):
@@ -371,7 +372,7 @@ def test_torques_move_by_a_fifth_and_stay_in_range() -> None:
 def test_multiwalker_steps_as_pettingzoo_with_those_torques() -> None:
     """Three episodes, previous torques reset at each; falls terminate, the time limit truncates."""
     multiwalker_v9 = pytest.importorskip("pettingzoo.sisl.multiwalker_v9")
-    env = envs.make("multiwalker", max_cycles=20)
+    env = envs.make("multiwalker_host", max_cycles=20)
     assert env.spec.obs_sizes == (31,) * 3 and env.spec.action_counts == (16,) * 3
     ours, theirs = HostEpisodes(env), multiwalker_v9.parallel_env(max_cycles=1000)
     random, ends = np.random.default_rng(0), []

@@ -17,7 +17,7 @@ from tests.envs.native import HOSTED, NATIVE
 
 E = 3
 ON_THE_HOST: dict[str, dict[str, Any]] = {
-    "multiwalker": {"max_cycles": 8},
+    "multiwalker_host": {"max_cycles": 8},
     "pettingzoo": {"module": "tests.envs.parallel_games", "game": "matching"},
 }
 TABLE: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in NATIVE] + [
