@@ -1,6 +1,6 @@
 """Whole games of Multi-Walker in JAX and in PettingZoo: are their outcomes of one distribution?
 
-    python -m benchmarks.multiwalker_parity --out results/benchmarks/multiwalker_parity.json
+    python -m benchmarks.multiwalker_parity --out results/multiwalker_parity.json
 
 Three ways to act that need no learning: uniform random actions, no torque at all, and action 6
 again and again, on which walkers stand. For each: return, length, how far the package has come, and

@@ -221,9 +221,12 @@ STUDIES = {
         ("learning_curve.png",),
     ),
     "width_spread": Study(
-        "How wide should regions be on Spread?",
-        _widths("spread", "spread", 6000),
-        ("learning_curve.png",),
+        "How wide should regions be on Spread, and does MAMT find it?",
+        (
+            *_widths("spread", "spread", 6000),
+            *_starts("spread", "spread", 2, 3000),
+        ),
+        ("learning_curve.png", "delta.png"),
     ),
     "width_mix": Study(
         "How wide should regions be on Spread-3-Mix, and does MAMT find it?",
@@ -236,8 +239,15 @@ STUDIES = {
     "width_rover": Study(
         "Do regions within a budget of KL learn Rover-Tower, from any width at the start?",
         (
-            Run("width/rover_mamd_kl", "mamd_kl", "rover_tower", 5, 12_000, _ROVERS),
-            *_starts("rover", "rover_tower", 1, 6000, log_interval=120, modelling_opponents="one"),
+            Run(
+                "width/rover_mamd_kl", "mamd_kl", "rover_tower", 5, 12_000, _ROVERS, stopped_at=9472
+            ),
+            *(
+                replace(run, stopped_at=1552)
+                for run in _starts(
+                    "rover", "rover_tower", 1, 6000, log_interval=120, modelling_opponents="one"
+                )
+            ),
         ),
         ("learning_curve.png", "delta.png"),
     ),
@@ -266,7 +276,7 @@ STUDIES = {
     ),
     "demo": Study(
         "What MAMT learns on Spread in six minutes on two cores.",
-        (Run("", "mamt", "spread", 8, 1380, note="the figures that are kept are of 1,500"),),
+        (Run("", "mamt", "spread", 8, 1380),),
         ("learning_curve.png", "delta.png"),
     ),
 }

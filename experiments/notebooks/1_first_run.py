@@ -73,7 +73,7 @@ axes.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# All seeds rise from the random policy's level to about −56, a third of the way to the controller, and are still rising. This
+# All seeds rise from the random policy's level to about −57, a third of the way to the controller, and rest there. This
 # is a small part of the usual budget: after 10,000 episodes with the full network MAMT is at the controller's level, −35.9 ± 0.3
 # (`results/README.md`).
 #

@@ -42,7 +42,9 @@ env = mamt_jax.envs.make("spread3_mix")
 print("teams, whose rewards do not depend on one another:", env.spec.teams)
 
 # %%
-run = mamt_jax.train("mamt", env, seeds=seeds, episodes=episodes, **small)
+run = mamt_jax.train(
+    "mamt", env, seeds=seeds, episodes=episodes, delta_rule="penalty", **small
+)  # δ by the paper's Eq. 8
 metrics = run.metrics.assign_coords(agent=range(3), opponent=range(3))
 run
 
