@@ -142,6 +142,7 @@ def _starts(game: str, env: str, seeds: int, episodes: int, **settings: Any) -> 
 
 
 _ROVERS = SMALL_BATCH | {"log_interval": 120}
+_ROVERS_MAAC = Run("rover_tower/maac", "maac", "rover_tower", 3, 12_000, _ROVERS)
 _PURSUIT = SMALL_BATCH | {"buffer_size": 160_000}
 _MIX = _early_three("maac", "mix"), _early_three("mamd", "mix")
 _ONE = EQ_8 | {"modelling_opponents": "one"}
@@ -195,7 +196,7 @@ STUDIES = {
     "rover_tower": Study(
         "Rover-Tower with eight agents, on a quarter of the paper's episodes and less.",
         (
-            Run("rover_tower/maac", "maac", "rover_tower", 3, 12_000, _ROVERS),
+            _ROVERS_MAAC,
             Run("rover_tower/mamt", "mamt", "rover_tower", 2, 8000, _ROVERS | EQ_8),
         ),
         ("learning_curve.png", "delta.png", "coordination.png"),
@@ -239,6 +240,7 @@ STUDIES = {
     "width_rover": Study(
         "Do regions within a budget of KL learn Rover-Tower, from any width at the start?",
         (
+            _ROVERS_MAAC,
             Run(
                 "width/rover_mamd_kl", "mamd_kl", "rover_tower", 5, 12_000, _ROVERS, stopped_at=9472
             ),
