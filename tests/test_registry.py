@@ -182,7 +182,7 @@ def test_learns_the_matching_game_in_one_program(name: str, tmp_path: Path) -> N
 
 
 def test_registry_describes_itself() -> None:
-    assert len(ALGORITHMS) == 11
+    assert len(ALGORITHMS) == 12
     for name, entry in ALGORITHMS.items():
         assert entry.summary and "\n" not in entry.summary
         assert make(name, game(name)).name == name

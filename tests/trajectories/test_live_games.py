@@ -176,8 +176,8 @@ def test_a_game_is_that_of_python_whatever_the_agents_do(page: Any, which: str) 
 
 
 CASES = {
-    "spread": Case(GAMES["spread"], "mamt", {"coordination_threshold": 0.2}),
-    "rover_tower": Case(GAMES["rover_tower"], "mamt", {"coordination_threshold": 0.1}),
+    "spread": Case(GAMES["spread"], "mamt", {"coordination_threshold": 0.45}),
+    "rover_tower": Case(GAMES["rover_tower"], "mamt", {"coordination_threshold": 0.14}),
     "pursuit": Case(GAMES["pursuit"], "mamt", {"coordination": "released"}),
 }
 _COMPARED = "probability", "q", "value", "advantage", "attention", "coordination"
