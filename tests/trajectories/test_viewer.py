@@ -70,10 +70,16 @@ def watched(browser: Any) -> Iterator[Watched]:
 
 
 @pytest.fixture(scope="module")
-def spread(watched: Watched, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def spread_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "spread.html"
     write_page(page([Source("mamt on spread", [EARLY, LATE, OTHER_SEED])], "Spread"), path)
-    watched.open(path)
+    return path
+
+
+@pytest.fixture
+def spread(watched: Watched, spread_page: Path) -> Iterator[Watched]:
+    """The page as it opens: workers share a file's tests, so no test may need another's."""
+    watched.open(spread_page)
     yield watched
     assert not watched.wrong, watched.wrong
 
@@ -253,7 +259,8 @@ def test_what_is_drawn_follows_theme_moment_and_choice(spread: Watched) -> None:
     """Each of these changes the picture, and nothing else does."""
     picture = "viewer.panes[0].canvas.toDataURL()"
     look = spread.page.evaluate
-    look("viewer.go(1)")
+    spread.page.select_option("#edges", "attention:mean")
+    look("viewer.go(1); viewer.choose(1)")
     before = look(picture)
     assert look(picture) == before
     for change, back in (
