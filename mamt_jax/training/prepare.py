@@ -95,7 +95,20 @@ def _recipe(config: TrainConfig, objects: Objects) -> Recipe:
 
 
 def make_env(config: TrainConfig, objects: Objects = NAMES_ONLY) -> Environment | HostEnvironment:
-    """The config's environment; raises ConfigError for unknown names and options."""
+    """The config's environment; raises ConfigError for unknown names and options.
+
+    And for one whose actions no algorithm can choose.
+    """
+    env = _env(config, objects)
+    if not all(env.spec.action_counts):
+        raise ConfigError(
+            f"{env.spec.name} takes continuous actions with these options; algorithms choose among "
+            f"discrete ones, so leave out continuous."
+        )
+    return env
+
+
+def _env(config: TrainConfig, objects: Objects) -> Environment | HostEnvironment:
     if objects.env is not None:
         return objects.env
     if "env" in config.objects:
@@ -119,11 +132,6 @@ def make_algorithm(
 ) -> tuple[Algorithm, Environment | HostEnvironment]:
     """The config's algorithm and environment; unknown names raise ConfigError."""
     env = make_env(config, objects)
-    if not all(env.spec.action_counts):
-        raise ConfigError(
-            f"{env.spec.name} takes continuous actions with these options; algorithms choose among "
-            f"discrete ones, so leave out continuous."
-        )
     return make_recipe(config, objects)(game_of(env.spec), config.settings), env
 
 

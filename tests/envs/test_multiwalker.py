@@ -20,7 +20,7 @@ from mamt_jax.envs.scene import fields_in, scene
 from mamt_jax.envs.walkers.options import torques
 from mamt_jax.envs.walkers.parts import GROUND, PAD, UNIT
 from mamt_jax.errors import ConfigError
-from mamt_jax.training.prepare import make_algorithm
+from mamt_jax.training.prepare import make_algorithm, prepare
 
 E, LENGTH = 4, 12
 ENV = envs.make("multiwalker", max_cycles=LENGTH, position_noise=0.0, angle_noise=0.0)
@@ -136,6 +136,8 @@ def test_algorithms_choose_among_actions() -> None:
     config = make_config(env="multiwalker", env_options={"continuous": True})
     with pytest.raises(ConfigError, match="multiwalker takes continuous actions"):
         make_algorithm(config)
+    with pytest.raises(ConfigError, match="multiwalker takes continuous actions"):
+        prepare(config)
 
 
 @pytest.mark.slow
