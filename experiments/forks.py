@@ -25,13 +25,11 @@ from rich.table import Table
 
 from mamt_jax.cli.guard import guarded
 from mamt_jax.config import TrainConfig
-from mamt_jax.errors import ConfigError, RunError
+from mamt_jax.experiments.probe import newest
 from mamt_jax.files import user_path
 from mamt_jax.settings.fields import check
-from mamt_jax.training import checkpoint
 from mamt_jax.training.learning import EpochOutput, RunState
 from mamt_jax.training.prepare import prepare
-from mamt_jax.training.resume import state_shapes
 from mamt_jax.training.run_dir import RunDir
 from mamt_jax.training.trainer import Trainer
 
@@ -69,14 +67,7 @@ def fork(directory: RunDir, horizons: Sequence[int], episodes: int) -> tuple[int
     """
     rising = list(horizons) == sorted(set(horizons)) and min(horizons, default=0) > 0
     check(rising, "horizons", list(horizons), "numbers of updates in rising order")
-    config = directory.read_config()
-    trainer = prepare(config).trainer
-    like = state_shapes(trainer, config.seeds)
-    if not hasattr(getattr(like.learner, "region", None), "log_delta"):
-        raise ConfigError(f"{config.algorithm} learns no trust region; fork a run of mamt.")
-    state = directory.newest_intact(lambda step: checkpoint.restore(step, like))
-    if state is None:
-        raise RunError(f"{directory.path} has no checkpoint to fork yet.")
+    (trainer, _, config), state = newest(directory, "fork")
     names, shifts = _variants(trainer.game.num_agents)
     side_by_side = _beside(config, len(names), episodes)
     state = _forked(state, shifts)

@@ -11,6 +11,7 @@ two terms of Eq. 8's gradient as the run computes them.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,8 @@ from mamt_jax.files import user_path
 from mamt_jax.settings import LearnedRegion
 from mamt_jax.settings.fields import check
 from mamt_jax.training import checkpoint
-from mamt_jax.training.prepare import prepare
+from mamt_jax.training.learning import RunState
+from mamt_jax.training.prepare import Prepared, prepare
 from mamt_jax.training.programs import Program
 from mamt_jax.training.resume import state_shapes
 from mamt_jax.training.run_dir import RunDir
@@ -52,6 +54,30 @@ class Slopes(NamedTuple):
     """Σ_i C_ij: the weight of agent j in ΣD."""
 
 
+def newest(directory: RunDir, what: str) -> tuple[Prepared, RunState]:
+    """A run of a learned trust region at its newest checkpoint, which reports Eq. 8's terms.
+
+    Args:
+        directory: Of the run.
+        what: Is done with it, for the errors.
+
+    Raises:
+        ConfigError: The run's algorithm learns no trust region.
+        RunError: There is no run, or no checkpoint of it yet.
+    """
+    config = directory.read_config()
+    if LearnedRegion not in config.settings:
+        raise ConfigError(f"{config.algorithm} learns no trust region; {what} a run of mamt.")
+    # Within a budget only these shares ask for the terms.
+    config = replace(config, settings=config.settings.replace({"delta_shares": "trd_net"}))
+    prepared = prepare(config)
+    like = state_shapes(prepared.trainer, config.seeds)
+    state = directory.newest_intact(lambda step: checkpoint.restore(step, like))
+    if state is None:
+        raise RunError(f"{directory.path} has no checkpoint to {what} yet.")
+    return prepared, state
+
+
 def slopes(directory: RunDir, batches: int) -> tuple[int, Slopes]:
     """Measures at the newest checkpoint of a run, for the seeds that have not diverged.
 
@@ -63,15 +89,7 @@ def slopes(directory: RunDir, batches: int) -> tuple[int, Slopes]:
         RunError: There is no run, or no checkpoint of it yet.
     """
     check(batches > 0, "batches", batches, "greater than 0")
-    config = directory.read_config()
-    trainer, algorithm, _ = prepare(config)
-    like = state_shapes(trainer, config.seeds)
-    if not hasattr(getattr(like.learner, "region", None), "log_delta"):
-        raise ConfigError(f"{config.algorithm} learns no trust region; probe a run of mamt.")
-    state = directory.newest_intact(lambda step: checkpoint.restore(step, like))
-    if state is None:
-        raise RunError(f"{directory.path} has no checkpoint to fork yet.")
-
+    (trainer, algorithm, config), state = newest(directory, "probe")
     period = config.settings[LearnedRegion].delta_period
 
     def one(inputs: tuple[Any, jax.Array]) -> Slopes:

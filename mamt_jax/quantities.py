@@ -117,10 +117,16 @@ QUANTITIES: dict[str, Quantity] = {
         _AGENT, "nat", "local KL, predicted", "local KL predicted by TRD-Net, batch mean"
     ),
     "delta_grad_value": Quantity(
-        _AGENT, "1", "∂V/∂log δ_i", "value term of the last slow step on δ (Eq. 8)"
+        _AGENT,
+        "1",
+        "∂V/∂log δ_i",
+        "value term of the last slow step on δ (Eq. 8); 0 where δ does not go by it",
     ),
     "delta_grad_kl": Quantity(
-        _AGENT, "1", "∂ΣKL/∂log δ_i", "divergence term of the last slow step on δ (Eq. 8)"
+        _AGENT,
+        "1",
+        "∂ΣKL/∂log δ_i",
+        "TRD-Net's term of the last slow step on δ (Eq. 8); 0 likewise",
     ),
 }
 """Everything an algorithm may report, as means over the updates of a logging point."""

@@ -62,11 +62,17 @@ def test_a_run_is_probed_at_its_checkpoint(tmp_path: Path) -> None:
     directory = RunDir(tmp_path / "run")
     directory.create(config)
     state = prepare(config).trainer.init(jnp.arange(2))
-    state = state._replace(transitions=jnp.int32(40), updates=jnp.int32(12))
-    with pytest.raises(RunError, match="no checkpoint to fork yet"):
+    learner = state.learner  # with policies that have moved, and a TRD-Net that knows δ
+    region = learner.region
+    region = region._replace(target_trd=jax.tree.map(lambda x: x + 0.05, region.target_trd))
+    old = jax.tree.map(lambda x: 1.5 * x, learner.old_actor)
+    seeds = state.seeds._replace(learner=learner._replace(region=region, old_actor=old))
+    state = state._replace(seeds=seeds, transitions=jnp.int32(40), updates=jnp.int32(12))
+    with pytest.raises(RunError, match="no checkpoint to probe yet"):
         probe.slopes(directory, 2)
     directory.save_checkpoint(state, Meta(points=1, updates=12, seconds=0.0))
     updates, found = probe.slopes(directory, 2)
     assert updates == 12
     assert all(np.isfinite(values).all() and values.shape == (2, 2, 2) for values in found)
+    assert (found.value != 0).any() and (found.predicted != 0).any()  # also within a budget
     assert probe.table(updates, found).row_count == len(probe.Slopes._fields)
