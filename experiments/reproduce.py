@@ -164,14 +164,30 @@ def _found(
     return made
 
 
+def _together(request: Request, opened: dict[str, Opened]) -> dict[str, dict[str, Opened]]:
+    """Recorded runs of all tables and figures, by environment and variant."""
+    every: dict[str, dict[str, Opened]] = {}
+    for name, target in TARGETS.items():
+        for env, runs in _found(target, request.runs(name), opened).items():
+            every.setdefault(env, {}).update(runs)
+    return every
+
+
+def everything(budget: str, where: Places) -> dict[str, dict[str, Opened]]:
+    """All that is recorded of a budget, by environment and variant.
+
+    Raises:
+        RunError: A record is of another run than is planned.
+    """
+    request = checked(["all"], budget)
+    found = {run.record: find(run, where) for run, _ in plan(request, where)}
+    return _together(request, {name: each for name, each in found.items() if each is not None})
+
+
 def _shown(name: str, request: Request, opened: dict[str, Opened]) -> Shown | None:
     """What a name comes to; None where nothing of it is recorded."""
     if name == "verdicts":
-        every: dict[str, dict[str, Opened]] = {}
-        for each, target in TARGETS.items():
-            for env, runs in _found(target, request.runs(each), opened).items():
-                every.setdefault(env, {}).update(runs)
-        return Shown([verdicts(every, request.budget)], {})
+        return Shown([verdicts(_together(request, opened), request.budget)], {})
     found = _found(TARGETS[name], request.runs(name), opened)
     if not found:
         return None

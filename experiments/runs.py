@@ -1,8 +1,8 @@
 """Planned runs: their records where there are some, or training that makes them.
 
 Records lie under the run's name in one of several folders, looked through in turn. What is trained
-goes to ``OUT/runs``, is recorded in ``OUT/records`` when it is finished, and is resumed if it was
-stopped before that.
+goes to ``OUT/runs``, is recorded in ``OUT/records`` when it is finished, policies of its best seed
+beside, and is resumed if it was stopped before that.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from mamt_jax.experiments.budgets import STUDIED
 from mamt_jax.experiments.studies import Run
 from mamt_jax.files import quoted
 from mamt_jax.reports.record import read_record, record
+from mamt_jax.training.pretrained import save_policies
 from mamt_jax.training.resume import is_finished
-from mamt_jax.training.run import run_config
+from mamt_jax.training.run import load, run_config
 from mamt_jax.training.run_dir import RunDir
 
 
@@ -93,7 +94,9 @@ def train(run: Run, places: Places, note: str = "") -> Opened:
         _check_same(directory.read_config(), config.settled(), directory.path)
     if not (resume and is_finished(directory)):
         run_config(config, out=directory.path, resume=resume, progress=True)
-    record(directory.path, places.out / "records" / f"{run.record}.json", note)
+    kept = places.out / "records" / run.record
+    save_policies(load(directory.path), kept.with_name(f"{kept.name}.npz"), note)
+    record(directory.path, kept.with_name(f"{kept.name}.json"), note)
     found = find(run, places)
     assert found is not None
     return found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from rich.table import Table
@@ -43,11 +45,17 @@ def to_rich(sheet: Sheet) -> Table:
 
 def to_markdown(sheet: Sheet) -> str:
     """As a table of GitHub's Markdown, between a line with the title and one with the caption."""
-    rules = ["---", *["---:"] * (len(sheet.columns) - 1)]
+    rules = ["---:" if _numbers(column) else "---" for column in zip(*sheet.rows, strict=True)]
+    rules = rules or ["---"] * len(sheet.columns)
     lines = [" | ".join(row) for row in (sheet.columns, rules, *sheet.rows)]
     table = [f"| {line} |" for line in lines]
     caption = ["", sheet.caption] if sheet.caption else []
     return "\n".join([f"{sheet.title}:", "", *table, *caption, ""])
+
+
+def _numbers(cells: Sequence[str]) -> bool:
+    """Whether a column holds numbers, and so is set to the right."""
+    return all(re.match(r"[-+−]?\d|[–]$|never", cell) for cell in cells)
 
 
 def to_csv(sheet: Sheet) -> str:
