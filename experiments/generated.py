@@ -16,12 +16,11 @@ from mamt_jax.experiments.claims import CLAIMS, OPEN, verdicts
 from mamt_jax.experiments.paper import TABLE10
 from mamt_jax.experiments.reproduce import everything, places
 from mamt_jax.experiments.sheet import NONE, Sheet, to_markdown
-from mamt_jax.experiments.tables import PAPERS, Found, returns
+from mamt_jax.experiments.tables import OURS, PAPERS, Found, returns
 from mamt_jax.files import user_path, write_whole
 
 BUDGET = "cpu"
 """Of the records in the repository."""
-_OURS = ("mamd_kl", "mamt_budget")
 
 
 def parts(results: Path) -> dict[str, str]:
@@ -31,9 +30,7 @@ def parts(results: Path) -> dict[str, str]:
         results: Folder of records.
     """
     found = everything(BUDGET, places(results / "none", [results]))
-    tables = [
-        returns(env, (*PAPERS, *_OURS), runs) for env, runs in found.items() if env in TABLE10
-    ]
+    tables = [returns(env, (*PAPERS, *OURS), runs) for env, runs in found.items() if env in TABLE10]
     return {
         "verdicts": _verdicts(found),
         "table10": "\n".join(to_markdown(_lean(sheet)) for sheet in tables),

@@ -52,7 +52,7 @@ class Study:
     figures: tuple[str, ...]
     """Those that are kept of what ``mamt report`` draws of all runs."""
     like_paper: bool = False
-    """Whether the runs are columns of the paper's Table 10, for ``experiments.table10``."""
+    """Whether the runs are columns of the paper's Table 10."""
 
 
 ALL_FIGURES = (

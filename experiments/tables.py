@@ -192,3 +192,5 @@ def ratios(
 
 PAPERS = tuple(NAMES)
 """Variants that are columns of Table 10, in its order."""
+OURS = ("mamt_literal", "mamd_kl", "mamt_budget")
+"""Those that stand beside them."""

@@ -16,7 +16,7 @@ from mamt_jax.experiments.attention import attention
 from mamt_jax.experiments.budgets import FOUR, THREE, VARIANTS
 from mamt_jax.experiments.paper import EPISODES_RATIO
 from mamt_jax.experiments.sheet import Shown
-from mamt_jax.experiments.tables import PAPERS, Found
+from mamt_jax.experiments.tables import OURS, PAPERS, Found
 from mamt_jax.reports.figures import Panel, figure_of
 from mamt_jax.reports.plots import Figure
 from mamt_jax.reports.report import merge_references
@@ -156,7 +156,7 @@ def _spread3(found: Found) -> Shown:
 
 
 _FIGURE2 = ("maac", "mappo", "maddpg", "mamd", "mamt", "mamd_kl", "mamt_budget")
-_TABLE10 = (*PAPERS, "mamd_kl", "mamt_budget")
+_TABLE10 = (*PAPERS, *OURS)
 _FIGURE8 = ("maac", "mamd", "mamd_op")
 TARGETS = {
     "table2": Target("Table 2: share of updates within Σδ_i ≤ δ", ("mamt",), FOUR, _table2),

@@ -34,11 +34,12 @@ from mamt_jax.training.policies import Policies
 from mamt_jax.training.prepare import NAMES_ONLY, make_recipe
 from mamt_jax.training.programs import as_written
 from mamt_jax.training.result import Run
+from mamt_jax.training.run import load
 from mamt_jax.types import Algorithm
 
 LARGEST = 2**20
 """Bytes of a file, above which its numbers are halved in precision."""
-_EVALUATIONS = 3
+_EPISODES = 100
 _CARD = "card"
 _FORMAT = 1
 
@@ -48,8 +49,8 @@ class Pretrained(Run):
     """A run of which the policies of one seed are left.
 
     Attributes:
-        card: What they are: ``task``, ``algorithm``, ``seed``, ``episodes``, ``score`` (return of
-            the last training episodes of this seed, and of all seeds), ``limits``, ``versions``.
+        card: What they are: ``task``, ``algorithm``, ``seed``, ``episodes``, ``score`` and
+            ``training`` (returns), ``limits``.
     """
 
     card: dict[str, Any] = field(default_factory=dict)
@@ -101,6 +102,7 @@ def pretrained(name: str | Path) -> Pretrained:
                 raise RunError(f"{file}: its {what} is somebody's own code, which is not loaded.")
         config = TrainConfig.from_dict(document["config"])
         game, card = game_from_json(document["game"]), dict(document["card"])
+        points = int(document["points"])
         algorithm = make_recipe(config, NAMES_ONLY)(game, config.settings)
         algorithm = algorithm._replace(inspect=None)
         learner = _filled(algorithm, arrays)
@@ -108,13 +110,29 @@ def pretrained(name: str | Path) -> Pretrained:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise RunError(f"{file} is damaged, or no file of policies.") from error
-    policies = Policies(algorithm, learner, config.seed_ids, game)
+    policies = Policies(algorithm, learner, config.seed_ids, game, points)
     metrics = xr.Dataset(coords={"seed": list(config.seed_ids), "update": [int(card["updates"])]})
     return Pretrained(config, metrics, None, partial(_same, policies), card=card)
 
 
+def opened(place: Path, checkpoint: int | None = None) -> Run:
+    """A run by its directory, or policies by their name or file.
+
+    Raises:
+        ConfigError: Policies are asked for a checkpoint.
+        RunError: As :func:`~mamt_jax.training.run.load` and :func:`pretrained`.
+    """
+    if place.suffix != ".npz" and (place.exists() or str(place) not in names()):
+        return load(place, checkpoint)
+    if checkpoint is not None:
+        raise ConfigError(
+            f"{place} are policies, of one point in training; they have no checkpoints."
+        )
+    return pretrained(place)
+
+
 def save_policies(run: Run, file: str | Path, note: str = "") -> Path:
-    """Writes the policies of the seed that played best, greedily, at the last evaluations.
+    """Writes the policies of the seed that plays best, greedily, in 100 episodes.
 
     Args:
         run: A recorded run.
@@ -131,17 +149,24 @@ def save_policies(run: Run, file: str | Path, note: str = "") -> Path:
         if what in run.config.objects or is_path(named):
             raise ConfigError(f"Policies are kept of registered names; {what} is {named}.")
     metrics, policies = surviving(run.metrics), run.policies
-    row = int(np.argmax(_greedy(metrics)))
-    seed = int(metrics.seed.values[row])
+    played = {
+        seed: returns.mean()
+        for seed, returns in zip(policies.seeds, run.evaluate(_EPISODES), strict=True)
+        if seed in metrics.seed.values
+    }
+    seed = max(played, key=lambda each: played[each])
+    scored = run.evaluate(_EPISODES, seed=1)[policies.seeds.index(seed)]
+    row = metrics.seed.values.tolist().index(seed)
     learner = policies.learner_of(seed)
     needed = _needed(policies.algorithm, learner, policies)
     assert policies.game is not None
     arrays = {name: np.asarray(leaf)[None] for name, leaf in _leaves(learner) if name in needed}
-    card = _card(run, metrics, row, note)
+    card = _card(run, metrics, row, scored, note)
     document = {
         "format": _FORMAT,
         "config": replace(run.config, seeds=1, seed=seed).to_dict(),
         "game": policies.game._asdict(),
+        "points": policies.points,
         "card": card,
     }
     content = _packed(arrays, document)
@@ -157,19 +182,8 @@ def save_policies(run: Run, file: str | Path, note: str = "") -> Path:
     return file
 
 
-def _greedy(metrics: xr.Dataset) -> np.ndarray:
-    """Greedy return of every seed ``[S]`` at the last evaluations; without any, of training."""
-    if "greedy_return" not in metrics:
-        return last_by_seed(metrics)
-    played = metrics.greedy_return.dropna("update", how="all")
-    if not played.size:
-        return last_by_seed(metrics)
-    found: np.ndarray = played.isel(update=slice(-_EVALUATIONS, None)).mean("update").values
-    return found
-
-
-def _card(run: Run, metrics: xr.Dataset, row: int, note: str) -> dict[str, Any]:
-    greedy, last = _greedy(metrics), last_by_seed(metrics)
+def _card(run: Run, metrics: xr.Dataset, row: int, scored: np.ndarray, note: str) -> dict[str, Any]:
+    last, error = last_by_seed(metrics), scored.std(ddof=1) / len(scored) ** 0.5
     spread = f" ± {last.std(ddof=1):.2f}" if len(last) > 1 else ""
     limits = "Greedy policies for this environment at its options in the config, and no critic."
     return {
@@ -179,9 +193,10 @@ def _card(run: Run, metrics: xr.Dataset, row: int, note: str) -> dict[str, Any]:
         "episodes": int(metrics.episode_at_update.values[row, -1]),
         "updates": int(metrics["update"].values[-1]),
         "score": (
-            f"greedy return {greedy[row]:.2f}, the best of {len(greedy)} seeds; return of the last "
-            f"training episodes {last[row]:.2f} (of all seeds {last.mean():.2f}{spread})"
+            f"{scored.mean():.2f} ± {error:.2f} (standard error of {len(scored)} greedy episodes, "
+            f"others than those by which it was chosen of {len(last)} seeds)"
         ),
+        "training": f"return of the last episodes {last.mean():.2f}{spread} over seeds",
         "limits": " ".join(filter(None, (limits, note))),
     }
 

@@ -37,14 +37,13 @@ def file(run: Run) -> Path:
 def test_they_play_as_in_the_run(run: Run, file: Path) -> None:
     kept = pretrained(file)
     (seed,) = kept.policies.seeds
-    greedy = run.metrics.greedy_return.dropna("update", how="all").isel(update=slice(-3, None))
-    assert seed == int(greedy.mean("update").idxmax("seed"))
-    np.testing.assert_array_equal(
-        kept.evaluate(20)[0], run.evaluate(20)[run.policies.seeds.index(seed)]
-    )
+    played, row = run.evaluate(100), run.policies.seeds.index(seed)
+    assert played.mean(axis=1)[row] == played.mean(axis=1).max()
+    np.testing.assert_array_equal(kept.evaluate(20)[0], run.evaluate(20)[row])
+    assert f"{run.evaluate(100, seed=1)[row].mean():.2f} ± " in kept.card["score"]
     assert kept.episodes(2).sizes["episode"] == 2
     assert kept.card["task"] == "toy_matching" and kept.card["limits"].endswith("A test.")
-    assert "the best of 2 seeds" in kept.card["score"] and kept.card["score"] in repr(kept)
+    assert "chosen of 2 seeds" in kept.card["score"] and kept.card["score"] in repr(kept)
     assert "<th>score</th>" in kept._repr_html_()
 
 
@@ -130,5 +129,12 @@ def test_from_the_command_line(
     capsys.readouterr()
     assert main([*asked, str(tmp_path / "x.bin")]) == 1
     assert "--policies takes a file that ends with .npz" in capsys.readouterr().err
+    file = str(tmp_path / "x.npz")
+    assert main(["evaluate", file, "--episodes", "5"]) == 0
+    assert "seed" in capsys.readouterr().out
+    assert main(["record", file, "--out", str(tmp_path / "x.nc"), "--episodes", "2"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", file, "--checkpoint", "3"]) == 1
+    assert "they have no checkpoints" in capsys.readouterr().err
     assert main(["list"]) == 0
     assert all(name in capsys.readouterr().out for name in names()[:1])
