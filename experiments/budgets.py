@@ -93,6 +93,9 @@ BUDGETS: dict[str, dict[str, Length]] = {
     },
 }
 """By name, and by environment."""
+QUICK = {"smoke": ("spread", "spread3_mix")}
+"""Environments of a budget where none are asked for, if not all: of the others each program takes
+longer to compile than all of these runs together."""
 _ON_POLICY = ("mappo", "mamt_ppo")
 _OWN_BATCH = (*_ON_POLICY, "lola_dqn")
 _REPLAY = ("buffer_size", "batch_size")

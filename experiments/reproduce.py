@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mamt_jax.errors import ConfigError, RunError, close_to
-from mamt_jax.experiments.budgets import BUDGETS, planned, shortened
+from mamt_jax.experiments.budgets import BUDGETS, QUICK, planned, shortened
 from mamt_jax.experiments.claims import verdicts
 from mamt_jax.experiments.runs import Opened, Places, find, train
 from mamt_jax.experiments.sheet import Shown, to_csv, to_markdown, to_rich
@@ -43,7 +43,7 @@ class Request:
     budget: str
     """Of :data:`~mamt_jax.experiments.budgets.BUDGETS`."""
     envs: tuple[str, ...] = ()
-    """Only these; all that a name has, by default."""
+    """Only these; all that a name and a budget have, by default."""
     seeds: int | None = None
     """In place of the budget's."""
     recorded: bool = False
@@ -53,7 +53,8 @@ class Request:
 
     def runs(self, name: str) -> dict[tuple[str, str], Run]:
         """The runs of a table or figure, by environment and variant."""
-        cells = TARGETS[name].cells(self.envs or tuple(BUDGETS[self.budget]))
+        usual = QUICK.get(self.budget, tuple(BUDGETS[self.budget]))
+        cells = TARGETS[name].cells(self.envs or usual)
         made = {(env, each): planned(each, env, self.budget) for each, env in cells}
         return {cell: shortened(run, self.seeds) for cell, run in made.items()}
 
@@ -92,7 +93,8 @@ def checked(
     request = Request(wanted, budget, tuple(envs), seeds, recorded, note)
     having = [name for name in wanted if name == "verdicts" or request.runs(name)]
     if not having:
-        raise ConfigError(f"{', '.join(wanted)} has no run in {', '.join(envs)}.")
+        where = envs or QUICK.get(budget, ())
+        raise ConfigError(f"{', '.join(wanted)} has no run in {', '.join(where)}.")
     return Request(tuple(having), budget, tuple(envs), seeds, recorded, note)
 
 

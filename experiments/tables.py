@@ -18,7 +18,16 @@ from mamt_jax.experiments.paper import EPISODES_RATIO, NAMES, TABLE2, TABLE10
 from mamt_jax.experiments.references import references
 from mamt_jax.experiments.runs import Opened
 from mamt_jax.experiments.sheet import NONE, Sheet
-from mamt_jax.reports.texts import PASSING, SPREAD, interval, mean_std, passed, passing, seeds
+from mamt_jax.reports.texts import (
+    PASSING,
+    SPREAD,
+    counted,
+    interval,
+    mean_std,
+    passed,
+    passing,
+    seeds,
+)
 
 Found = Mapping[str, Mapping[str, Opened]]
 """Recorded runs by environment and variant."""
@@ -67,6 +76,8 @@ def _made(opened: Opened) -> list[str]:
     versions, hours = opened.summary.get("versions", {}), opened.summary.get("wall_seconds")
     batch = opened.config.settings.flat().get("batch_size")
     kind = str(versions.get("device_kind", versions.get("device", "unknown")))
+    if kind == "cpu" and "cpus_available" in versions:
+        kind = f"CPU, {counted(versions['cpus_available'], 'core')}"
     return [
         NONE if batch is None else f"{batch:,}",
         str(versions.get("git_commit") or "unknown")[:7],

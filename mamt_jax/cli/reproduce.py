@@ -20,9 +20,9 @@ class Reproduce:
     """Such as table10, figure2 or verdicts; or all. --list says what there is."""
     budget: Literal["paper", "cpu", "smoke"] = "cpu"
     """How long runs are: as in the paper, in hours on a laptop, or so short that they only show
-    that everything works."""
+    that everything works, on Spread and Spread-3-Mix."""
     env: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """Only this environment; may be given again."""
+    """Only this environment, or with smoke this one instead; may be given again."""
     seeds: MaybeWhole = None
     """In place of the budget's."""
     out: File = field(default_factory=lambda: Path("reproduced"))
