@@ -140,6 +140,9 @@ def _folder(env: str, budget: str) -> str:
     return "" if same or budget == "cpu" else f"{budget}/"
 
 
-def shortened(run: Run, seeds: int | None = None, episodes: int | None = None) -> Run:
-    """A run with other numbers of seeds and episodes, where they are given."""
-    return replace(run, seeds=seeds or run.seeds, episodes=episodes or run.episodes)
+def with_seeds(run: Run, seeds: int | None) -> Run:
+    """A run with another number of seeds, if one is given; it has a record of its own."""
+    if seeds in (None, run.seeds):
+        return run
+    name = f"{run.record}_{seeds}_seeds"
+    return Run(name, run.algorithm, run.env, seeds, run.episodes, run.settings)

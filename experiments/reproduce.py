@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mamt_jax.errors import ConfigError, RunError, close_to
-from mamt_jax.experiments.budgets import BUDGETS, QUICK, planned, shortened
+from mamt_jax.experiments.budgets import BUDGETS, QUICK, planned, with_seeds
 from mamt_jax.experiments.claims import verdicts
 from mamt_jax.experiments.runs import Opened, Places, find, train
 from mamt_jax.experiments.sheet import Shown, to_csv, to_markdown, to_rich
@@ -56,7 +56,7 @@ class Request:
         usual = QUICK.get(self.budget, tuple(BUDGETS[self.budget]))
         cells = TARGETS[name].cells(self.envs or usual)
         made = {(env, each): planned(each, env, self.budget) for each, env in cells}
-        return {cell: shortened(run, self.seeds) for cell, run in made.items()}
+        return {cell: with_seeds(run, self.seeds) for cell, run in made.items()}
 
 
 def checked(

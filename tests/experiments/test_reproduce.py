@@ -168,6 +168,16 @@ def test_bad_input(
     assert says in error and error.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
+def test_other_numbers_of_seeds_are_other_runs() -> None:
+    usual, asked = (
+        reproduce.checked(["figure2"], envs=["spread"], seeds=seeds).runs("figure2")
+        for seeds in (None, 3)
+    )
+    assert usual["spread", "maac"] is STUDIED["spread/maac"]
+    three = asked["spread", "maac"]
+    assert (three.record, three.seeds) == ("spread/maac_3_seeds", 3)
+
+
 def test_lists_and_plans(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["reproduce", "--list"]) == 0
     listed = capsys.readouterr().out
