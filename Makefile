@@ -10,7 +10,7 @@ OUT ?= runs/benchmarks/gpu
 SITE := build/site
 GIVEN := $(filter command line environment,$(origin PYTHON))
 
-.PHONY: help install demo test results torch gpu wheels lint format clean
+.PHONY: help install demo test results torch docs gpu wheels lint format clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -37,6 +37,11 @@ results: $(STAMP) ## draw results/paper and the tables of results/README.md agai
 torch: $(STAMP) ## check the PyTorch side of benchmarks/; installs PyTorch, which make test does without
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python -m pytest -q benchmarks
+
+docs: $(STAMP) ## build the documentation into build/docs, and test it; installs mkdocs
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	$(BIN)/python -m pytest -q tests/docs
 
 gpu: $(if $(GIVEN),,$(STAMP)) ## ask a GPU all there is to ask, within MINUTES=9; results in OUT=...
 ifeq ($(GIVEN),)

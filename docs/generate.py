@@ -12,7 +12,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_origin
@@ -25,6 +25,7 @@ from mamt_jax.config import Execution, TrainConfig
 from mamt_jax.envs.base import EnvSpec
 from mamt_jax.experiments.paper import NAMES, TABLE10
 from mamt_jax.experiments.references import references
+from mamt_jax.experiments.studies import STUDIES, Run
 from mamt_jax.settings.fields import fields_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,7 +41,8 @@ class Record(NamedTuple):
 
     file: Path
     """Below ``results/``."""
-    env: str
+    run: Run
+    """What its study says of it: records from before a setting was one do not have it."""
     about: dict[str, Any]
 
 
@@ -145,20 +147,20 @@ def levels(env: str) -> str:
 
 
 def results(name: str) -> str:
-    """Recorded runs of an algorithm or on an environment; the reports' own words for their end."""
+    """Recorded runs of an algorithm or on an environment."""
     of_algorithm = name in registry.ALGORITHMS
-    found = [r for r in records() if name in (r.about["config"]["algorithm"], r.env)]
+    found = [r for r in records() if name in (r.run.algorithm, r.run.env)]
     if not found:
         return "No run is recorded.\n"
     rows = []
-    for record in found:
-        config, last = record.about["config"], record.about["last_return"]
+    for run, about, file in ((r.run, r.about, r.file) for r in found):
+        last = about["last_return"]
         std = "" if last["std"] is None else f" ± {last['std']:.2f}"
-        which = f"`{record.env}`" if of_algorithm else f"`{config['algorithm']}`"
-        commit = str(record.about["versions"].get("git_commit") or "")[:7]
-        link = f"[{record.file.with_suffix('')}](../results/{record.file})"
-        size = f"{len(record.about['return_mean'])}", f"{record.about['episode'][-1]:,}"
-        rows.append((which, f"{last['mean']:.2f}{std}", *size, _other(config), link, commit))
+        which = f"`{run.env if of_algorithm else run.algorithm}`"
+        commit = str(about["versions"].get("git_commit") or "")[:7]
+        link = f"[{file.with_suffix('')}](../results/{file})"
+        size = f"{len(about['return_mean'])}", f"{about['episode'][-1]:,}"
+        rows.append((which, f"{last['mean']:.2f}{std}", *size, _other(run), link, commit))
     heads = "environment" if of_algorithm else "algorithm", "return", "seeds", "episodes"
     shown = table((*heads, "other than today's defaults", "record", "commit"), rows)
     return shown + (
@@ -169,23 +171,24 @@ def results(name: str) -> str:
 
 @cache
 def records() -> tuple[Record, ...]:
-    """All runs under ``results/``, by folder."""
+    """All runs under ``results/``, by folder; each belongs to a study."""
+    runs = {run.record: run for study in STUDIES.values() for run in study.runs if run.record}
     found = []
     for file in sorted(RESULTS.rglob("*.json")):
         about = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(about, dict) and {"config", "last_return", "versions"} <= about.keys():
-            folder = file.parent.name  # of runs from before an environment was renamed
-            env = folder if folder in envs.names() else about["config"]["env"]
-            found.append(Record(file.relative_to(RESULTS), env, about))
+            place = file.relative_to(RESULTS)
+            found.append(Record(place, runs[place.with_suffix("").as_posix()], about))
     return tuple(found)
 
 
-def _other(config: Mapping[str, Any]) -> str:
+def _other(run: Run) -> str:
     """Settings of a recorded run that are not what they are by default now."""
-    usual = registry.get(config["algorithm"]).settings.settled().flat()
-    chosen = {n: v for group in config["settings"].values() for n, v in group.items()}
-    named = [f"`{n}={v}`" for n, v in chosen.items() if n not in usual or usual[n] != v]
-    return ", ".join(named) or "–"
+    own = registry.get(run.algorithm).settings.flat()
+    chosen = dict(run.settings) | {n: v for n, v in run.recorded.items() if n in own}
+    named = [f"`{n}={v}`" for n, v in chosen.items() if n != "log_interval"]
+    stopped = [f"stopped after {run.stopped_at:,} updates"] if run.stopped_at else []
+    return ", ".join(named + stopped) or "–"
 
 
 def files(algorithm: str) -> str:
@@ -219,7 +222,11 @@ def files(algorithm: str) -> str:
 def algorithms(_: str | None) -> str:
     """All registered algorithms."""
     rows = [
-        (f"[`{name}`]({name}.md)", recipe.summary, ", ".join(p.group for p in recipe.settings.parts))
+        (
+            f"[`{name}`]({name}.md)",
+            recipe.summary,
+            ", ".join(p.group for p in recipe.settings.parts),
+        )
         for name, recipe in registry.ALGORITHMS.items()
     ]
     return table(("name", "what it is", "its parts"), rows)

@@ -1,4 +1,4 @@
-"""Draws the pictures of the environments' pages: ``python -m docs.pictures``, once they look otherwise.
+"""Draws the pictures of the environments' pages: ``python -m docs.pictures``.
 
 Each is what an environment's own ``render`` makes of a state, some random steps after a reset.
 """
