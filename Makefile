@@ -40,7 +40,7 @@ torch: $(STAMP) ## check the PyTorch side of benchmarks/; installs PyTorch, whic
 
 docs: $(STAMP) ## build the documentation into build/docs, and test it; installs mkdocs
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	$(BIN)/python -m pytest -q tests/docs
 
 gpu: $(if $(GIVEN),,$(STAMP)) ## ask a GPU all there is to ask, within MINUTES=9; results in OUT=...

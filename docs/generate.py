@@ -74,7 +74,9 @@ def _of_part(part: Any, group: str, text: str) -> str:
     for name, kind in fields_of(type(part)).items():
         value = getattr(settled, name)
         number = "number" if kind.is_number else "structure"
-        rows.append((f"`{name}`", _code(value), _accepted(kind), number, texts.get(name, "")))
+        rows.append(
+            (f"`{name}`", _code(value), _accepted(kind), number, _said(texts.get(name, "")))
+        )
     heading = f"**{group}** — {plain(text.strip().partition(chr(10))[0])}"
     return f"{heading}\n\n{table(('setting', 'default', 'accepts', 'is', 'meaning'), rows)}"
 
@@ -92,7 +94,7 @@ def options(env: str) -> str:
     """Options of an environment, with their defaults."""
     found = envs._constructor(env)
     texts = _option_texts(found)
-    rows = [(f"`{n}`", _code(v), texts.get(n, "")) for n, v in envs.options(env).items()]
+    rows = [(f"`{n}`", _code(v), _said(texts.get(n, ""))) for n, v in envs.options(env).items()]
     return table(("option", "default", "meaning"), rows)
 
 
@@ -100,8 +102,8 @@ def _option_texts(kind: type) -> dict[str, str]:
     """What docstrings of a class and of those it inherits from say of options."""
     found: dict[str, str] = {}
     for each in reversed(kind.__mro__):
-        for text in (each.__dict__.get("__doc__"), getattr(each.__init__, "__doc__", None)):
-            found |= _entries(inspect.cleandoc(text or ""))
+        for holder in (each, vars(each).get("__init__")):
+            found |= _entries(inspect.cleandoc(getattr(holder, "__doc__", None) or ""))
     return found
 
 
@@ -251,6 +253,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _said(text: str) -> str:
+    """A docstring's text; ``[n, 4]`` is no link in it."""
+    return text.replace("[", "&#91;")
 
 
 def _code(value: Any) -> str:
