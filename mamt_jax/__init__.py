@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mamt_jax.config import TrainConfig, make_config
     from mamt_jax.registration import register
     from mamt_jax.reports.comparison import compare
+    from mamt_jax.sweeps.run import sweep
     from mamt_jax.training.points import LoggingPoint
     from mamt_jax.training.result import Run
     from mamt_jax.training.run import load, train
@@ -40,6 +41,7 @@ __all__ = [
     "make_config",
     "read_recording",
     "register",
+    "sweep",
     "train",
 ]
 
@@ -53,6 +55,7 @@ _HOMES = {
     "load": "mamt_jax.training.run",
     "read_recording": "mamt_jax.trajectories.recording",
     "register": "mamt_jax.registration",
+    "sweep": "mamt_jax.sweeps.run",
     "train": "mamt_jax.training.run",
 }
 
