@@ -124,9 +124,9 @@ def _value(name: str, kind: Any, written: str) -> Any:
     """A value of a setting, as it is written; texts of kinds are checked by the settings."""
     if written.lower() in _WORDS and kind is not str:
         return _WORDS[written.lower()]
-    read = {int: flags.whole_number, float: float}.get(kind, str)
+    readers: dict[Any, Any] = {int: flags.whole_number, float: float}
     try:
-        return read(written)
+        return readers.get(kind, str)(written)
     except ValueError as error:
         wanted = "whole numbers" if kind is int else "numbers"
         raise ConfigError(f"{name} must have {wanted} in a grid, got {written!r}.") from error

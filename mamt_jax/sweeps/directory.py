@@ -20,7 +20,7 @@ from mamt_jax.files import write_whole
 from mamt_jax.sweeps.grid import Grid
 from mamt_jax.training.run_dir import disk_errors
 
-_OWN = {"lock"}
+_BEFORE = {"lock", "study.db", "study.db-journal"}  # there before the question is noted
 RUNS = "runs"
 """Folder of the run directories."""
 
@@ -56,27 +56,33 @@ def check_question(known: Mapping[str, Any], asked: Mapping[str, Any], where: st
         raise ConfigError(f"{where} holds another sweep: {'; '.join(differing)}.")
 
 
-def write_question(out: Path, grid: Grid) -> None:
-    """Notes in a sweep's directory what it asks, or checks that it asks the same.
+def open_directory(out: Path, grid: Grid) -> None:
+    """Makes a sweep's directory, if it is not there, or checks that it asks the same.
 
     Raises:
         ConfigError: The directory holds another sweep.
-        RunError: It holds something else, or cannot be written.
+        RunError: It holds something else, or cannot be made.
     """
-    file, asked = out / "sweep.json", grid.question()
+    file = out / "sweep.json"
     with disk_errors(out, "begin the sweep", "nothing is changed"):
-        if out.exists() and not file.exists() and (not out.is_dir() or set(_names(out)) - _OWN):
-            raise RunError(f"{out} exists and holds no sweep; choose another directory.")
-        out.mkdir(parents=True, exist_ok=True)
-    with waited_lock(out / "lock"), disk_errors(out, "begin the sweep", "nothing is changed"):
         if file.exists():
             try:
                 known = json.loads(file.read_text(encoding="utf-8"))
             except ValueError as error:
                 raise RunError(f"{file} is corrupt: {error}.") from error
-            return check_question(known, asked, str(out))
-        write_whole(file, (json.dumps(asked, indent=2) + "\n").encode())
+            return check_question(known, grid.question(), str(out))
+        if out.exists() and (not out.is_dir() or set(_names(out)) - _BEFORE):
+            raise RunError(f"{out} exists and holds no sweep; choose another directory.")
+        out.mkdir(parents=True, exist_ok=True)
     return None
+
+
+def note_question(out: Path, grid: Grid) -> None:
+    """Notes in a sweep's directory what it asks, once its study is open."""
+    text = json.dumps(grid.question(), indent=2) + "\n"
+    with disk_errors(out, "begin the sweep", "nothing is changed"):
+        if not (out / "sweep.json").exists():
+            write_whole(out / "sweep.json", text.encode())
 
 
 def _names(folder: Path) -> list[str]:

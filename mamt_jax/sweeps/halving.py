@@ -44,7 +44,7 @@ def decide(standings: Sequence[Standing], rungs: Sequence[int]) -> Decision:
         standings: Of all points.
         rungs: Episodes of each rung.
     """
-    contenders, out = list(standings), []
+    contenders, out = list(standings), list[int]()
     for level, episodes in enumerate(rungs):
         alive = [each for each in contenders if not each.lost]
         reached = [each for each in alive if episodes in each.values]

@@ -20,7 +20,7 @@ from mamt_jax.envs import Environment, HostEnvironment
 from mamt_jax.errors import ConfigError, DivergedError, InterruptedRun, RunError
 from mamt_jax.files import quoted, user_path
 from mamt_jax.settings.fields import check
-from mamt_jax.sweeps.directory import write_question
+from mamt_jax.sweeps.directory import RUNS, note_question, open_directory
 from mamt_jax.sweeps.grid import Grid, Point, by_structure, read_grid
 from mamt_jax.sweeps.halving import Decision
 from mamt_jax.sweeps.results import Sweep, read_results
@@ -123,10 +123,11 @@ def sweep_config(
     check(whole, "together", together, "an integer, 0 or greater")
     points = read_grid(config, grid, halving, objects)
     place = user_path(out)
-    write_question(place, points)
+    open_directory(place, points)
     url = storage or f"sqlite:///{place / 'study.db'}"
     name = study or f"{config.algorithm}-{config.env}"
     kept = SweepStudy(place, points, url, name)
+    note_question(place, points)
     worker = _Worker(place, points, kept, objects, together, progress)
     with kept.working():
         worker.work()
@@ -202,7 +203,7 @@ class _Worker:
         )
 
     def _path(self, point: Point) -> Path:
-        return self._out / "runs" / point.name
+        return self._out / RUNS / point.name
 
     def _is_here(self, point: int) -> bool:
         return bool(Recorded(self._path(self._grid.points[point])).saved())

@@ -68,7 +68,7 @@ class SweepStudy:
         self._grid, self._out, self._url = grid, out, url
         self._beating: set[int] = set()
         self._ended = threading.Event()
-        self._locks = [out / "lock", *locks_of(url)]
+        self._locks = [out / "lock", *(each for each in locks_of(url) if each.parent != out)]
         self._worker = RunDir(out / "workers" / uuid.uuid4().hex)
         with opening(url), warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -106,6 +106,7 @@ class SweepStudy:
                 self._ended.set()
                 with suppress(RunError):  # they count as dead after a while
                     self.release(list(self._beating))
+        _remove(self._worker.path)
 
     def claim(
         self, choose: Callable[[Sequence[Trial], Decision], list[int]]
@@ -191,9 +192,7 @@ class SweepStudy:
             if trial.state == TrialState.RUNNING and trial.user_attrs.get("worker") in names:
                 self._wait_again(trial._trial_id)
         for folder in dead:
-            with suppress(OSError):
-                (folder / "lock").unlink(missing_ok=True)
-                folder.rmdir()
+            _remove(folder)
         with quiet():
             optuna.storages.fail_stale_trials(self._study)
         self._enqueue()
@@ -291,6 +290,12 @@ class SweepStudy:
                 f"{bottom_line(error)}; what was trained is kept in {self._out}, and the same "
                 f"command goes on."
             ) from error
+
+
+def _remove(worker: Path) -> None:
+    with suppress(OSError):
+        (worker / "lock").unlink(missing_ok=True)
+        worker.rmdir()
 
 
 def _is_stale(trial: Any) -> bool:
