@@ -79,7 +79,9 @@ class Sweep(SweepFlags):
         print_tables(found.table())
         for file in [found.write_csv(), *draw(found)]:
             print(file)
-        print(f"The best run is in {quoted(out / found.best.run)}.")
+        best = out / found.best.run
+        here = "is in" if best.is_dir() else "is on another machine, where the sweep has"
+        print(f"The best run {here} {quoted(best if best.is_dir() else found.best.run)}.")
 
 
 def parse(arguments: Sequence[str]) -> Sweep:

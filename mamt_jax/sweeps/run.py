@@ -19,6 +19,7 @@ from mamt_jax.config import TrainConfig
 from mamt_jax.envs import Environment, HostEnvironment
 from mamt_jax.errors import ConfigError, DivergedError, InterruptedRun, RunError
 from mamt_jax.files import quoted, user_path
+from mamt_jax.reports.texts import counted
 from mamt_jax.settings.fields import check
 from mamt_jax.sweeps.directory import RUNS, note_question, open_directory
 from mamt_jax.sweeps.grid import Grid, Point, by_structure, read_grid
@@ -36,6 +37,8 @@ from mamt_jax.training.shards import Recorded, is_lost, leaves
 
 POLL = 5.0
 """Seconds between looks at what others are training."""
+PATIENCE = 60.0
+"""Seconds after which nobody is expected to go on with what nobody trains."""
 
 
 def sweep(
@@ -151,21 +154,21 @@ class _Worker:
 
     def work(self) -> None:
         """Claims and trains until every point is judged, by this process or others."""
-        waiting = False
+        heard = None  # of anybody at work, while this process waits
         while True:
             trials, decision, claimed = self._study.claim(self._choose)
             if claimed:
-                waiting = False
+                heard = None
                 self._train([trials[point] for point in claimed], decision.pending[claimed[0]])
             elif not decision.pending:
                 return
             else:
-                self._check_others(trials, decision)
-                if not waiting:
-                    notice(
-                        self._progress, f"Others train {len(decision.pending)} settings; waiting."
-                    )
-                waiting = True
+                if heard is None:
+                    notice(self._progress, "Waiting for what others train.")
+                if heard is None or self._others_work(trials, decision):
+                    heard = time.monotonic()
+                if time.monotonic() - heard >= PATIENCE:
+                    raise self._elsewhere(trials, decision)
                 time.sleep(POLL)
 
     def _choose(self, trials: Sequence[Trial], decision: Decision) -> list[int]:
@@ -191,15 +194,16 @@ class _Worker:
         free = free_bytes()
         return most if free is None or needed <= free else max(1, most * free // needed)
 
-    def _check_others(self, trials: Sequence[Trial], decision: Decision) -> None:
-        """Raises RunError where nobody is left to wait for."""
-        if any(trials[point].state.name != "WAITING" for point in decision.pending):
-            return
+    def _others_work(self, trials: Sequence[Trial], decision: Decision) -> bool:
+        return any(trials[point].state.name != "WAITING" for point in decision.pending)
+
+    def _elsewhere(self, trials: Sequence[Trial], decision: Decision) -> RunError:
+        """What is raised where nobody is left to wait for."""
         missing = [trials[point].attrs["run"] for point in decision.pending]
-        raise RunError(
-            f"{len(missing)} settings are to be trained further, and their runs are not in "
-            f"{self._out} ({missing[0]}{', …' if len(missing) > 1 else ''}); go on where they are, "
-            f"or copy them here."
+        return RunError(
+            f"{counted(len(missing), 'setting')} to be trained further, and nobody does: runs are "
+            f"not in {self._out} ({missing[0]}{', …' if len(missing) > 1 else ''}); go on where "
+            f"they are, or copy them here."
         )
 
     def _path(self, point: Point) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from mamt_jax.sweeps.grid import Grid, Point
 try:
     import optuna
     from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 except ImportError as error:
     raise ConfigError(
         "Sweeps need a package that is not installed; install it with pip install "
@@ -24,6 +25,7 @@ __all__ = ["SQLAlchemyError", "optuna"]
 
 HEARTBEAT, GRACE = 30, 300
 """Seconds between signs of life, and without one until a claim is anybody's."""
+_TRIES = 3
 
 
 def shown(url: str) -> str:
@@ -34,10 +36,17 @@ def shown(url: str) -> str:
 
 
 def open_storage(url: str) -> Any:
+    """Opens a storage, and makes its tables where there are none."""
     engine = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-    return optuna.storages.RDBStorage(
-        url, engine_kwargs=engine, heartbeat_interval=HEARTBEAT, grace_period=GRACE
-    )
+    for left in reversed(range(_TRIES)):
+        try:
+            return optuna.storages.RDBStorage(
+                url, engine_kwargs=engine, heartbeat_interval=HEARTBEAT, grace_period=GRACE
+            )
+        except (IntegrityError, ProgrammingError):  # another process makes the same tables
+            if not left:
+                raise
+            time.sleep(1)
 
 
 def locks_of(url: str) -> list[Path]:
@@ -45,7 +54,8 @@ def locks_of(url: str) -> list[Path]:
     with suppress(Exception):
         parts = make_url(url)
         if parts.get_backend_name() == "sqlite" and parts.database:
-            return [Path(parts.database + ".lock")]
+            file = Path(parts.database + ".lock")
+            return [file] if file.parent.is_dir() else []
     return []
 
 

@@ -72,8 +72,8 @@ class SweepStudy:
         self._worker = RunDir(out / "workers" / uuid.uuid4().hex)
         with opening(url), warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self._storage = open_storage(url)
             with self._locked(), quiet():
+                self._storage = open_storage(url)
                 self._study = optuna.create_study(
                     storage=self._storage,
                     study_name=name,

@@ -27,7 +27,7 @@ from mamt_jax.sweeps.results import Sweep
 from tests.training.test_together import CLIMBING, TINY
 
 GRID = {"learning_rate": [0.1, 5.0], "target_tau": [0.25, 0.5]}
-SETTINGS = TINY | {"episodes": 60}
+SETTINGS = TINY | {"episodes": 60, "evaluation_interval": 0}
 
 
 def swept(out: Path, **options: Any) -> Sweep:
@@ -105,7 +105,9 @@ def test_interrupted_and_gone_on_with(
         }
 
 
-def test_runs_that_are_elsewhere_are_named(whole: Sweep, tmp_path: Path) -> None:
+def test_runs_that_are_elsewhere_are_named(
+    whole: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of a sweep that machines share, the best goes on where its run is."""
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     grid = sweeping.read_grid(whole.grid.points[0].config, GRID, True, _objects())
@@ -114,7 +116,9 @@ def test_runs_that_are_elsewhere_are_named(whole: Sweep, tmp_path: Path) -> None
         trials, _, claimed = study.claim(lambda trials, decision: [0, 1, 2, 3])
         for point in claimed:
             study.report(trials[point], 10, -float(point), {})
-    with pytest.raises(RunError, match=r"1 settings .* their runs are not in .*tau=0.25\)"):
+    monkeypatch.setattr(sweeping, "POLL", 0.01)
+    monkeypatch.setattr(sweeping, "PATIENCE", 0.02)
+    with pytest.raises(RunError, match=r"1 setting .* and nobody does: .*target_tau=0.25\)"):
         swept(tmp_path / "b", storage=url)
 
 
