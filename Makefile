@@ -10,7 +10,7 @@ OUT ?= runs/benchmarks/gpu
 SITE := build/site
 GIVEN := $(filter command line environment,$(origin PYTHON))
 
-.PHONY: help install demo test torch gpu wheels lint format clean
+.PHONY: help install demo test results torch gpu wheels lint format clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -29,6 +29,10 @@ demo: $(STAMP) ## train MAMT on Spread with 8 seeds (6 to 7 minutes), show table
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
+
+results: $(STAMP) ## draw results/paper and the tables of results/README.md again, of the records there are
+	$(BIN)/mamt reproduce all --recorded --records results --out results/paper
+	$(BIN)/python -m mamt_jax.experiments.generated results
 
 torch: $(STAMP) ## check the PyTorch side of benchmarks/; installs PyTorch, which make test does without
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'

@@ -52,7 +52,7 @@ class Study:
     figures: tuple[str, ...]
     """Those that are kept of what ``mamt report`` draws of all runs."""
     like_paper: bool = False
-    """Whether the runs are columns of the paper's Table 10, for ``experiments.table10``."""
+    """Whether the runs are columns of the paper's Table 10."""
 
 
 ALL_FIGURES = (
@@ -108,7 +108,7 @@ def _walkers(name: str, seeds: int, episodes: int, **settings: Any) -> Run:
     They were run when the environment of this name was PettingZoo's own, on the host.
     """
     chosen, then = SMALL_BATCH | settings, {"env": "multiwalker"}
-    record = f"multiwalker/{name}"
+    record = f"multiwalker_host/{name}"
     return Run(record, "maac", "multiwalker_host", seeds, episodes, chosen, recorded=then)
 
 
@@ -211,7 +211,7 @@ STUDIES = {
         (Run("pursuit/mamt", "mamt", "pursuit", 2, 72, _PURSUIT | EQ_8 | {"buffer_size": 40_000}),),
         (),
     ),
-    "multiwalker": Study(
+    "multiwalker_host": Study(
         "What makes Multi-Walker's return rise: the critic's target, or the temperature?",
         (
             _walkers("maac", 2, 1000),
@@ -241,9 +241,7 @@ STUDIES = {
         "Do regions within a budget of KL learn Rover-Tower, from any width at the start?",
         (
             _ROVERS_MAAC,
-            Run(
-                "width/rover_mamd_kl", "mamd_kl", "rover_tower", 5, 12_000, _ROVERS, stopped_at=9472
-            ),
+            Run("rover_tower/mamd_kl", "mamd_kl", "rover_tower", 5, 12_000, _ROVERS),
             *(
                 replace(run, stopped_at=1552)
                 for run in _starts(

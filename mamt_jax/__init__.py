@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mamt_jax.reports.comparison import compare
     from mamt_jax.sweeps.run import sweep
     from mamt_jax.training.points import LoggingPoint
+    from mamt_jax.training.pretrained import pretrained
     from mamt_jax.training.result import Run
     from mamt_jax.training.run import load, train
     from mamt_jax.trajectories.recording import read_recording
@@ -39,6 +40,7 @@ __all__ = [
     "envs",
     "load",
     "make_config",
+    "pretrained",
     "read_recording",
     "register",
     "sweep",
@@ -53,6 +55,7 @@ _HOMES = {
     "Run": "mamt_jax.training.result",
     "compare": "mamt_jax.reports.comparison",
     "load": "mamt_jax.training.run",
+    "pretrained": "mamt_jax.training.pretrained",
     "read_recording": "mamt_jax.trajectories.recording",
     "register": "mamt_jax.registration",
     "sweep": "mamt_jax.sweeps.run",

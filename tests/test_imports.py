@@ -19,6 +19,7 @@ LEAVES = {
     "mamt_jax.errors",
     "mamt_jax.files",
     "mamt_jax.lookup",
+    "mamt_jax.policies",
     "mamt_jax.quantities",
     "mamt_jax.settings",
     "mamt_jax.types",
@@ -38,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "mamt_jax.errors": set(),
     "mamt_jax.files": {"mamt_jax.errors"},
     "mamt_jax.lookup": {"mamt_jax.errors"},
+    "mamt_jax.policies": set(),
     "mamt_jax.quantities": set(),
     "mamt_jax.settings": {"mamt_jax.errors"},
     "mamt_jax.types": LEAVES,
@@ -57,10 +59,13 @@ ALLOWED: dict[str, set[str]] = {
     "mamt_jax.reports": OPS | CONFIG | REPORTS | PAPER,
     "mamt_jax.sweeps": OPS | CONFIG | SWEEPS,
     "mamt_jax.cli": ALGORITHMS | CONFIG | SWEEPS,
+    # The one command that is about the paper.
+    "mamt_jax.cli.reproduce": CONFIG | {"mamt_jax.cli.flags", "mamt_jax.experiments.reproduce"},
     "mamt_jax.registration": LEAVES | REGISTRY | {"mamt_jax.envs"},
     "mamt_jax": CONFIG
     | {
         "mamt_jax.training.points",
+        "mamt_jax.training.pretrained",
         "mamt_jax.training.run",
         "mamt_jax.training.result",
         "mamt_jax.reports.comparison",

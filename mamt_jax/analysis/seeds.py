@@ -6,8 +6,21 @@ import numpy as np
 import xarray as xr
 
 from mamt_jax.errors import RunError
+from mamt_jax.quantities import Quantity
 
-BY_SEED = ("return_mean", "return_sum", "episodes")
+JOINT = {
+    "local_kl_mean": Quantity(
+        (),
+        "nat",
+        "local KL, mean over agents",
+        "KL of the policies to their old ones, mean over agents",
+    ),
+    "nonstationarity_sum": Quantity(
+        (), "nat", "non-stationarity D_ns", "non-stationarity, sum of D_i,ns over agents (Eq. 6)"
+    ),
+}
+"""What :func:`joint` makes of all agents: the quantities of the paper's Figures 3 and 16 to 23."""
+BY_SEED = ("return_mean", "return_sum", "episodes", *JOINT)
 """Quantities that are kept of every seed, where others are known by their moments alone."""
 MOMENTS = ("mean", "std")
 
@@ -46,16 +59,28 @@ def surviving(metrics: xr.Dataset) -> xr.Dataset:
     return metrics.isel(seed=kept).assign_attrs(diverged=lost)
 
 
+def joint(metrics: xr.Dataset) -> xr.Dataset:
+    """Adds those of :data:`JOINT` whose quantities ``[..., agent]`` were recorded."""
+    made = {}
+    if "local_kl" in metrics:
+        made["local_kl_mean"] = metrics.local_kl.mean("agent")
+    if "nonstationarity" in metrics:
+        made["nonstationarity_sum"] = metrics.nonstationarity.sum("agent", skipna=False)
+    for name, values in made.items():
+        values.attrs = {"long_name": JOINT[name].name, "units": JOINT[name].unit}
+    return metrics.assign(made)
+
+
 def over_seeds(metrics: xr.Dataset) -> xr.Dataset:
     """A run's metrics with returns by seed, and of all else what its seeds have in common.
 
     Returns:
-        :data:`BY_SEED` as they are, and other quantities ``[seed, update, ...]`` as ``[moment,
-        update, ...]``: mean and sample standard deviation (n − 1) over the seeds that recorded a
-        number; the latter is NaN where fewer than two did.
+        :data:`BY_SEED` as they are, :func:`joint` ones among them, and other quantities ``[seed,
+        update, ...]`` as ``[moment, update, ...]``: mean and sample standard deviation (n − 1) over
+        the seeds that recorded a number; the latter is NaN where fewer than two did.
     """
     reduced = {}
-    for name, values in metrics.items():
+    for name, values in joint(metrics).items():
         if name in BY_SEED:
             reduced[str(name)] = values
         elif "update" in values.dims:

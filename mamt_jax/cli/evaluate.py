@@ -23,7 +23,7 @@ class Evaluate:
     """Play greedy episodes with the policies of a run."""
 
     run_directory: Annotated[File, tyro.conf.arg(name="run"), tyro.conf.Positional]
-    """Run directory."""
+    """Run directory; or policies that come with the package, see mamt list, or a file of some."""
     episodes: Whole = 10
     """Episodes per trained seed."""
     seed: Whole = 0
@@ -44,11 +44,11 @@ class Evaluate:
         from mamt_jax.analysis.seeds import diverged
         from mamt_jax.analysis.statistics import summarise
         from mamt_jax.reports.texts import sentence
-        from mamt_jax.training.run import load
+        from mamt_jax.training.pretrained import opened
 
         pictures = self._check_gif()
         gif = None if self.gif is None else user_path(self.gif)  # before an environment may move us
-        run = load(self.run_directory, self.checkpoint)
+        run = opened(self.run_directory, self.checkpoint)
         seeds = run.policies.seeds
         lost = diverged(run.metrics)
         if len(lost) == len(seeds):

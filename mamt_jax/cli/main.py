@@ -19,6 +19,7 @@ from mamt_jax.cli.list import List
 from mamt_jax.cli.plot import Plot
 from mamt_jax.cli.record import Record
 from mamt_jax.cli.report import Report
+from mamt_jax.cli.reproduce import Reproduce
 from mamt_jax.cli.sweep import Sweep
 from mamt_jax.cli.train import Train
 from mamt_jax.cli.view import View
@@ -32,6 +33,7 @@ COMMANDS: dict[str, Any] = {
     "plot": Plot,
     "report": Report,
     "sweep": Sweep,
+    "reproduce": Reproduce,
     "list": List,
 }
 
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given:
         return guarded(_print_help) or 2
-    return guarded(lambda: parse(given).run(), trains=given[0] in ("train", "sweep"))
+    return guarded(lambda: parse(given).run(), trains=given[0] in ("train", "reproduce", "sweep"))
 
 
 def parse(arguments: Sequence[str]) -> Any:

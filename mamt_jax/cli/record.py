@@ -17,7 +17,7 @@ class Record:
     """Play episodes with the policies of a run and write them to a file."""
 
     run_directory: Annotated[File, tyro.conf.arg(name="run"), tyro.conf.Positional]
-    """Run directory."""
+    """Run directory; or policies that come with the package, see mamt list, or a file of some."""
     out: File
     """Where the recording goes: a NetCDF file (.nc) or a zarr folder (.zarr)."""
     overwrite: bool = False
@@ -39,12 +39,12 @@ class Record:
         """Prints what was written."""
         from mamt_jax.analysis.seeds import diverged
         from mamt_jax.env_options import read_options
-        from mamt_jax.training.run import load
+        from mamt_jax.training.pretrained import opened
         from mamt_jax.trajectories.recording import check_writable, write_recording
 
         path = user_path(self.out)  # before an environment may move us
         check_writable(path, self.overwrite)
-        run = load(self.run_directory, self.checkpoint)
+        run = opened(self.run_directory, self.checkpoint)
         seed, lost = self.seed, diverged(run.metrics)
         if seed is None:
             left = [each for each in run.policies.seeds if each not in lost]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import tyro
@@ -25,8 +26,11 @@ class Report:
     """Of the tables. Others than text are all that is printed; figures are drawn with --figures."""
     keep: MaybeFile = None
     """Also write the one run that is given as a record: one small JSON file, to be kept."""
+    policies: MaybeFile = None
+    """Also write the policies of the run's best seed as one small .npz file, for
+    mamt_jax.pretrained."""
     note: str | None = None
-    """What the numbers of the record do not say, such as the machine."""
+    """What the numbers of the record do not say, such as the machine; or the card of policies."""
 
     def run(self) -> None:
         """Prints the tables and, with text, the names of the files written."""
@@ -34,16 +38,19 @@ class Report:
         from mamt_jax.reports.record import record
         from mamt_jax.reports.report import draw, figures_folder, open_panels, print_tables, tables
 
-        if self.note is not None and self.keep is None:
-            raise ConfigError("--note goes with --keep FILE.")
-        if self.keep is not None and len(self.runs) != 1:
-            raise ConfigError(f"--keep takes one run directory, got {len(self.runs)}.")
+        if self.note is not None and self.keep is None and self.policies is None:
+            raise ConfigError("--note goes with --keep FILE or --policies FILE.")
+        for flag, file in (("--keep", self.keep), ("--policies", self.policies)):
+            if file is not None and len(self.runs) != 1:
+                raise ConfigError(f"{flag} takes one run directory, got {len(self.runs)}.")
         for_people = self.format == "text"
         if self.per_seed and self.figures is None and not for_people:
             raise ConfigError(
                 f"--per-seed is for figures; with --format {self.format} they need --figures."
             )
         written = [] if self.keep is None else [record(self.runs[0], self.keep, self.note or "")]
+        if self.policies is not None:
+            written.append(_keep_policies(self.runs[0], self.policies, self.note or ""))
         folder = figures_folder(self.figures)
         panels = open_panels(list(self.runs), self.per_seed)
         if for_people or self.figures is not None:
@@ -58,3 +65,14 @@ class Report:
         print_tables(*tables(panels))
         for file in written:
             print(file)
+
+
+def _keep_policies(run: Path, file: Path, note: str) -> Path:
+    from mamt_jax.training.pretrained import save_policies
+    from mamt_jax.training.run import load
+
+    if file.suffix != ".npz":
+        raise ConfigError(f"--policies takes a file that ends with .npz, got {file.name}.")
+    if run.is_file():
+        raise ConfigError(f"--policies takes a run directory; the record {run} has no policies.")
+    return save_policies(load(run), file, note)

@@ -61,14 +61,23 @@ def episodes(metrics: xr.Dataset) -> np.ndarray:
     return found
 
 
-def return_curve(
-    axes: Axes, metrics: xr.Dataset, label: str, index: int, by_seed: bool = False
+def seed_curve(
+    axes: Axes, at: np.ndarray, values: np.ndarray, label: str, index: int, by_seed: bool = False
 ) -> None:
-    """Mean and standard deviation of the smoothed returns of every seed."""
-    smoothed = smooth(metrics.return_mean.values)
+    """Mean and standard deviation of what every seed has, smoothed.
+
+    Args:
+        axes: Where.
+        at: Episodes ``[T]``.
+        values: ``[S, T]``.
+        label: For the legend.
+        index: Which colour.
+        by_seed: Whether each seed has a line, in the place of the band.
+    """
+    smoothed = smooth(values)
     mean = smoothed.mean(axis=0)
     std = smoothed.std(axis=0, ddof=1) if len(smoothed) > 1 else np.full_like(mean, np.nan)
-    _curve(axes, episodes(metrics), mean, std, label, index, smoothed if by_seed else None)
+    _curve(axes, at, mean, std, label, index, smoothed if by_seed else None)
 
 
 def moment_curve(
@@ -137,9 +146,9 @@ def _curve(
     level, low, high = (scale(each) if scale else each for each in (mean, mean - std, mean + std))
     colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
     if by_seed is not None and len(by_seed) > 1:
-        axes.plot(at, by_seed[:, known].T, color=colour, lw=0.7, alpha=0.45)
+        axes.plot(at, by_seed[:, known].T, color=colour, lw=0.7, alpha=0.45, gid=f"{label}: seed")
     elif np.isfinite(std).any():
-        axes.fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)
+        axes.fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0, gid=label)
     # Coinciding curves stay visible, because the later ones are dashed.
     (line,) = axes.plot(at, level, linestyle=dash, color=colour, label=label, lw=1.8)
     line.set(marker=marker, markersize=3.5)

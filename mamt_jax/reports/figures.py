@@ -30,7 +30,7 @@ from mamt_jax.reports.curves import (
     moment_curve,
     panel_axes,
     plain,
-    return_curve,
+    seed_curve,
 )
 from mamt_jax.reports.plots import Axes, Figure, default_style
 from mamt_jax.training.metrics import DERIVED
@@ -201,8 +201,9 @@ def _fade(axes: Axes, most: int) -> None:
 
 def _line(axes: Axes, name: str, drawn: _Drawn, label: str, index: int) -> None:
     metrics, seeds = drawn.metrics, drawn.seeds(name)
-    if name == "return_mean":
-        return_curve(axes, metrics, label, index, by_seed=seeds is not None)
+    if "seed" in metrics[name].dims:
+        values, each = metrics[name].values, drawn.by_seed is not None
+        seed_curve(axes, episodes(metrics), values, label, index, by_seed=each)
     elif name == "greedy_return":
         evaluated_curve(axes, episodes(metrics), metrics[name], label, index, seeds)
     else:

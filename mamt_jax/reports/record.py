@@ -2,11 +2,11 @@
 
     mamt report runs/mamt-spread --keep results/spread/mamt.json --note "2 cores"
 
-It holds the config, the versions, the wall-clock time, every seed's returns, and the mean and
-sample standard deviation (n − 1) over seeds of all other recorded quantities, at every logging
-point; and, not rounded, every seed's mean return of the last episodes. What too few seeds cannot
-tell is null. Seeds that diverged are named, and count nowhere. ``mamt report`` reads such files
-like run directories.
+It holds the config, the versions, the wall-clock time, every seed's returns, its mean local KL and
+its non-stationarity, and the mean and sample standard deviation (n − 1) over seeds of all other
+recorded quantities, at every logging point; and, not rounded, every seed's mean return of the last
+episodes. What too few seeds cannot tell is null. Seeds that diverged are named, and count nowhere.
+``mamt report`` reads such files like run directories.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import xarray as xr
 
 from mamt_jax.analysis.returns import first_and_last, last_by_seed
-from mamt_jax.analysis.seeds import BY_SEED, MOMENTS, over_seeds, surviving
+from mamt_jax.analysis.seeds import BY_SEED, JOINT, MOMENTS, joint, over_seeds, surviving
 from mamt_jax.analysis.statistics import Summary, supported
 from mamt_jax.config import TrainConfig
 from mamt_jax.errors import RunError
@@ -65,7 +65,8 @@ def record(run: Path, file: Path, note: str = "") -> Path:
         "last_return_by_seed": _finite({str(seed): value for seed, value in by_seed}),
         "episode": metrics.episode_at_update.mean("seed").astype(int).values.tolist(),
         "update": metrics["update"].values.tolist(),
-        "return_mean": {str(int(one.seed)): _round(one) for one in metrics.return_mean},
+        "return_mean": _each(metrics.return_mean),
+        "joint": {name: _each(metrics[name]) for name in JOINT if name in metrics},
         "over_seeds": {
             str(name): _over_seeds(values)
             for name, values in metrics.items()
@@ -135,6 +136,7 @@ def read_record(file: Path) -> tuple[TrainConfig, xr.Dataset]:
                 "episode_at_update": (("seed", "update"), _finished(summary)),
             },
         )
+        metrics = _joint(summary, metrics)
         if "agent" in metrics.dims and "agents" in summary:
             names = {dim: summary["agents"] for dim in ("agent", "opponent") if dim in metrics.dims}
             metrics = metrics.assign_coords(names)
@@ -182,6 +184,24 @@ def _moments(recorded: dict[str, Any], seeds: int) -> dict[str, Any]:
     return found
 
 
+def _joint(summary: dict[str, Any], metrics: xr.Dataset) -> xr.Dataset:
+    """Adds the quantities of all agents together.
+
+    Records from before they were kept have no more than their means over seeds.
+    """
+    means = joint(metrics.sel(moment="mean"))
+    recorded, found = summary.get("joint", {}), {}
+    for name, quantity in JOINT.items():
+        attrs = {"long_name": quantity.name, "units": quantity.unit}
+        if name in recorded:
+            values = np.array(list(recorded[name].values()), np.float64)
+            found[name] = (("seed", "update"), values, attrs)
+        elif name in means:
+            both = np.stack([means[name].values, np.full(means.sizes["update"], np.nan)])
+            found[name] = (("moment", "update"), both, attrs)
+    return metrics.assign(found)
+
+
 def _versions(run: Path) -> Any:
     try:
         return json.loads((run / "versions.json").read_text(encoding="utf-8"))
@@ -205,6 +225,11 @@ def _over_seeds(values: xr.DataArray) -> dict[str, Any]:
         "unit": values.attrs["units"],
         **{moment: _round(values.sel(moment=moment)) for moment in MOMENTS},
     }
+
+
+def _each(values: xr.DataArray) -> dict[str, Any]:
+    """A quantity ``[seed, ...]`` by seed."""
+    return {str(int(one.seed)): _round(one) for one in values}
 
 
 def _round(values: xr.DataArray) -> Any:

@@ -99,7 +99,7 @@ def test_every_figure_belongs_to_a_study() -> None:
     assert kept == named
 
 
-@pytest.mark.parametrize("name", ["pursuit", "multiwalker"])
+@pytest.mark.parametrize("name", ["pursuit", "multiwalker_host"])
 def test_reports_of_a_study_have_its_figures(name: str, tmp_path: Path) -> None:
     study = STUDIES[name]
     tables, files = report([RESULTS / f"{run.record}.json" for run in study.runs], tmp_path)

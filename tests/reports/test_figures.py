@@ -20,7 +20,7 @@ from mamt_jax.errors import ConfigError, RunError
 from mamt_jax.experiments.paper import NAMES
 from mamt_jax.experiments.references import references
 from mamt_jax.quantities import QUANTITIES
-from mamt_jax.reports.curves import moment_curve, panel_axes, return_curve
+from mamt_jax.reports.curves import moment_curve, panel_axes, seed_curve
 from mamt_jax.reports.figures import STANDARD, Panel, draw_all, figure_of, learning_curve
 from mamt_jax.reports.record import record as write_summary
 from mamt_jax.reports.report import merge_references, returns_table, thresholds_table
@@ -231,7 +231,7 @@ def test_band_is_one_standard_deviation_on_both_sides() -> None:
     metrics["return_mean"] = metrics.return_mean * 0 + xr.DataArray([0.0, 2.0], dims="seed")
     metrics = over_seeds(metrics)
     axes, other = Figure().subplots(2)
-    return_curve(axes, metrics, "never negative", 0)
+    seed_curve(axes, np.arange(30.0), metrics.return_mean.values, "never negative", 0)
     np.testing.assert_allclose(heights(axes), [1 - 2**0.5, 1 + 2**0.5])
     values = metrics.local_kl.isel(agent=0)
     moment_curve(other, np.arange(30.0), values, "one and two", 0)
@@ -240,7 +240,7 @@ def test_band_is_one_standard_deviation_on_both_sides() -> None:
 
 def test_one_seed_has_no_band() -> None:
     metrics, (axes, other) = record({"delta"}, seeds=1), Figure().subplots(2)
-    return_curve(axes, metrics, "return", 0)
+    seed_curve(axes, np.arange(30.0), metrics.return_mean.values, "return", 0)
     moment_curve(other, np.arange(30.0), metrics.delta.isel(agent=0), "delta", 0, True)
     for each in (axes, other):
         assert len(each.lines) == 1 and not each.collections
