@@ -127,9 +127,7 @@ def rungs_figure(found: Sweep) -> Figure | None:
     axes.set_xticks(rungs, [f"{episodes:,}" for episodes in rungs])
     axes.set_xlabel("episodes")
     axes.set_ylabel("return of the last episodes")
-    title = (
-        f"{found.task}: {len(rows)} settings at each rung, the best {min(len(rows), _NAMED)} named"
-    )
+    title = f"{found.task}: {len(rows)} settings at the rungs they reached, the best {min(len(rows), _NAMED)} named"
     axes.set_title(plain(title), loc="left", fontsize=10)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
