@@ -112,22 +112,23 @@ def rungs_figure(found: Sweep) -> Figure | None:
     axes = figure.subplots()
     for place, row in reversed(list(enumerate(rows))):
         at, values = list(row.rungs), list(row.rungs.values())
-        named = place < _NAMED
+        is_named = place < _NAMED
         label = ", ".join(f"{name}={_label(value)}" for name, value in row.values.items())
         axes.plot(
             at,
             values,
-            color=COLOURS[place] if named else _GREY,
-            label=plain(label) if named else None,
+            color=COLOURS[place] if is_named else _GREY,
+            label=plain(label) if is_named else None,
             marker="o",
-            markersize=4.5 if named else 3,
-            lw=1.8 if named else 0.9,
-            zorder=3 if named else 2,
+            markersize=4.5 if is_named else 3,
+            lw=1.8 if is_named else 0.9,
+            zorder=3 if is_named else 2,
         )
     axes.set_xticks(rungs, [f"{episodes:,}" for episodes in rungs])
     axes.set_xlabel("episodes")
     axes.set_ylabel("return of the last episodes")
-    title = f"{found.task}: {len(rows)} settings at the rungs they reached, the best {min(len(rows), _NAMED)} named"
+    named = min(len(rows), _NAMED)
+    title = f"{found.task}: {len(rows)} settings at the rungs they reached, the best {named} named"
     axes.set_title(plain(title), loc="left", fontsize=10)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
