@@ -92,7 +92,7 @@ def quiet() -> Iterator[None]:
 
 def distributions(grid: Grid, point: Point) -> dict[str, Any]:
     """Of each setting what its values are drawn from: numbers are on a scale, others are kinds."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, values in grid.axes.items():
         numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
         if not numbers:
@@ -100,7 +100,7 @@ def distributions(grid: Grid, point: Point) -> dict[str, Any]:
             continue
         low, high = min(values), max(values)
         whole = all(isinstance(v, int) for v in values)
-        kind = optuna.distributions.IntDistribution if whole else None
-        kind = kind or optuna.distributions.FloatDistribution
+        kinds = optuna.distributions
+        kind: Any = kinds.IntDistribution if whole else kinds.FloatDistribution
         found[name] = kind(low, high, log=low > 0 and high >= 10 * low)
     return found
