@@ -19,8 +19,7 @@ from typing import Any, NamedTuple, get_args, get_origin
 
 from mamt_jax import envs
 from mamt_jax.algorithms import registry
-from mamt_jax.cli.flags import _all_texts as texts_of_fields
-from mamt_jax.cli.flags import plain
+from mamt_jax.cli.flags import plain, texts_of_fields
 from mamt_jax.config import Execution, TrainConfig
 from mamt_jax.envs.base import EnvSpec
 from mamt_jax.experiments.paper import NAMES, TABLE10

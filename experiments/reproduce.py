@@ -18,20 +18,29 @@ from mamt_jax.experiments.runs import Opened, Places, find, train
 from mamt_jax.experiments.sheet import Shown, to_csv, to_markdown, to_rich
 from mamt_jax.experiments.studies import Run
 from mamt_jax.experiments.targets import TARGETS, Target
+from mamt_jax.experiments.tuning import tuning
 from mamt_jax.files import user_path, write_whole
 from mamt_jax.reports.plots import default_style
 from mamt_jax.reports.plotted import save
 from mamt_jax.reports.report import print_tables
 from mamt_jax.training.run_dir import disk_errors
 
-NAMES = (*TARGETS, "verdicts", "all")
+TUNING = "tuning"
+NAMES = (*TARGETS, "verdicts", "all", TUNING)
 """What can be reproduced."""
+
+
+_TUNED = ("spread",)
 
 
 def targets() -> dict[str, str]:
     """What each name is."""
     texts = {name: target.title for name, target in TARGETS.items()}
-    return texts | {"verdicts": "Whether the paper's claims hold", "all": "All of these"}
+    return texts | {
+        "verdicts": "Whether the paper's claims hold",
+        "all": "All of these",
+        TUNING: "Tables 8 and 9: successive halving of 24 and 216 settings; not part of all",
+    }
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class Request:
     def runs(self, name: str) -> dict[tuple[str, str], Run]:
         """The runs of a table or figure, by environment and variant."""
         usual = QUICK.get(self.budget, tuple(BUDGETS[self.budget]))
-        cells = TARGETS[name].cells(self.envs or usual)
+        cells = TARGETS[name].cells(self.envs or usual) if name in TARGETS else []
         made = {(env, each): planned(each, env, self.budget) for each, env in cells}
         return {cell: with_seeds(run, self.seeds) for cell, run in made.items()}
 
@@ -91,7 +100,7 @@ def checked(
     every = (*TARGETS, "verdicts")
     wanted = tuple(dict.fromkeys(every if "all" in names else names))
     request = Request(wanted, budget, tuple(envs), seeds, recorded, note)
-    having = [name for name in wanted if name == "verdicts" or request.runs(name)]
+    having = [name for name in wanted if name not in TARGETS or request.runs(name)]
     if not having:
         where = envs or QUICK.get(budget, ())
         raise ConfigError(f"{', '.join(wanted)} has no run in {', '.join(where)}.")
@@ -130,14 +139,14 @@ def reproduce(request: Request, places: Places) -> list[Path]:
             found = train(run, places, request.note)
         if found is not None:
             opened[run.record] = found
-    if not opened:
+    if not opened and any(name != TUNING for name in request.names):
         raise RunError(
             f"Nothing of {', '.join(request.names)} is recorded at the budget {request.budget}; "
             f"leave --recorded out to train it."
         )
     written = []
     for name in request.names:
-        shown = _shown(name, request, opened)
+        shown = _shown(name, request, opened, places)
         if shown is not None:
             print_tables(*map(to_rich, shown.sheets))
             with disk_errors(places.out, "write", "the runs are untouched"):
@@ -186,8 +195,14 @@ def everything(budget: str, where: Places) -> dict[str, dict[str, Opened]]:
     return _together(request, {name: each for name, each in found.items() if each is not None})
 
 
-def _shown(name: str, request: Request, opened: dict[str, Opened]) -> Shown | None:
+def _shown(name: str, request: Request, opened: dict[str, Opened], places: Places) -> Shown | None:
     """What a name comes to; None where nothing of it is recorded."""
+    if name == TUNING:
+        if request.recorded:
+            return None
+        out = places.out / "runs" / request.budget / TUNING
+        each = [tuning(env, request.budget, out, request.seeds) for env in request.envs or _TUNED]
+        return Shown([sheet for sheets in each for sheet in sheets], {})
     if name == "verdicts":
         return Shown([verdicts(_together(request, opened), request.budget)], {})
     found = _found(TARGETS[name], request.runs(name), opened)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mamt_jax.config import TrainConfig, make_config
     from mamt_jax.registration import register
     from mamt_jax.reports.comparison import compare
+    from mamt_jax.sweeps.run import sweep
     from mamt_jax.training.points import LoggingPoint
     from mamt_jax.training.pretrained import pretrained
     from mamt_jax.training.result import Run
@@ -42,6 +43,7 @@ __all__ = [
     "pretrained",
     "read_recording",
     "register",
+    "sweep",
     "train",
 ]
 
@@ -56,6 +58,7 @@ _HOMES = {
     "pretrained": "mamt_jax.training.pretrained",
     "read_recording": "mamt_jax.trajectories.recording",
     "register": "mamt_jax.registration",
+    "sweep": "mamt_jax.sweeps.run",
     "train": "mamt_jax.training.run",
 }
 

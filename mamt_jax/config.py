@@ -193,6 +193,7 @@ _TAKEN = (
     | _EXECUTION
     | {"out", "resume", "progress", "callback", "settings", "env_option", "dry_run"}
     | {"distributed", "coordinator", "process"}
+    | {"grid", "halving", "storage", "study", "together"}
 )
 
 

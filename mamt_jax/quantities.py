@@ -80,7 +80,7 @@ QUANTITIES: dict[str, Quantity] = {
         _AGENT, "nat", "local trust region δ_i", "local trust region before the random offset"
     ),
     "delta_within_budget": Quantity(
-        (), "1", "share of updates within the budget", "share of updates whose Σ δ_i is at most δ"
+        (), "1", "share of updates with Σδᵢ ≤ δ", "share of updates whose Σ δ_i is at most δ"
     ),
     "coordination_score": Quantity(
         _PAIR, _SCALED, "coordination score", "score in the softmax of Eq. 5, before scaling"

@@ -1,5 +1,5 @@
 """Imports point one way: envs <- ops <- networks <- algorithms <- trajectories <- training <-
-reports <- cli.
+reports <- sweeps <- cli.
 
 By package, and by file: no file is in a circle, imports inside of functions counted. An import that
 only a type checker reads may close one, and is written down here then.
@@ -32,6 +32,7 @@ CONFIG = LEAVES | REGISTRY | {"mamt_jax.config"}
 PLAYED = {"mamt_jax.envs", "mamt_jax.trajectories"}
 TRAINING = PLAYED | {"mamt_jax.env_options", "mamt_jax.analysis", "mamt_jax.training"}
 REPORTS = TRAINING | {"mamt_jax.reports"}
+SWEEPS = REPORTS | {"mamt_jax.sweeps"}
 PAPER = {"mamt_jax.experiments.paper", "mamt_jax.experiments.references"}
 ALLOWED: dict[str, set[str]] = {
     "mamt_jax.backend": set(),
@@ -56,7 +57,8 @@ ALLOWED: dict[str, set[str]] = {
     # Training knows the Algorithm protocol and reaches algorithms through the registry alone.
     "mamt_jax.training": OPS | CONFIG | TRAINING,
     "mamt_jax.reports": OPS | CONFIG | REPORTS | PAPER,
-    "mamt_jax.cli": ALGORITHMS | CONFIG | REPORTS,
+    "mamt_jax.sweeps": OPS | CONFIG | SWEEPS,
+    "mamt_jax.cli": ALGORITHMS | CONFIG | SWEEPS,
     # The one command that is about the paper.
     "mamt_jax.cli.reproduce": CONFIG | {"mamt_jax.cli.flags", "mamt_jax.experiments.reproduce"},
     "mamt_jax.registration": LEAVES | REGISTRY | {"mamt_jax.envs"},
@@ -67,12 +69,13 @@ ALLOWED: dict[str, set[str]] = {
         "mamt_jax.training.run",
         "mamt_jax.training.result",
         "mamt_jax.reports.comparison",
+        "mamt_jax.sweeps.run",
     }
     | {"mamt_jax.trajectories.recording"}
     | {"mamt_jax.envs", "mamt_jax.registration"},
     "mamt_jax.__main__": {"mamt_jax.cli.main"},  # ``python -m mamt_jax`` is ``mamt``
-    "mamt_jax.experiments": ALGORITHMS | CONFIG | REPORTS | {"mamt_jax.cli"},
-    "benchmarks": ALGORITHMS | CONFIG | REPORTS | {"mamt_jax.cli"},
+    "mamt_jax.experiments": ALGORITHMS | CONFIG | SWEEPS | {"mamt_jax.cli"},
+    "benchmarks": ALGORITHMS | CONFIG | SWEEPS | {"mamt_jax.cli"},
 }
 """What a package may import of ours besides itself; the longest matching name counts."""
 
@@ -204,6 +207,8 @@ def test_the_rule_can_fail() -> None:
         ("mamt_jax.training.trainer", "mamt_jax.algorithms.actor_critic.actor_critic"),
         ("mamt_jax.training.run", "mamt_jax.cli.main.entry"),
         ("mamt_jax.reports.record", "mamt_jax.cli.guard.guarded"),
+        ("mamt_jax.reports.report", "mamt_jax.sweeps.run.sweep"),
+        ("mamt_jax.sweeps.run", "mamt_jax.cli.sweep.parse"),
         ("mamt_jax.trajectories.frames", "mamt_jax.training.policies.Policies"),
         ("mamt_jax.analysis.statistics", "mamt_jax.training.run.train"),
     ):

@@ -21,7 +21,9 @@ from typing import Annotated, Any, get_type_hints
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
-from mamt_jax.config import TrainConfig, make_config
+from mamt_jax.algorithms import registry
+from mamt_jax.config import TrainConfig, make_config, unknown_setting
+from mamt_jax.errors import ConfigError
 from mamt_jax.settings.fields import Kept, fields_of
 
 _MIN_COLUMNS = 60
@@ -118,7 +120,7 @@ def with_settings(command: type, defaults: TrainConfig) -> type:
     ]
     parts = []
     for name, group in _groups(defaults).items():
-        found, texts = [], _all_texts(type(group))
+        found, texts = [], texts_of_fields(type(group))
         for each, described in fields_of(type(group)).items():
             kind = described.kind | None if described.optional else described.kind
             default = field(default=getattr(group, each))
@@ -129,6 +131,24 @@ def with_settings(command: type, defaults: TrainConfig) -> type:
     made = make_dataclass(command.__name__, own + parts, frozen=True)
     made.__doc__ = command.__doc__
     return made
+
+
+def parse_with_settings(
+    command: type, prog: str, defaults: TrainConfig, arguments: Sequence[str]
+) -> tuple[dict[str, Any], TrainConfig]:
+    """The values of a command's own fields, and the config that its other flags ask for.
+
+    Raises:
+        SystemExit: A usage error or ``--help``.
+        ConfigError: A setting is out of range, or not one of the algorithm's.
+    """
+    own = defaults.settings.flat()
+    for name in given_settings(arguments):
+        if name in registry.all_settings() and name not in own:
+            raise ConfigError(unknown_setting(name, defaults.algorithm, own))
+    parsed = parse(with_settings(command, defaults), prog, arguments)
+    mine = {each.name: getattr(parsed, each.name) for each in fields(command)}
+    return mine, settings(parsed, defaults)
 
 
 def settings(parsed: Any, defaults: TrainConfig) -> TrainConfig:
@@ -154,6 +174,17 @@ def given_settings(arguments: Sequence[str]) -> list[str]:
     """Names of what is given as flags, whether or not there are such settings."""
     flags = (each.partition("=")[0] for each in arguments if each.startswith("--"))
     return [each.removeprefix("--").removeprefix("no-").replace("-", "_") for each in flags]
+
+
+def given(arguments: Sequence[str], name: str) -> str | None:
+    """What follows a flag, the last time that it is given."""
+    found = None
+    for flag, following in zip(arguments, [*arguments, ""][1:], strict=True):
+        if flag == f"--{name}":
+            found = following
+        elif flag.startswith(f"--{name}="):
+            found = flag.partition("=")[2]
+    return found
 
 
 def _key(group: str) -> str:
@@ -188,7 +219,7 @@ def _texts(described: type) -> dict[str, str]:
     return found
 
 
-def _all_texts(described: type) -> dict[str, str]:
+def texts_of_fields(described: type) -> dict[str, str]:
     """As :func:`_texts`, of all classes that it inherits fields from."""
     found: dict[str, str] = {}
     for each in reversed(described.__mro__):

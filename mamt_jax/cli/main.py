@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from mamt_jax import __version__
-from mamt_jax.cli import flags, train
+from mamt_jax.cli import flags, sweep, train
 from mamt_jax.cli.evaluate import Evaluate
 from mamt_jax.cli.guard import end_process, guarded, say
 from mamt_jax.cli.list import List
@@ -20,6 +20,7 @@ from mamt_jax.cli.plot import Plot
 from mamt_jax.cli.record import Record
 from mamt_jax.cli.report import Report
 from mamt_jax.cli.reproduce import Reproduce
+from mamt_jax.cli.sweep import Sweep
 from mamt_jax.cli.train import Train
 from mamt_jax.cli.view import View
 from mamt_jax.errors import close_to
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Any] = {
     "record": Record,
     "plot": Plot,
     "report": Report,
+    "sweep": Sweep,
     "reproduce": Reproduce,
     "list": List,
 }
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given:
         return guarded(_print_help) or 2
-    return guarded(lambda: parse(given).run(), trains=given[0] in ("train", "reproduce"))
+    return guarded(lambda: parse(given).run(), trains=given[0] in ("train", "reproduce", "sweep"))
 
 
 def parse(arguments: Sequence[str]) -> Any:
@@ -67,6 +69,8 @@ def parse(arguments: Sequence[str]) -> Any:
         raise SystemExit(2)
     if name == "train":
         return train.parse(rest)
+    if name == "sweep":
+        return sweep.parse(rest)
     return flags.parse(COMMANDS[name], f"mamt {name}", rest)
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
 
-from mamt_jax.algorithms import registry
 from mamt_jax.backend import chosen
 from mamt_jax.cli import flags
 from mamt_jax.cli.flags import MaybeFile, Text
-from mamt_jax.config import TrainConfig, make_config, unknown_setting
+from mamt_jax.config import TrainConfig, make_config
 from mamt_jax.errors import ConfigError
 from mamt_jax.files import quoted, user_path
 
@@ -50,7 +49,7 @@ class Train(TrainFlags):
 
     def directory(self) -> Path:
         """Where the run goes."""
-        return self.out or _usual_directory(self.config.algorithm, self.config.env)
+        return self.out or usual_directory(self.config.algorithm, self.config.env)
 
     def run(self) -> None:
         """Trains and says where the results are."""
@@ -152,16 +151,16 @@ def parse(arguments: Sequence[str]) -> Train:
         ConfigError: A setting is out of range.
         RunError: The run to resume cannot be read.
     """
-    algorithm = _given(arguments, "algorithm") or TrainConfig.algorithm
+    algorithm = flags.given(arguments, "algorithm") or TrainConfig.algorithm
     asked = [flag for flag in arguments if flag in ("--resume", "--no-resume")]
     if asked[-1:] != ["--resume"] or {"-h", "--help"} & set(arguments):
         return _train(make_config(algorithm=algorithm), arguments)
     from mamt_jax.training.run_dir import RunDir
 
-    usual = _usual_directory(algorithm, _given(arguments, "env") or TrainConfig.env)
-    directory = user_path(_given(arguments, "out") or usual)
+    usual = usual_directory(algorithm, flags.given(arguments, "env") or TrainConfig.env)
+    directory = user_path(flags.given(arguments, "out") or usual)
     found = RunDir(directory).read_config()
-    if (asked_for := _given(arguments, "algorithm") or found.algorithm) != found.algorithm:
+    if (asked_for := flags.given(arguments, "algorithm") or found.algorithm) != found.algorithm:
         raise ConfigError(
             f"{directory} was started with another algorithm (run: {found.algorithm!r}, asked: "
             f"{asked_for!r})."
@@ -169,27 +168,11 @@ def parse(arguments: Sequence[str]) -> Train:
     return _train(found, arguments)
 
 
-def _given(arguments: Sequence[str], name: str) -> str | None:
-    """What follows a flag, the last time that it is given."""
-    found = None
-    for flag, following in zip(arguments, [*arguments, ""][1:], strict=True):
-        if flag == f"--{name}":
-            found = following
-        elif flag.startswith(f"--{name}="):
-            found = flag.partition("=")[2]
-    return found
-
-
-def _usual_directory(algorithm: str, env: str) -> Path:
+def usual_directory(algorithm: str, env: str) -> Path:
     """Where a run goes that was given no other place."""
     return Path("runs") / f"{algorithm}-{env}".replace(":", ".")
 
 
 def _train(defaults: TrainConfig, arguments: Sequence[str]) -> Train:
-    own = defaults.settings.flat()
-    for name in flags.given_settings(arguments):
-        if name in registry.all_settings() and name not in own:
-            raise ConfigError(unknown_setting(name, defaults.algorithm, own))
-    parsed = flags.parse(flags.with_settings(TrainFlags, defaults), "mamt train", arguments)
-    mine = {each.name: getattr(parsed, each.name) for each in fields(TrainFlags)}
-    return Train(**mine, config=flags.settings(parsed, defaults))
+    mine, config = flags.parse_with_settings(TrainFlags, "mamt train", defaults, arguments)
+    return Train(**mine, config=config)

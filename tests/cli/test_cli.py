@@ -44,7 +44,7 @@ def loaded_by(line: str) -> tuple[set[str], str]:
     """Which heavy packages a command line loads in a fresh process, and what it prints."""
     code = (
         "import sys\nfrom mamt_jax.cli.main import main\n"
-        "heavy = {'jax', 'matplotlib', 'zarr', 'wandb', 'tensorboardX'}\n"
+        "heavy = {'jax', 'matplotlib', 'zarr', 'wandb', 'tensorboardX', 'optuna'}\n"
         "try: sys.exit(main(sys.argv[1:]))\n"
         "finally: print(*heavy & set(sys.modules), file=sys.stderr)"
     )
@@ -54,12 +54,15 @@ def loaded_by(line: str) -> tuple[set[str], str]:
 
 
 @pytest.mark.parametrize(
-    "line", ["--help", "train --help", "evaluate --help", "plot --help", "report --help"]
+    "line",
+    ["--help", "train --help", "evaluate --help", "plot --help", "report --help", "sweep --help"],
 )
 def test_help_answers_without_loading_jax(line: str) -> None:
     loaded, text = loaded_by(line)
     assert not loaded
-    assert ("--learning-rate" in text and "--env-option" in text) == (line == "train --help")
+    assert ("--learning-rate" in text and "--env-option" in text) == (
+        line in ("train --help", "sweep --help")
+    )
 
 
 def test_a_dry_run_loads_nothing_that_draws() -> None:

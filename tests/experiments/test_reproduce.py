@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import mamt_jax
 from mamt_jax.cli.main import main
 from mamt_jax.config import make_config
-from mamt_jax.experiments import reproduce, runs
+from mamt_jax.experiments import reproduce, runs, tuning
 from mamt_jax.experiments.attention import weights
 from mamt_jax.experiments.budgets import (
     BUDGETS,
@@ -191,10 +192,31 @@ def test_lists_and_plans(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
 
 
+def test_tuning_shows_the_best_of_each_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def tune(algorithm: str, env: str, **how: object) -> SimpleNamespace:
+        asked.append((algorithm, env, how["episodes"], how["seeds"], how["ranges"]))
+        rows = [{"learning_rate": 1e-3, "return": -float(k), "run": "x"} for k in range(25)]
+        return SimpleNamespace(records=lambda: rows, out=tmp_path)
+
+    monkeypatch.setattr(tuning, "tune", tune)
+    assert main(["reproduce", "tuning", "--out", str(tmp_path), "--seeds", "2"]) == 0
+    assert asked == [("mamd", "spread", 10_000, 2, None), ("mamt", "spread", 10_000, 2, None)]
+    table = (tmp_path / "tuning/tuning.md").read_text(encoding="utf-8")
+    assert "Table 9: mamt on spread" in table and "| 0.001 | -19 |" in table
+    assert "-20 |" not in table and "5 more are in" in table
+    assert main(["reproduce", "tuning", "--out", str(tmp_path), "--recorded"]) == 0
+    assert len(asked) == 2
+    assert tuning.TABLE9.keys() > tuning.TABLE8.keys() and "tuning" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_everything_at_the_smallest_budget(tmp_path: Path) -> None:
     """Within ten minutes on two cores: most of it compiles the programs of some twenty runs."""
     assert main(["reproduce", "all", "--budget", "smoke", "--out", str(tmp_path)]) == 0
-    for name in reproduce.targets():
-        if name != "all" and TARGETS.get(name, TARGETS["table2"]).cells(QUICK["smoke"]):
+    for name in (*TARGETS, "verdicts"):
+        if name not in TARGETS or TARGETS[name].cells(QUICK["smoke"]):
             assert (tmp_path / name / f"{name}.md").is_file()
