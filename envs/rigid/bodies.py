@@ -23,8 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mamt_jax.envs.rigid import contacts, joints
-from mamt_jax.envs.rigid.contacts import STILL, ContactImpulse, Flight, Masses
+from mamt_jax.envs.rigid import contacts, impacts, joints
+from mamt_jax.envs.rigid.contacts import STILL, ContactImpulse, Masses
 from mamt_jax.envs.rigid.joints import JointImpulse, Joints
 from mamt_jax.envs.rigid.lanes import apart
 from mamt_jax.envs.rigid.polygons import (
@@ -72,7 +72,8 @@ class World:
       gravity: along y.
       dt: of a step.
       iterations: of the impulses.
-      corrections: of positions, at most: rounds, and iterations of each.
+      corrections: of positions, at most: rounds of one iteration, further rounds, and iterations
+        of each of these. Bodies that were thrown about move far in the first ones.
       impacts: stops that a body may make on the ground within a step, and iterations of each.
     """
 
@@ -85,7 +86,7 @@ class World:
     gravity: float = -10.0
     dt: float = 0.02
     iterations: int = 60
-    corrections: tuple[int, int] = (12, 5)
+    corrections: tuple[int, int, int] = (5, 11, 5)
     impacts: tuple[int, int] = (2, 15)
 
     @cached_property
@@ -134,6 +135,19 @@ class World:
         first, count = self.grounded
         of = [shape.friction for shape in self.shapes[first : first + count]]
         return np.sqrt(np.array(of, np.float32) * np.float32(self.ground_friction))[:, None]
+
+    @cached_property
+    def islands(self) -> Array:
+        """Of each body, the number of what is joined to it, int [B]."""
+        island = np.arange(len(self.shapes))
+        for joint in self.joints:
+            for a, b in zip(
+                range(joint.a, joint.a + joint.count),
+                range(joint.b, joint.b + joint.count),
+                strict=True,
+            ):
+                island[island == island[b]] = island[a]
+        return np.unique(island, return_inverse=True)[1]
 
     def arms(self, joint: Joints) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
         """From the centres of the bodies to a joint, in their frames."""
@@ -294,23 +308,42 @@ def _iterate(
 def _correct_once(
     world: World, ready: _Ready, moved: Velocity, running: Array
 ) -> tuple[Velocity, Array]:
-    deepest = jnp.zeros_like(running)
+    """One iteration; `running` [B, E] is 1 for bodies that are still moved, else 0."""
+    bad = jnp.zeros(running.shape, bool)
+    first, count = world.grounded
     for pair, (i, k) in enumerate(world.meetings):
         m, a, b = world.masses(i, k), _part(moved, i, 1), _part(moved, k, 1)
-        a, b, gap = apart(contacts.correct, _one(ready.meeting, pair), m, a, b, running)
-        moved, deepest = _put(_put(moved, i, a), k, b), jnp.minimum(deepest, gap[0])
-    if world.grounded[1]:
-        body, m = _part(moved, *world.grounded), world.ground_masses
-        _, body, gap = apart(contacts.correct, ready.ground, m, None, body, running)
-        moved = _put(moved, world.grounded[0], body)
-        deepest = jnp.minimum(deepest, gap.min(axis=0))
-    bad = deepest < -contacts.DEEPEST
+        going = running[i : i + 1]
+        a, b, gap = apart(contacts.correct, _one(ready.meeting, pair), m, a, b, going)
+        moved = _put(_put(moved, i, a), k, b)
+        bad = bad.at[i].set(bad[i] | (gap[0] < -contacts.DEEPEST))
+    if count:
+        body, m = _part(moved, first, count), world.ground_masses
+        going = running[first : first + count]
+        _, body, gap = apart(contacts.correct, ready.ground, m, None, body, going)
+        moved = _put(moved, first, body)
+        of = slice(first, first + count)
+        bad = bad.at[of].set(bad[of] | (gap < -contacts.DEEPEST))
     for joint, c in zip(world.joints, ready.joint, strict=True):
         m = world.masses(joint.a, joint.b, joint.count)
         a, b = _part(moved, joint.a, joint.count), _part(moved, joint.b, joint.count)
-        a, b, off = apart(joints.correct, c, m, a, b, running)
-        moved, bad = _put(_put(moved, joint.a, a), joint.b, b), bad | off.any(axis=0)
-    return moved, running * bad
+        going = running[joint.a : joint.a + joint.count]
+        a, b, off = apart(joints.correct, c, m, a, b, going)
+        moved = _put(_put(moved, joint.a, a), joint.b, b)
+        of = slice(joint.a, joint.a + joint.count)
+        bad = bad.at[of].set(bad[of] | off)
+    return moved, running * apart(partial(_together, world), bad, ready.meeting)
+
+
+def _together(world: World, bad: Array, meeting: contacts.Contact) -> Array:
+    """Whether anything is off among all that are joined or touch each other, [B, E]."""
+    met, island = (meeting.normal_mass > 0).any(axis=0), world.islands
+    rows = [bad[island == number].any(axis=0) for number in range(island.max() + 1)]
+    for pair, (i, k) in (*enumerate(world.meetings), *enumerate(world.meetings)):
+        a, b = island[i], island[k]
+        both = (rows[a] | rows[b]) & met[pair]
+        rows[a], rows[b] = rows[a] | both, rows[b] | both
+    return jnp.stack(rows)[island]
 
 
 def _correct(
@@ -320,22 +353,22 @@ def _correct(
 
     Corrections are small, so that arms and normals stay what they are for a few iterations.
     """
-    rounds, each = world.corrections
+    single, more, each = world.corrections
 
-    def again(_: int, carry: tuple[Pose, Array]) -> tuple[Pose, Array]:
+    def again(number: Array, carry: tuple[Pose, Array]) -> tuple[Pose, Array]:
         at, running = carry
         now = _start_correction(world, old, at, ready, points)
         zero = jnp.zeros_like(at.x)
         moved, running = jax.lax.fori_loop(
             0,
-            each,
+            jnp.where(number < single, 1, each),
             lambda _, c: _correct_once(world, now, *c),
             (Velocity(zero, zero, zero), running),
         )
         return apart(Pose.moved, at, *moved), running
 
-    running = jnp.ones(at.x.shape[-1], jnp.float32)
-    return jax.lax.fori_loop(0, rounds, again, (at, running))[0]
+    running = jnp.ones(at.x.shape, jnp.float32)
+    return jax.lax.fori_loop(0, single + more, again, (at, running))[0]
 
 
 def step(
@@ -378,8 +411,8 @@ def step(
     x, y = at.x + dt * v.x, at.y + dt * v.y
     moved = Pose(x, y, angle, jnp.cos(angle), jnp.sin(angle))
     moved = _correct(world, at, moved, ready, (met, stood))
-    moved, v, impacts = _impacts(world, at, moved, v, ground)
-    return Motion(moved.x, moved.y, moved.angle, *v), last, Seen(touched, impacts)
+    moved, v, stops = _impacts(world, at, moved, v, ground)
+    return Motion(moved.x, moved.y, moved.angle, *v), last, Seen(touched, stops)
 
 
 def _impacts(
@@ -389,11 +422,11 @@ def _impacts(
     first, count = world.grounded
     local = world.faces.of(slice(first, first + count))
     before, after = _part(at, first, count), _part(moved, first, count)
-    flight = Flight(before, after, tuple(_part(v, first, count)), jnp.zeros_like(before.x))
+    flight = impacts.Flight(before, after, tuple(_part(v, first, count)), jnp.zeros_like(before.x))
 
-    def stop(flight: Flight, _: None) -> tuple[Flight, tuple[Array, Array]]:
+    def stop(flight: impacts.Flight, _: None) -> tuple[impacts.Flight, tuple[Array, Array]]:
         m, grip = world.ground_masses, world.ground_grip
-        flight, *seen = contacts.impact(local, m, grip, flight, ground, world.dt, world.impacts[1])
+        flight, *seen = impacts.impact(local, m, grip, flight, ground, world.dt, world.impacts[1])
         return flight, tuple(seen)
 
     flight, seen = jax.lax.scan(stop, flight, None, length=world.impacts[0])

@@ -216,19 +216,22 @@ def _clip(
     nx, ny = normal
     x1, y1, x2, y2 = reference
     ax, ay, bx, by = incident
-    cut_a = cut_b = jnp.zeros(jnp.shape(ax), jnp.int32)
+    zero = jnp.zeros(jnp.shape(ax), jnp.int32)
+    key_a, key_b = zero + 1, zero + 4
     for side, (sx, sy, ox, oy) in enumerate(((ny, -nx, x1, y1), (-ny, nx, x2, y2)), 1):
         da, db = _dot(sx, sy, ax - ox, ay - oy), _dot(sx, sy, bx - ox, by - oy)
         touching &= (da <= 0) | (db <= 0)
         share = da / jnp.where(da == db, 1.0, da - db)
         cx, cy = ax + share * (bx - ax), ay + share * (by - ay)
+        # Where the first is cut off, the second comes first from there on, as in Box2D.
         out_a, out_b = da > 0, db > 0
-        ax, ay = jnp.where(out_a, cx, ax), jnp.where(out_a, cy, ay)
-        bx, by = jnp.where(out_b, cx, bx), jnp.where(out_b, cy, by)
-        cut_a, cut_b = jnp.where(out_a, side, cut_a), jnp.where(out_b, side, cut_b)
+        cut, start = out_a | out_b, jnp.where(out_a, key_a, key_b)
+        ax, ay = jnp.where(out_a, bx, ax), jnp.where(out_a, by, ay)
+        key_a, key_b = jnp.where(out_a, key_b, key_a), jnp.where(cut, start + side, key_b)
+        bx, by = jnp.where(cut, cx, bx), jnp.where(cut, cy, by)
     x, y = jnp.stack([ax, bx]), jnp.stack([ay, by])
     present = touching & (_dot(nx, ny, x - x1, y - y1) <= SKIN)
-    keys = 8 * key + jnp.stack([1 + cut_a, 4 + cut_b])
+    keys = 8 * key + jnp.stack([key_a, key_b])
     same: Any = [jnp.broadcast_to(part, x.shape) for part in (on_b, nx, ny, x1, y1)]
     fields = (*same, x, y, present, jnp.where(present, keys, 0))
     return Points(*fields)
@@ -296,7 +299,8 @@ def on_ground(body: Faces, x: Array, y: Array, ends: Four, edge: Array) -> tuple
 
     Edges have two sides and no knowledge of their neighbours, and each that is touched gives up to
     two points. The outermost two edges of each body are kept: those between do not hold it better,
-    and there seldom are any.
+    and there seldom are any. The one with the highest number comes first, as in Box2D, where edges
+    made last do.
 
     Args:
       body: faces of bodies, [F, k, E].
@@ -314,17 +318,18 @@ def on_ground(body: Faces, x: Array, y: Array, ends: Four, edge: Array) -> tuple
         touched, number = found.present[0] | found.present[1], edge[1]
         before, beyond = touched & (number < first), touched & (number > last)
         return (
-            *(_choose(before, found, left), _choose(beyond, found, right)),
+            *(choose(before, found, left), choose(beyond, found, right)),
             *(jnp.where(before, number, first), jnp.where(beyond, number, last)),
         ), touched
 
     (left, right, first, last), touched = jax.lax.scan(add, (none, none, far, -far), (ends, edge))
     two = last > first
-    right = right._replace(present=right.present & two, key=jnp.where(two, right.key, 0))
-    return Points(*(jnp.concatenate(part) for part in zip(left, right, strict=True))), touched
+    left = left._replace(present=left.present & two, key=jnp.where(two, left.key, 0))
+    return Points(*(jnp.concatenate(part) for part in zip(right, left, strict=True))), touched
 
 
-def _choose(which: Array, yes: Points, no: Points) -> Points:
+def choose(which: Array, yes: Points, no: Points) -> Points:
+    """One or the other, for each body."""
     return Points(*(jnp.where(which, p, q) for p, q in zip(yes, no, strict=True)))
 
 
