@@ -355,8 +355,8 @@ def _correct(
     """
     single, more, each = world.corrections
 
-    def again(number: Array, carry: tuple[Pose, Array]) -> tuple[Pose, Array]:
-        at, running = carry
+    def again(carry: tuple[Array, Pose, Array]) -> tuple[Array, Pose, Array]:
+        number, at, running = carry
         now = _start_correction(world, old, at, ready, points)
         zero = jnp.zeros_like(at.x)
         moved, running = jax.lax.fori_loop(
@@ -365,10 +365,13 @@ def _correct(
             lambda _, c: _correct_once(world, now, *c),
             (Velocity(zero, zero, zero), running),
         )
-        return apart(Pose.moved, at, *moved), running
+        return number + 1, apart(Pose.moved, at, *moved), running
+
+    def goes_on(carry: tuple[Array, Pose, Array]) -> Array:
+        return (carry[0] < single + more) & (carry[2] > 0).any()
 
     running = jnp.ones(at.x.shape, jnp.float32)
-    return jax.lax.fori_loop(0, single + more, again, (at, running))[0]
+    return jax.lax.while_loop(goes_on, again, (jnp.int32(0), at, running))[1]
 
 
 def step(

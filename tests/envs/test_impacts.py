@@ -59,13 +59,9 @@ def test_bodies_are_stopped_when_they_are_in_box2d() -> None:
     found = np.asarray(jax.jit(lambda: time_of_impact(faces((LOWER,)), flight, wide))())[0, 0]
     hit, stopped = np.array(expected) < 1, found < 1
     assert 40 < hit.sum() < 160
-    print((hit == stopped).mean(), [(expected[i], found[i], x[i],y[i],angle[i]) for i in np.flatnonzero(hit != stopped)])
     assert (hit == stopped).mean() > 0.97
-    print(hit.sum(), (hit == stopped).mean(), np.flatnonzero(hit != stopped))
     apart = np.abs(found - expected)[hit & stopped] * np.hypot(dx, dy)[hit & stopped]
-    print(np.sort(apart)[-12:], np.median(apart))
-    assert np.quantile(apart, 0.9) < 1e-4 and np.median(apart) < 1e-5
-    assert apart.max() < 30 * TOLERANCE
+    assert np.quantile(apart, 0.8) < 1e-5 and apart.max() < 2 * TOLERANCE
 
 
 def test_both_points_of_a_face_are_solved_at_once() -> None:
