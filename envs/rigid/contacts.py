@@ -233,11 +233,16 @@ def solve(
     normal, tangent = [], []
     for face in range(0, len(impulse.normal), 2):
         two, one = slice(face, face + 2), slice(face // 2, face // 2 + 1)
-        part = Contact(*(_cut(value, two) for value in c[:-1]), Both(*(p[one] for p in c.both)))
+        part = Contact(*(_cut(value, two) for value in c))._replace(both=_of(c, one))
         n, t, a, b = apart(_solve_face, part, m, impulse.normal[two], impulse.tangent[two], a, b)
         normal.append(n)
         tangent.append(t)
     return ContactImpulse(jnp.concatenate(normal), jnp.concatenate(tangent), impulse.key), a, b
+
+
+def _of(c: Contact, faces: slice) -> Both:
+    assert c.both is not None
+    return Both(*(part[faces] for part in c.both))
 
 
 def _cut(value: Any, points: slice) -> Any:
@@ -266,7 +271,7 @@ def _both_normals(c: Contact, old: list[Array], speeds: list[Array]) -> tuple[Ar
 
     There is one such pair: with both points pressed, the first, the second, or none.
     """
-    k12, k22, n11, n12, n22 = (part[0] for part in c.both)
+    k12, k22, n11, n12, n22 = (part[0] for part in _of(c, slice(0, 1)))
     x = old[0] - n11 * speeds[0] - n12 * speeds[1]
     y = old[1] - n12 * speeds[0] - n22 * speeds[1]
     pressed = (x >= 0) & (y >= 0)
