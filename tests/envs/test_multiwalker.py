@@ -86,9 +86,8 @@ def test_games_begin_as_pettingzoos(played: Played) -> None:
     for step, expected in zip(played.steps, played.expected[1:], strict=True):
         errors.append(np.abs(step.obs[-1] - expected))
         np.testing.assert_allclose(step.reward[-1], step.reward[-1].mean(), rtol=1e-5)
-    print([float(np.abs(e).max()) for e in errors], np.median(errors), np.quantile(errors, 0.9))
-    assert errors[0].max() < 0.002
-    assert np.median(errors) < 1e-3 and np.quantile(errors, 0.9) < 0.03
+    assert errors[0].max() < 2e-4
+    assert np.median(errors) < 1e-4 and np.quantile(errors, 0.9) < 5e-3
 
 
 def test_the_ground_is_drawn_as_in_pettingzoo() -> None:
