@@ -20,10 +20,10 @@ import numpy as np
 from mamt_jax.envs.base import EnvSpec, Field, TimeStep, check_flag
 from mamt_jax.envs.drawing import Frame
 from mamt_jax.envs.rigid import bodies
-from mamt_jax.envs.rigid.bodies import Motion, World
 from mamt_jax.envs.rigid.joints import Joints
 from mamt_jax.envs.rigid.lanes import lanes
 from mamt_jax.envs.rigid.polygons import Shape
+from mamt_jax.envs.rigid.world import Motion, World
 from mamt_jax.envs.scene import Scene
 from mamt_jax.envs.walkers import pictures
 from mamt_jax.envs.walkers.options import NUM_JOINTS, Walkers, torques

@@ -10,22 +10,15 @@ Shape legend: k bodies or pairs that are treated alike, W edges of ground per bo
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from mamt_jax.envs.rigid.lanes import apart
 from mamt_jax.envs.rigid.polygons import (
     SLOP,
-    Faces,
-    Four,
     Points,
     Pose,
-    gap_to_ground,
-    on_ground,
-    placed,
 )
 
 Array = Any
@@ -35,15 +28,9 @@ STILL = Pose(0.0, 0.0, 0.0, 1.0, 0.0)
 """Where the ground is."""
 DEEPEST = 3.0 * SLOP
 """Overlap that corrections leave alone once it is reached."""
-HIT = 0.005 - 0.25 * SLOP
-"""Distance of polygons below which one that moves is stopped."""
-_HIT_GAP, _TOUCHING = 0.005, 0.005 + 0.25 * SLOP
 _SHARE = 0.2  # of an overlap that is corrected at once
-_SHARE_AT_IMPACT = 0.75
 _MOST = 0.2  # of a correction
-_DEEPEST_AT_IMPACT = 1.5 * SLOP
-_LOOKS, _ROOT_STEPS = 8, 6
-_CORRECTIONS_AT_IMPACT = 3
+_CONDITION = 1000.0  # of a matrix that is inverted
 
 
 class Masses(NamedTuple):
@@ -63,6 +50,20 @@ class ContactImpulse(NamedTuple):
     key: Array  # int32, of which point; 0 for none
 
 
+class Both(NamedTuple):
+    """How the two points of a face act on each other, each [p / 2, k, E].
+
+    An impulse at the first moves the second by k12, one at the second itself by k22; n is the
+    inverse of that matrix. Without the second point k12 and n12 are 0.
+    """
+
+    k12: Array
+    k22: Array
+    n11: Array
+    n12: Array
+    n22: Array
+
+
 class Contact(NamedTuple):
     """A contact during the iterations, each [p, k, E]; a's arms are absent where it is ground."""
 
@@ -76,6 +77,7 @@ class Contact(NamedTuple):
     tangent_mass: Array
     bias: Array  # speed after a bounce, or in corrections the gap
     friction: Array
+    both: Both | None  # absent in corrections
 
 
 def no_contact(*shape: int) -> ContactImpulse:
@@ -84,7 +86,7 @@ def no_contact(*shape: int) -> ContactImpulse:
     return ContactImpulse(zero, zero, jnp.zeros(shape, jnp.int32))
 
 
-def _either(which: Array, yes: Pose, no: Pose) -> Pose:
+def either(which: Array, yes: Pose, no: Pose) -> Pose:
     return Pose(*(jnp.where(which, p, q) for p, q in zip(yes, no, strict=True)))
 
 
@@ -92,10 +94,10 @@ def carried(points: Points, old: tuple[Pose, Pose], new: tuple[Pose, Pose]) -> P
     """Points where they are after their bodies a and b have moved."""
 
     def move(which: Array, x: Array, y: Array) -> tuple[Array, Array]:
-        before, after = (_either(which, b, a) for a, b in (old, new))
+        before, after = (either(which, b, a) for a, b in (old, new))
         return after.out(*before.into(x, y))
 
-    before, after = (_either(points.on_b, b, a) for a, b in (old, new))
+    before, after = (either(points.on_b, b, a) for a, b in (old, new))
     nx, ny = after.turn(*before.back(points.nx, points.ny))
     from_x, from_y = move(points.on_b, points.from_x, points.from_y)
     x, y = move(~points.on_b, points.x, points.y)
@@ -115,8 +117,36 @@ def _prepared(
         for_n = for_n + m.ma + m.ia * (ax * ny - ay * nx) ** 2
         for_t = for_t + m.ma + m.ia * (ax * nx + ay * ny) ** 2
     normal_mass, tangent_mass = (jnp.where(points.present, 1.0 / k, 0.0) for k in (for_n, for_t))
+    nx, ny = jnp.where(points.present, nx, 0.0), jnp.where(points.present, ny, 0.0)
     bias = jnp.zeros_like(nx)
-    return Contact(nx, ny, ax, ay, bx, by, normal_mass, tangent_mass, bias, friction)
+    return Contact(nx, ny, ax, ay, bx, by, normal_mass, tangent_mass, bias, friction, None)
+
+
+def _coupled(c: Contact, m: Masses) -> Contact:
+    """With what lets both normals of a face be solved at once."""
+    first, second = slice(0, None, 2), slice(1, None, 2)
+    turn = c.bx * c.ny - c.by * c.nx
+    k12 = m.mb + m.ib * turn[first] * turn[second]
+    if c.ax is not None and c.ay is not None:
+        turn = c.ax * c.ny - c.ay * c.nx
+        k12 = k12 + m.ma + m.ia * turn[first] * turn[second]
+    m11, m22 = c.normal_mass[first], c.normal_mass[second]
+    there = (m11 > 0) & (m22 > 0)
+    k22 = jnp.where(m22 > 0, 1.0 / jnp.where(m22 > 0, m22, 1.0), 0.0)
+    # Points that move each other almost as themselves are one point, as in Box2D.
+    free = 1.0 - k12 * k12 * m11 * m22
+    two = there & (_CONDITION * free > m22 / jnp.where(there, m11, 1.0))
+    scale = jnp.where(two, 1.0 / jnp.where(two, free, 1.0), 1.0)
+    k12 = jnp.where(two, k12, 0.0)
+    gone = there & ~two
+    m22, k22 = jnp.where(gone, 0.0, m22), jnp.where(gone, 0.0, k22)
+    both = Both(k12, k22, m11 * scale, -k12 * m11 * m22 * scale, m22 * scale)
+
+    def without(part: Array) -> Array:
+        return part.at[second].set(jnp.where(gone, 0.0, part[second]))
+
+    names = ("nx", "ny", "normal_mass", "tangent_mass")
+    return c._replace(both=both, **{name: without(getattr(c, name)) for name in names})
 
 
 def start(
@@ -131,6 +161,7 @@ def start(
     half = 0.5 * _along(points)
     x, y = points.x - half * points.nx, points.y - half * points.ny
     contact = _prepared(points, x, y, m, None if a is None else a[0], b[0], friction)
+    contact = _coupled(contact, m)
     if not restitution:
         return contact
     v_a = None if a is None else a[1]
@@ -201,12 +232,17 @@ def solve(
     """One iteration: face by face friction at both points, then both normals."""
     normal, tangent = [], []
     for face in range(0, len(impulse.normal), 2):
-        two = slice(face, face + 2)
-        part = Contact(*(_cut(value, two) for value in c))
+        two, one = slice(face, face + 2), slice(face // 2, face // 2 + 1)
+        part = Contact(*(_cut(value, two) for value in c))._replace(both=_of(c, one))
         n, t, a, b = apart(_solve_face, part, m, impulse.normal[two], impulse.tangent[two], a, b)
         normal.append(n)
         tangent.append(t)
     return ContactImpulse(jnp.concatenate(normal), jnp.concatenate(tangent), impulse.key), a, b
+
+
+def _of(c: Contact, faces: slice) -> Both:
+    assert c.both is not None
+    return Both(*(part[faces] for part in c.both))
 
 
 def _cut(value: Any, points: slice) -> Any:
@@ -223,12 +259,27 @@ def _solve_face(
         new = jnp.clip(tangent[p] - c.tangent_mass[p] * (dx * c.ny[p] - dy * c.nx[p]), -most, most)
         push, tangent[p] = new - tangent[p], new
         a, b = _push(c, m, p, push * c.ny[p], -push * c.nx[p], a, b)
-    for p in (0, 1):
-        new = normal[p] - c.normal_mass[p] * (_speed(c, p, a, b) + c.bias[p])
-        new = jnp.maximum(new, 0.0)
+    speeds = [_speed(c, p, a, b) + c.bias[p] for p in (0, 1)]
+    for p, new in enumerate(_both_normals(c, normal, speeds)):
         push, normal[p] = new - normal[p], new
         a, b = _push(c, m, p, push * c.nx[p], push * c.ny[p], a, b)
     return jnp.stack(normal), jnp.stack(tangent), a, b
+
+
+def _both_normals(c: Contact, old: list[Array], speeds: list[Array]) -> tuple[Array, Array]:
+    """Impulses that leave no point of a face approaching, and push at none that departs.
+
+    There is one such pair: with both points pressed, the first, the second, or none.
+    """
+    k12, k22, n11, n12, n22 = (part[0] for part in _of(c, slice(0, 1)))
+    x = old[0] - n11 * speeds[0] - n12 * speeds[1]
+    y = old[1] - n12 * speeds[0] - n22 * speeds[1]
+    pressed = (x >= 0) & (y >= 0)
+    first = jnp.maximum(old[0] - c.normal_mass[0] * (speeds[0] - k12 * old[1]), 0.0)
+    alone = speeds[1] + k12 * (first - old[0]) - k22 * old[1] >= 0
+    second = jnp.maximum(old[1] - c.normal_mass[1] * (speeds[1] - k12 * old[0]), 0.0)
+    x = jnp.where(pressed, x, jnp.where(alone, first, 0.0))
+    return x, jnp.where(pressed, y, jnp.where(alone, 0.0, second))
 
 
 def correct(
@@ -246,115 +297,3 @@ def correct(
         push = -jnp.clip(share * (gap + SLOP), -_MOST, 0.0) * c.normal_mass[p] * running
         a, b = _push(c, m, p, push * c.nx[p], push * c.ny[p], a, b)
     return a, b, deepest
-
-
-class Flight(NamedTuple):
-    """Bodies on their way through a step, each [k, E]."""
-
-    before: Pose
-    after: Pose
-    velocity: Three
-    spent: Array  # share of the step at `before`
-
-
-def _between(flight: Flight, share: Array) -> Pose:
-    old, new = flight.before, flight.after
-    dx, dy, turn = new.x - old.x, new.y - old.y, new.angle - old.angle
-    return old.moved(share * dx, share * dy, share * turn)
-
-
-def _time_of_impact(local: Faces, flight: Flight, ends: Four) -> Array:
-    """Share of the way at which a body comes too near to the ground, 2 where it does not: [k, E]"""
-    local = Faces(*(jnp.asarray(part)[:, None] for part in local))  # the same before every edge
-
-    def gap(share: Array) -> Array:
-        at = apart(_between, flight, share)
-        shown = apart(placed, local, at)
-        return apart(gap_to_ground, shown, at.x, at.y, ends)
-
-    zero = jnp.zeros_like(ends[0])
-    first = gap(zero)
-    at_once = (first > 0) & (first < _TOUCHING)
-
-    def look(number: Array, bounds: Any) -> Any:
-        low, gap_low, high, gap_high = bounds
-        share = zero + (number + 1).astype(jnp.float32) * (1.0 / _LOOKS)
-        found = gap(share)
-        still_free, hits = gap_high > HIT, found < HIT
-        return (
-            *(
-                jnp.where(still_free & ~hits, share, low),
-                jnp.where(still_free & ~hits, found, gap_low),
-            ),
-            *(jnp.where(still_free, share, high), jnp.where(still_free, found, gap_high)),
-        )
-
-    bounds = jax.lax.fori_loop(0, _LOOKS, look, (zero, first, zero + 1.0, zero + jnp.inf))
-    later = (first > 0) & ~at_once & (bounds[3] < HIT)
-
-    def nearer(_: int, bounds: Any) -> Any:
-        low, gap_low, high, gap_high = bounds
-        fall = jnp.where(later, gap_low - gap_high, 1.0)
-        share = low + (high - low) * jnp.clip((gap_low - _HIT_GAP) / fall, 0.0, 1.0)
-        found = gap(share)
-        apart = found > _HIT_GAP
-        return (
-            *(jnp.where(apart, share, low), jnp.where(apart, found, gap_low)),
-            *(jnp.where(apart, high, share), jnp.where(apart, gap_high, found)),
-        )
-
-    _, _, share, _ = jax.lax.fori_loop(0, _ROOT_STEPS, nearer, bounds)
-    return jnp.where(at_once, 0.0, jnp.where(later, share, 2.0)).min(axis=0)
-
-
-def impact(
-    local: Faces,
-    m: Masses,
-    friction: Array,
-    flight: Flight,
-    ground: tuple[Four, Array],
-    dt: float,
-    iterations: int,
-) -> tuple[Flight, Array, Array]:
-    """Stops bodies where they would hit the ground, and lets each finish its step from there.
-
-    As in Box2D, a body meets the ground for itself: what is joined to it is left out until the
-    next step. So a leg that comes down hard stops hard.
-
-    Returns:
-      The flight from there on, whether there was an impact [k, E], and the edges that were touched
-      then [W, k, E].
-    """
-    share = _time_of_impact(local, flight, ground[0])
-    at = apart(_between, flight, jnp.where(share < 1, share, 0.0))
-    points, touched = on_ground(apart(placed, local, at), at.x, at.y, *ground)
-    hit = (share < 1) & touched.any(axis=0)
-    contact = apart(start_correction, points, m, None, at)
-
-    def shift(_: int, carry: Any) -> Any:
-        moved, running = carry
-        _, moved, deepest = apart(
-            partial(correct, share=_SHARE_AT_IMPACT), contact, m, None, moved, running
-        )
-        return moved, running * (deepest < -_DEEPEST_AT_IMPACT)
-
-    zero = jnp.zeros_like(at.x)
-    begin = ((zero, zero, zero), hit.astype(jnp.float32))
-    moved, _ = jax.lax.fori_loop(0, _CORRECTIONS_AT_IMPACT, shift, begin)
-    there = apart(Pose.moved, at, *moved)
-    points = apart(carried, points, (STILL, at), (STILL, there))
-    contact = apart(start, points, m, None, (there, flight.velocity), friction)
-
-    def iterate(_: int, carry: Any) -> Any:
-        solved = solve(contact, m, carry[0], None, carry[1])
-        return solved[0], solved[2]
-
-    at_first = no_contact(4, *hit.shape), flight.velocity
-    _, velocity = jax.lax.fori_loop(0, iterations, iterate, at_first)
-    spent = flight.spent + share * (1.0 - flight.spent)
-    left = dt * (1.0 - spent)
-    after = there.moved(*(left * part for part in velocity))
-    chosen = tuple(jnp.where(hit, v, old) for v, old in zip(velocity, flight.velocity, strict=True))
-    spent = jnp.where(hit, spent, flight.spent)
-    before, after = _either(hit, there, flight.before), _either(hit, after, flight.after)
-    return Flight(before, after, chosen, spent), hit, touched  # type: ignore[arg-type]

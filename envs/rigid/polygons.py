@@ -1,4 +1,4 @@
-"""Convex polygons and ground edges: mass, contact by clipping, rays.
+"""Convex polygons and ground edges: mass, and contact by clipping.
 
 The methods are the published ones of Box2D (E. Catto, "Contact manifolds", GDC 2007, and the
 book-keeping around them), so that contacts have the same points. All arrays are
@@ -177,10 +177,11 @@ class Points(NamedTuple):
     @property
     def gap(self) -> Array:
         """Of the skins, negative where they overlap."""
-        return _dot(self.nx, self.ny, self.x - self.from_x, self.y - self.from_y) - SKIN
+        return dot(self.nx, self.ny, self.x - self.from_x, self.y - self.from_y) - SKIN
 
 
-def _dot(ax: Array, ay: Array, bx: Array, by: Array) -> Array:
+def dot(ax: Array, ay: Array, bx: Array, by: Array) -> Array:
+    """Of two directions."""
     return ax * bx + ay * by
 
 
@@ -216,19 +217,22 @@ def _clip(
     nx, ny = normal
     x1, y1, x2, y2 = reference
     ax, ay, bx, by = incident
-    cut_a = cut_b = jnp.zeros(jnp.shape(ax), jnp.int32)
+    zero = jnp.zeros(jnp.shape(ax), jnp.int32)
+    key_a, key_b = zero + 1, zero + 4
     for side, (sx, sy, ox, oy) in enumerate(((ny, -nx, x1, y1), (-ny, nx, x2, y2)), 1):
-        da, db = _dot(sx, sy, ax - ox, ay - oy), _dot(sx, sy, bx - ox, by - oy)
+        da, db = dot(sx, sy, ax - ox, ay - oy), dot(sx, sy, bx - ox, by - oy)
         touching &= (da <= 0) | (db <= 0)
         share = da / jnp.where(da == db, 1.0, da - db)
         cx, cy = ax + share * (bx - ax), ay + share * (by - ay)
+        # Where the first is cut off, the second comes first from there on, as in Box2D.
         out_a, out_b = da > 0, db > 0
-        ax, ay = jnp.where(out_a, cx, ax), jnp.where(out_a, cy, ay)
-        bx, by = jnp.where(out_b, cx, bx), jnp.where(out_b, cy, by)
-        cut_a, cut_b = jnp.where(out_a, side, cut_a), jnp.where(out_b, side, cut_b)
+        cut, start = out_a | out_b, jnp.where(out_a, key_a, key_b)
+        ax, ay = jnp.where(out_a, bx, ax), jnp.where(out_a, by, ay)
+        key_a, key_b = jnp.where(out_a, key_b, key_a), jnp.where(cut, start + side, key_b)
+        bx, by = jnp.where(cut, cx, bx), jnp.where(cut, cy, by)
     x, y = jnp.stack([ax, bx]), jnp.stack([ay, by])
-    present = touching & (_dot(nx, ny, x - x1, y - y1) <= SKIN)
-    keys = 8 * key + jnp.stack([1 + cut_a, 4 + cut_b])
+    present = touching & (dot(nx, ny, x - x1, y - y1) <= SKIN)
+    keys = 8 * key + jnp.stack([key_a, key_b])
     same: Any = [jnp.broadcast_to(part, x.shape) for part in (on_b, nx, ny, x1, y1)]
     fields = (*same, x, y, present, jnp.where(present, keys, 0))
     return Points(*fields)
@@ -242,11 +246,11 @@ def _ground_gaps(body: Faces, x: Array, y: Array, ends: Four) -> Any:
     x1, y1, x2, y2 = ends
     scale = jax.lax.rsqrt((x2 - x1) ** 2 + (y2 - y1) ** 2)
     ex, ey = (x2 - x1) * scale, (y2 - y1) * scale
-    below = _dot(ey, -ex, x - x1, y - y1) >= 0
+    below = dot(ey, -ex, x - x1, y - y1) >= 0
     nx, ny = jnp.where(below, ey, -ey), jnp.where(below, -ex, ex)
-    edge_gap = _least([_dot(nx, ny, px - x1, py - y1) for px, py, *_ in body.each()])
+    edge_gap = _least([dot(nx, ny, px - x1, py - y1) for px, py, *_ in body.each()])
     gaps = [
-        jnp.minimum(_dot(fx, fy, x1 - px, y1 - py), _dot(fx, fy, x2 - px, y2 - py))
+        jnp.minimum(dot(fx, fy, x1 - px, y1 - py), dot(fx, fy, x2 - px, y2 - py))
         for px, py, _, _, fx, fy in body.each()
     ]
     return edge_gap, gaps, nx, ny, below
@@ -267,7 +271,7 @@ def _on_edge(body: Faces, x: Array, y: Array, ends: Four, edge: Array) -> Points
     def axis(body: Faces, x: Array, y: Array, ends: Four) -> Any:
         edge_gap, gaps, nx, ny, below = _ground_gaps(body, x, y, ends)
         gap, face = _first_largest(gaps)
-        facing = _first_largest([-_dot(nx, ny, fx, fy) for *_, fx, fy in body.each()])[1]
+        facing = _first_largest([-dot(nx, ny, fx, fy) for *_, fx, fy in body.each()])[1]
         on_b = gap > _PREFER_EDGE[0] * edge_gap + _PREFER_EDGE[1]
         close = (edge_gap <= SKIN) & (gap <= SKIN)
         return on_b, jnp.where(on_b, face, facing), close, nx, ny, below
@@ -296,7 +300,8 @@ def on_ground(body: Faces, x: Array, y: Array, ends: Four, edge: Array) -> tuple
 
     Edges have two sides and no knowledge of their neighbours, and each that is touched gives up to
     two points. The outermost two edges of each body are kept: those between do not hold it better,
-    and there seldom are any.
+    and there seldom are any. The one with the highest number comes first, as in Box2D, where edges
+    made last do.
 
     Args:
       body: faces of bodies, [F, k, E].
@@ -314,17 +319,18 @@ def on_ground(body: Faces, x: Array, y: Array, ends: Four, edge: Array) -> tuple
         touched, number = found.present[0] | found.present[1], edge[1]
         before, beyond = touched & (number < first), touched & (number > last)
         return (
-            *(_choose(before, found, left), _choose(beyond, found, right)),
+            *(choose(before, found, left), choose(beyond, found, right)),
             *(jnp.where(before, number, first), jnp.where(beyond, number, last)),
         ), touched
 
     (left, right, first, last), touched = jax.lax.scan(add, (none, none, far, -far), (ends, edge))
     two = last > first
-    right = right._replace(present=right.present & two, key=jnp.where(two, right.key, 0))
-    return Points(*(jnp.concatenate(part) for part in zip(left, right, strict=True))), touched
+    left = left._replace(present=left.present & two, key=jnp.where(two, left.key, 0))
+    return Points(*(jnp.concatenate(part) for part in zip(right, left, strict=True))), touched
 
 
-def _choose(which: Array, yes: Points, no: Points) -> Points:
+def choose(which: Array, yes: Points, no: Points) -> Points:
+    """One or the other, for each body."""
     return Points(*(jnp.where(which, p, q) for p, q in zip(yes, no, strict=True)))
 
 
@@ -340,7 +346,7 @@ def gap_to_edges(body: Faces, x: Array, y: Array, ends: Four) -> Array:
 def _gaps(a: Faces, b: Faces) -> list[Array]:
     """How far b is from each face of a."""
     return [
-        _least([_dot(nx, ny, qx - px, qy - py) for qx, qy, *_ in b.each()])
+        _least([dot(nx, ny, qx - px, qy - py) for qx, qy, *_ in b.each()])
         for px, py, _, _, nx, ny in a.each()
     ]
 
@@ -366,7 +372,7 @@ def on_each_other(a: Faces, b: Faces) -> Points:
     def facing(a: Faces, b: Faces, found: Any, nx: Array, ny: Array) -> Any:
         on_b = found[0]
         one, other = (
-            _first_largest([-_dot(nx, ny, fx, fy) for *_, fx, fy in body.each()])[1]
+            _first_largest([-dot(nx, ny, fx, fy) for *_, fx, fy in body.each()])[1]
             for body in (a, b)
         )
         incident = (
@@ -380,35 +386,3 @@ def on_each_other(a: Faces, b: Faces) -> Points:
     on_b, close, *_ = found
     key = (1 + on_b) * 8 + face
     return apart(_clip, on_b, (nx, ny), (x1, y1, x2, y2), incident, close, key)
-
-
-def ray_to_polygon(body: Faces, x: Array, y: Array, dx: Array, dy: Array) -> Array:
-    """Share of a ray's length at which it enters a polygon, 1 where it does not.
-
-    Rays that start inside do not see it.
-
-    Args:
-      body: faces, [F, ..., E].
-      x: start, [..., E]; also y.
-      dx: to the end of the ray; also dy.
-    """
-    enter, leave, misses = jnp.float32(-jnp.inf), jnp.float32(jnp.inf), False
-    for px, py, _, _, nx, ny in body.each():
-        away, speed = _dot(nx, ny, px - x, py - y), _dot(nx, ny, dx, dy)
-        share = away / jnp.where(speed == 0, 1.0, speed)
-        enter = jnp.where(speed < 0, jnp.maximum(share, enter), enter)
-        leave = jnp.where(speed > 0, jnp.minimum(share, leave), leave)
-        misses |= (speed == 0) & (away < 0)
-    return jnp.where(misses | (enter < 0) | (enter > 1) | (leave < enter), 1.0, enter)
-
-
-def ray_to_edge(ends: Four, x: Array, y: Array, dx: Array, dy: Array) -> Array:
-    """Share of a ray's length at which it meets an edge, 1 where it does not."""
-    x1, y1, x2, y2 = ends
-    ex, ey = x2 - x1, y2 - y1
-    speed = _dot(ey, -ex, dx, dy)
-    share = _dot(ey, -ex, x1 - x, y1 - y) / jnp.where(speed == 0, 1.0, speed)
-    along = _dot(x + share * dx - x1, y + share * dy - y1, ex, ey)
-    meets = (speed != 0) & (share >= 0) & (share <= 1)
-    meets &= (along >= 0) & (along <= ex * ex + ey * ey)
-    return jnp.where(meets, share, jnp.float32(1.0))

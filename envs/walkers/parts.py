@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mamt_jax.envs.rigid.bodies import Impulses, Motion
+from mamt_jax.envs.rigid.bodies import Impulses
 from mamt_jax.envs.rigid.polygons import Four, Shape
+from mamt_jax.envs.rigid.world import Motion
 
 FPS = 50
 UNIT = 1.0 / 30.0  # of the lengths that follow, in m

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mamt_jax.envs.rigid import bodies
-from mamt_jax.envs.rigid.bodies import Motion
-from mamt_jax.envs.rigid.contacts import HIT
+from mamt_jax.envs.rigid.impacts import HIT
 from mamt_jax.envs.rigid.lanes import apart
 from mamt_jax.envs.rigid.polygons import SKIN, Faces, Pose, gap_to_edges, near, placed
+from mamt_jax.envs.rigid.world import Motion
 from mamt_jax.envs.walkers.parts import (
     END,
     HULL_EDGES,

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mamt_jax.envs.rigid.lanes import apart
-from mamt_jax.envs.rigid.polygons import Faces, Pose, ray_to_edge, ray_to_polygon
+from mamt_jax.envs.rigid.polygons import Faces, Pose
+from mamt_jax.envs.rigid.rays import ray_to_edge, ray_to_polygon
 from mamt_jax.envs.walkers.parts import (
     FPS,
     HULL,

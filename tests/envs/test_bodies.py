@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from mamt_jax.envs.rigid import bodies
-from mamt_jax.envs.rigid.bodies import Motion, World
 from mamt_jax.envs.rigid.joints import Joints
-from mamt_jax.envs.rigid.polygons import ray_to_edge, ray_to_polygon
+from mamt_jax.envs.rigid.rays import ray_to_edge, ray_to_polygon
+from mamt_jax.envs.rigid.world import Motion, World
 from mamt_jax.envs.walkers.parts import box
 
 SHAPES = (box(0.5, 0.2, 5.0, 0.8), box(0.1, 0.4, 1.0), box(1.0, 0.1, 1.0, 0.5))
