@@ -15,7 +15,7 @@ import pytest
 import xarray as xr
 from PIL import Image
 
-from mamt_jax import envs
+from mamt_jax import envs, policies
 from mamt_jax.algorithms.registry import ALGORITHMS, all_settings
 from mamt_jax.cli import flags
 from mamt_jax.cli import main as cli
@@ -240,7 +240,7 @@ def test_resume_takes_what_is_left_out_from_the_run(tmp_path: Path) -> None:
 def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 + len(ALGORITHMS) + len(envs.names())
+    assert len(lines) == 3 + len(ALGORITHMS) + len(envs.names()) + len(policies.names())
     for name in (*ALGORITHMS, *envs.names()):
         assert any(line.split()[0] == name and len(line.split()) > 3 for line in lines), name
 
