@@ -325,7 +325,7 @@ def test_evaluate_prints_every_seed(
         opened.append(what)
         return FakeRun()
 
-    monkeypatch.setattr("mamt_jax.training.run.load", load)
+    monkeypatch.setattr("mamt_jax.training.pretrained.load", load)
     assert cli.main(["evaluate", "runs/x", "--episodes", "4", "--checkpoint", "3"]) == 0
     assert capsys.readouterr().out.splitlines() == lines
     assert opened == [(Path("runs/x"), 3)]
@@ -393,7 +393,7 @@ def test_a_seed_and_a_range_can_be_chosen(
         assert cli.main([*gif, *options]) == 1
         captured = capsys.readouterr()
         assert says in captured.err and len(captured.err.splitlines()) == 1 and not captured.out
-    monkeypatch.setattr("mamt_jax.training.run.load", lambda path: pytest.fail("loaded"))
+    monkeypatch.setattr("mamt_jax.training.pretrained.load", lambda path: pytest.fail("loaded"))
     for options, says in (
         ([*gif, "--gif-frames", "10"], "must be FIRST:STOP"),
         (["evaluate", str(recorded), "--gif-seed", "1"], "go with --gif FILE"),
@@ -410,7 +410,7 @@ def test_a_seed_that_diverged_is_not_shown(
         policies = Policies(fakes.algorithm(), None, (0, 1))
         metrics = xr.Dataset({"diverged_at_update": ("seed", [np.nan, 1200])}, {"seed": [0, 1]})
 
-    monkeypatch.setattr("mamt_jax.training.run.load", lambda *_: FakeRun())
+    monkeypatch.setattr("mamt_jax.training.pretrained.load", lambda *_: FakeRun())
     line = ["evaluate", "runs/x", "--gif", str(tmp_path / "x.gif"), "--gif-seed", "1"]
     assert cli.main(line) == 1
     assert "Seed 1 diverged at update 1,200" in capsys.readouterr().err
@@ -419,7 +419,7 @@ def test_a_seed_that_diverged_is_not_shown(
 def test_evaluate_refuses_a_bad_name_before_it_plays(
     recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("mamt_jax.training.run.load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("mamt_jax.training.pretrained.load", lambda *_: pytest.fail("loaded"))
     for name, says in (("out.mp4", "must end in .gif"), ("no/out.gif", "No such file")):
         assert cli.main(["evaluate", str(recorded), "--gif", str(recorded / name)]) == 1
         text = capsys.readouterr().err
