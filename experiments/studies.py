@@ -242,6 +242,14 @@ STUDIES = {
         (
             _ROVERS_MAAC,
             Run("rover_tower/mamd_kl", "mamd_kl", "rover_tower", 5, 12_000, _ROVERS),
+            Run(
+                "rover_tower/mamt_budget",
+                "mamt",
+                "rover_tower",
+                5,
+                12_000,
+                _ROVERS | {"modelling_opponents": "one"},
+            ),
             *(
                 replace(run, stopped_at=1552)
                 for run in _starts(
