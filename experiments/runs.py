@@ -95,7 +95,7 @@ def train(run: Run, places: Places, note: str = "") -> Opened:
     if not (resume and is_finished(directory)):
         run_config(config, out=directory.path, resume=resume, progress=True)
     kept = places.out / "records" / run.record
-    save_policies(load(directory.path), kept.with_name(f"{kept.name}.npz"), note)
+    save_policies(load(directory.path), kept.with_name(f"{kept.name}.npz"))
     record(directory.path, kept.with_name(f"{kept.name}.json"), note)
     found = find(run, places)
     assert found is not None

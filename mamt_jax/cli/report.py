@@ -30,7 +30,8 @@ class Report:
     """Also write the policies of the run's best seed as one small .npz file, for
     mamt_jax.pretrained."""
     note: str | None = None
-    """What the numbers of the record do not say, such as the machine; or the card of policies."""
+    """What the numbers of the record do not say, such as the machine; without --keep, of the card
+    that policies have."""
 
     def run(self) -> None:
         """Prints the tables and, with text, the names of the files written."""
@@ -50,7 +51,9 @@ class Report:
             )
         written = [] if self.keep is None else [record(self.runs[0], self.keep, self.note or "")]
         if self.policies is not None:
-            written.append(_keep_policies(self.runs[0], self.policies, self.note or ""))
+            written.append(
+                _keep_policies(self.runs[0], self.policies, "" if self.keep else self.note or "")
+            )
         folder = figures_folder(self.figures)
         panels = open_panels(list(self.runs), self.per_seed)
         if for_people or self.figures is not None:
