@@ -56,7 +56,7 @@ def weights(directory: Path) -> np.ndarray:
 def _matrices(drawn: dict[str, np.ndarray]) -> Figure:
     columns = min(len(drawn), 3)
     rows = -(-len(drawn) // columns)
-    figure = Figure((3.2 * columns + 0.8, 3.0 * rows), layout="constrained")
+    figure = Figure((3.2 * columns + 1.4, 3.0 * rows), layout="constrained")
     made = figure.subplots(rows, columns, squeeze=False)
     for axes in made.flat[len(drawn) :]:
         axes.remove()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mamt_jax.cli import main as cli
-from mamt_jax.training import run as run_module
+from mamt_jax.training import pretrained
 from mamt_jax.training.result import Run
 from mamt_jax.training.run import load, run_trainer
 from mamt_jax.training.run_dir import RunDir
@@ -31,7 +31,7 @@ def test_record_writes_what_the_run_plays(
     recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opened = partial(load, algorithm=fakes.recipe(fakes.algorithm(), "mamt"))
-    monkeypatch.setattr(run_module, "load", opened)
+    monkeypatch.setattr(pretrained, "load", opened)
     file, again = recorded.parent / "x.nc", recorded.parent / "x.zarr"
     line = ["record", str(recorded), "--episodes", "2", "--key", "5"]
     assert cli.main([*line, "--checkpoint", "4", "--out", str(file)]) == 0
