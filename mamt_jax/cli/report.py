@@ -49,6 +49,10 @@ class Report:
             raise ConfigError(
                 f"--per-seed is for figures; with --format {self.format} they need --figures."
             )
+        if self.policies is not None and self.policies.suffix != ".npz":
+            raise ConfigError(
+                f"--policies takes a file that ends with .npz, got {self.policies.name}."
+            )
         written = [] if self.keep is None else [record(self.runs[0], self.keep, self.note or "")]
         if self.policies is not None:
             written.append(
@@ -74,8 +78,6 @@ def _keep_policies(run: Path, file: Path, note: str) -> Path:
     from mamt_jax.training.pretrained import save_policies
     from mamt_jax.training.run import load
 
-    if file.suffix != ".npz":
-        raise ConfigError(f"--policies takes a file that ends with .npz, got {file.name}.")
     if run.is_file():
         raise ConfigError(f"--policies takes a run directory; the record {run} has no policies.")
     return save_policies(load(run), file, note)

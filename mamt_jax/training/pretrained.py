@@ -202,7 +202,7 @@ def _card(run: Run, metrics: xr.Dataset, row: int, scored: np.ndarray, note: str
 
 
 def _needed(algorithm: Algorithm, learner: Any, policies: Policies) -> set[str]:
-    """Names of the leaves on which greedy actions depend; read off their program."""
+    """Names of the leaves that the program of greedy actions reads."""
     assert policies.game is not None
     game = policies.game
     obs = jnp.zeros((1, game.num_agents, max(game.obs_sizes)), jnp.float32)
@@ -210,10 +210,9 @@ def _needed(algorithm: Algorithm, learner: Any, policies: Policies) -> set[str]:
     program = jax.make_jaxpr(
         lambda *given: algorithm.greedy(jax.tree.unflatten(shape, given), obs)
     )(*leaves).jaxpr
-    wanted = {each for each in program.outvars if not isinstance(each, Literal)}
-    for step in reversed(program.eqns):
-        if not wanted.isdisjoint(step.outvars):
-            wanted |= {each for each in step.invars if not isinstance(each, Literal)}
+    wanted = {
+        each for step in program.eqns for each in step.invars if not isinstance(each, Literal)
+    }
     pairs = zip(_leaves(learner), program.invars, strict=True)
     return {name for (name, _), variable in pairs if variable in wanted}
 

@@ -28,6 +28,8 @@ def ordered(better: list[float], worse: list[float]) -> claims.Verdict:
         ([5, 6, 7, 8, 9], [1, 2, 3, 4, 4.5], CONFIRMED),
         ([1, 2, 3, 4, 4.5], [5, 6, 7, 8, 9], REFUTED),
         ([1, 3, 5, 7, 9], [2, 4, 6, 8, 5], OPEN),
+        ([2, 4, 6, 8, 10], [1, 3, 5, 7, 9], OPEN),  # ahead, by less than is sure
+        ([1, 3, 5, 7, 9], [2, 4, 6, 8, 10], OPEN),
         ([5, 6, 7, 8], [1, 2, 3, 4, 4.5], OPEN),  # too few seeds
         ([5, 6], [1, 2], OPEN),
         ([5, 5, 5, 5, 5], [5, 5, 5, 5, 5], OPEN),  # no difference is none
